@@ -1,0 +1,93 @@
+/*
+ * id_map.c - the open-addressing table behind id_map.h. Owned by one state machine each; never
+ * allocates after id_map_init() and keeps no key.
+ */
+#include "engine/base/id_map.h"
+
+#include <string.h>
+
+#include "engine/base/hash.h"
+
+static uint32_t entries_for(uint32_t capacity)
+{
+    uint32_t entries = 16;
+    while (entries < capacity * 2) {
+        entries *= 2;
+    }
+    return entries;
+}
+
+size_t id_map_arena_bytes(uint32_t capacity)
+{
+    return ARENA_BYTES(entries_for(capacity), struct id_map_entry);
+}
+
+void id_map_init(struct id_map *map, struct arena *arena, uint32_t capacity, id_map_key_fn *key_of,
+                 const void *ctx)
+{
+    ASSERT(capacity > 0 && capacity <= (1U << 30));
+    uint32_t entries = entries_for(capacity);
+    *map = (struct id_map){
+        .entries = arena_new(arena, struct id_map_entry, entries),
+        .mask = entries - 1,
+        .count = 0,
+        .capacity = capacity,
+        .key_of = key_of,
+        .ctx = ctx,
+    };
+}
+
+/* Index of the entry that holds `id`, or of the empty entry where the search ended. */
+static uint32_t find(const struct id_map *map, const char *id, uint64_t hash)
+{
+    uint32_t i = (uint32_t)hash & map->mask;
+    while (map->entries[i].used) {
+        if (map->entries[i].hash == hash &&
+            strcmp(map->key_of(map->ctx, map->entries[i].slot), id) == 0) {
+            break;
+        }
+        i = (i + 1) & map->mask;
+    }
+    return i;
+}
+
+uint32_t id_map_get(const struct id_map *map, const char *id)
+{
+    uint32_t i = find(map, id, hash64(id, strlen(id), 0));
+    return map->entries[i].used ? map->entries[i].slot : ID_MAP_NONE;
+}
+
+void id_map_put(struct id_map *map, const char *id, uint32_t slot)
+{
+    uint64_t hash = hash64(id, strlen(id), 0);
+    uint32_t i = find(map, id, hash);
+    ASSERT(!map->entries[i].used);
+    ASSERT(map->count < map->capacity);
+    map->entries[i] = (struct id_map_entry){.hash = hash, .slot = slot, .used = 1};
+    map->count++;
+}
+
+uint32_t id_map_remove(struct id_map *map, const char *id)
+{
+    uint32_t hole = find(map, id, hash64(id, strlen(id), 0));
+    if (!map->entries[hole].used) {
+        return ID_MAP_NONE;
+    }
+    uint32_t slot = map->entries[hole].slot;
+    /* Backward shift: move up each follower whose home does not lie between the hole and itself. */
+    uint32_t i = hole;
+    for (;;) {
+        i = (i + 1) & map->mask;
+        if (!map->entries[i].used) {
+            break;
+        }
+        uint32_t home = (uint32_t)map->entries[i].hash & map->mask;
+        if (((i - home) & map->mask) >= ((i - hole) & map->mask)) {
+            map->entries[hole] = map->entries[i];
+            hole = i;
+        }
+    }
+    map->entries[hole].used = 0;
+    map->count--;
+    return slot;
+}

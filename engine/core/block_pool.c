@@ -1,0 +1,378 @@
+/*
+ * block_pool.c - free list, ref counts and hash table of block_pool.h.
+ *
+ * The free list is kept as [front half][blocks never taken yet][back half]. Both halves are
+ * circular lists through a sentinel of their own (block 0, and an extra entry behind the last
+ * block), so a block can leave whichever half it is in without knowing which, and the untouched
+ * middle is only a counter.
+ *
+ * The hash table's buckets chain groups: a group is the list of the blocks under one hash, oldest
+ * first, and only its first block is in the bucket's chain.
+ */
+#include "engine/core/block_pool.h"
+
+#include "engine/base/hash.h"
+
+struct block {
+    uint64_t hash; /* valid while has_hash */
+    uint32_t refs;
+    uint32_t has_hash;
+    uint32_t free_prev;
+    uint32_t free_next;
+    uint32_t bucket_prev; /* group heads only: neighbouring groups of the bucket, 0: none */
+    uint32_t bucket_next;
+    uint32_t group_prev; /* blocks under the same hash; 0: this is the head */
+    uint32_t group_next; /* 0: this is the tail */
+    uint32_t group_tail; /* group heads only */
+};
+
+static uint32_t buckets_for(uint32_t blocks_count)
+{
+    uint32_t buckets = 16;
+    while (buckets < blocks_count) {
+        buckets *= 2;
+    }
+    return buckets;
+}
+
+size_t block_pool_arena_bytes(uint32_t blocks_count)
+{
+    return ARENA_BYTES((size_t)blocks_count + 1, struct block) +
+           ARENA_BYTES(buckets_for(blocks_count), uint32_t);
+}
+
+void block_pool_init(struct block_pool *pool, struct arena *arena, uint32_t blocks_count)
+{
+    ASSERT(blocks_count >= 2 && blocks_count <= (1U << 30));
+    uint32_t buckets = buckets_for(blocks_count);
+    *pool = (struct block_pool){
+        .blocks = arena_new(arena, struct block, (size_t)blocks_count + 1),
+        .buckets = arena_new(arena, uint32_t, buckets),
+        .bucket_mask = buckets - 1,
+        .count = blocks_count,
+        .free_count = blocks_count - 1,
+        .fresh = 1,
+    };
+    /* Zeroed memory already makes block 0 the empty front half. */
+    pool->blocks[blocks_count].free_prev = blocks_count;
+    pool->blocks[blocks_count].free_next = blocks_count;
+}
+
+uint64_t block_hash(uint64_t parent, const uint32_t *tokens, uint32_t tokens_count)
+{
+    return hash64(tokens, (size_t)tokens_count * sizeof *tokens, parent);
+}
+
+/* ---- free list ---- */
+
+static void free_insert_after(struct block_pool *pool, uint32_t id, uint32_t after)
+{
+    struct block *blocks = pool->blocks;
+    uint32_t next = blocks[after].free_next;
+    blocks[id].free_prev = after;
+    blocks[id].free_next = next;
+    blocks[after].free_next = id;
+    blocks[next].free_prev = id;
+    pool->free_count++;
+}
+
+static void free_remove(struct block_pool *pool, uint32_t id)
+{
+    struct block *blocks = pool->blocks;
+    blocks[blocks[id].free_prev].free_next = blocks[id].free_next;
+    blocks[blocks[id].free_next].free_prev = blocks[id].free_prev;
+    pool->free_count--;
+}
+
+static uint32_t free_pop(struct block_pool *pool)
+{
+    uint32_t front = pool->blocks[BLOCK_NULL].free_next;
+    if (front != BLOCK_NULL) {
+        free_remove(pool, front);
+        return front;
+    }
+    if (pool->fresh < pool->count) {
+        pool->free_count--;
+        return pool->fresh++;
+    }
+    uint32_t back = pool->blocks[pool->count].free_next;
+    ASSERT(back != pool->count);
+    free_remove(pool, back);
+    return back;
+}
+
+/* ---- hash table ---- */
+
+static uint32_t *bucket_of(const struct block_pool *pool, uint64_t hash)
+{
+    return &pool->buckets[(uint32_t)(hash ^ (hash >> 32)) & pool->bucket_mask];
+}
+
+uint32_t block_pool_lookup(const struct block_pool *pool, uint64_t hash)
+{
+    uint32_t id = *bucket_of(pool, hash);
+    while (id != BLOCK_NULL && pool->blocks[id].hash != hash) {
+        id = pool->blocks[id].bucket_next;
+    }
+    return id;
+}
+
+static void hash_insert(struct block_pool *pool, uint32_t id, uint64_t hash)
+{
+    struct block *blocks = pool->blocks;
+    struct block *block = &blocks[id];
+    block->hash = hash;
+    block->has_hash = 1;
+    block->group_next = 0;
+    pool->cached_count++;
+    uint32_t head = block_pool_lookup(pool, hash);
+    if (head != BLOCK_NULL) {
+        block->group_prev = blocks[head].group_tail;
+        blocks[block->group_prev].group_next = id;
+        blocks[head].group_tail = id;
+        return;
+    }
+    uint32_t *bucket = bucket_of(pool, hash);
+    block->group_prev = 0;
+    block->group_tail = id;
+    block->bucket_prev = 0;
+    block->bucket_next = *bucket;
+    if (*bucket != BLOCK_NULL) {
+        blocks[*bucket].bucket_prev = id;
+    }
+    *bucket = id;
+}
+
+/* Puts `successor` (0: nothing) where the group head `id` stands in its bucket's chain. */
+static void bucket_replace(struct block_pool *pool, uint32_t id, uint32_t successor)
+{
+    struct block *blocks = pool->blocks;
+    const struct block *block = &blocks[id];
+    uint32_t next = successor != 0 ? successor : block->bucket_next;
+    if (block->bucket_prev != 0) {
+        blocks[block->bucket_prev].bucket_next = next;
+    } else {
+        *bucket_of(pool, block->hash) = next;
+    }
+    if (successor != 0) {
+        blocks[successor].bucket_prev = block->bucket_prev;
+        blocks[successor].bucket_next = block->bucket_next;
+    }
+    if (block->bucket_next != 0) {
+        blocks[block->bucket_next].bucket_prev = successor != 0 ? successor : block->bucket_prev;
+    }
+}
+
+static void hash_remove(struct block_pool *pool, uint32_t id)
+{
+    struct block *blocks = pool->blocks;
+    struct block *block = &blocks[id];
+    if (block->group_prev == 0) {
+        uint32_t successor = block->group_next;
+        bucket_replace(pool, id, successor);
+        if (successor != 0) {
+            blocks[successor].group_prev = 0;
+            blocks[successor].group_tail = block->group_tail;
+        }
+    } else {
+        blocks[block->group_prev].group_next = block->group_next;
+        if (block->group_next != 0) {
+            blocks[block->group_next].group_prev = block->group_prev;
+        } else {
+            blocks[block_pool_lookup(pool, block->hash)].group_tail = block->group_prev;
+        }
+    }
+    block->has_hash = 0;
+    pool->cached_count--;
+}
+
+/* ---- calls ---- */
+
+bool block_pool_is_free(const struct block_pool *pool, uint32_t id)
+{
+    return pool->blocks[id].refs == 0;
+}
+
+void block_pool_touch(struct block_pool *pool, const uint32_t *ids, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct block *block = &pool->blocks[ids[i]];
+        if (block->refs == 0) {
+            free_remove(pool, ids[i]);
+        }
+        block->refs++;
+    }
+}
+
+void block_pool_take(struct block_pool *pool, uint32_t count, uint32_t *ids_out)
+{
+    ASSERT(count <= pool->free_count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t id = free_pop(pool);
+        struct block *block = &pool->blocks[id];
+        if (block->has_hash) {
+            hash_remove(pool, id);
+        }
+        block->refs = 1;
+        ids_out[i] = id;
+    }
+}
+
+void block_pool_register(struct block_pool *pool, uint32_t id, uint64_t hash)
+{
+    ASSERT(pool->blocks[id].refs > 0 && !pool->blocks[id].has_hash);
+    hash_insert(pool, id, hash);
+}
+
+void block_pool_forget(struct block_pool *pool, uint32_t id)
+{
+    ASSERT(pool->blocks[id].refs > 0);
+    if (pool->blocks[id].has_hash) {
+        hash_remove(pool, id);
+    }
+}
+
+void block_pool_release(struct block_pool *pool, const uint32_t *ids, uint32_t count)
+{
+    /* Hashed blocks from the last one on, so that the ends of sequences are evicted before what
+     * others may share. */
+    uint32_t unhashed_count = 0;
+    for (uint32_t i = count; i-- > 0;) {
+        struct block *block = &pool->blocks[ids[i]];
+        ASSERT(block->refs > 0);
+        block->refs--;
+        if (block->refs > 0) {
+            continue;
+        }
+        if (block->has_hash) {
+            free_insert_after(pool, ids[i], pool->blocks[pool->count].free_prev);
+        } else {
+            unhashed_count++;
+        }
+    }
+    /* The others as one group at the head, in the same order: the last pushed is the last of the
+     * sequence. */
+    for (uint32_t i = 0; i < count && unhashed_count > 0; i++) {
+        const struct block *block = &pool->blocks[ids[i]];
+        if (block->refs == 0 && !block->has_hash) {
+            free_insert_after(pool, ids[i], BLOCK_NULL);
+            unhashed_count--;
+        }
+    }
+}
+
+double block_pool_usage(const struct block_pool *pool)
+{
+    return 1.0 - (double)pool->free_count / (double)(pool->count - 1);
+}
+
+uint32_t block_pool_refs(const struct block_pool *pool, uint32_t id)
+{
+    return pool->blocks[id].refs;
+}
+
+bool block_pool_hash_of(const struct block_pool *pool, uint32_t id, uint64_t *hash)
+{
+    *hash = pool->blocks[id].hash;
+    return pool->blocks[id].has_hash != 0;
+}
+
+uint32_t block_pool_free_list(const struct block_pool *pool, uint32_t *ids_out)
+{
+    const struct block *blocks = pool->blocks;
+    uint32_t n = 0;
+    for (uint32_t id = blocks[BLOCK_NULL].free_next; id != BLOCK_NULL && n < pool->count;
+         id = blocks[id].free_next) {
+        ids_out[n++] = id;
+    }
+    for (uint32_t id = pool->fresh; id < pool->count; id++) {
+        ids_out[n++] = id;
+    }
+    for (uint32_t id = blocks[pool->count].free_next; id != pool->count && n < pool->count;
+         id = blocks[id].free_next) {
+        ids_out[n++] = id;
+    }
+    return n;
+}
+
+/* ---- invariants ---- */
+
+/* Length of one half of the free list, or UINT32_MAX if a link or a member is wrong. */
+static uint32_t check_half(const struct block_pool *pool, uint32_t sentinel)
+{
+    const struct block *blocks = pool->blocks;
+    uint32_t n = 0;
+    uint32_t prev = sentinel;
+    for (uint32_t id = blocks[sentinel].free_next; id != sentinel; id = blocks[id].free_next) {
+        bool usable = id != BLOCK_NULL && id < pool->fresh && blocks[id].refs == 0;
+        if (!usable || blocks[id].free_prev != prev || n >= pool->count) {
+            return UINT32_MAX;
+        }
+        prev = id;
+        n++;
+    }
+    return blocks[sentinel].free_prev == prev ? n : UINT32_MAX;
+}
+
+/* Members of the group headed by `head`, or UINT32_MAX if a link is wrong. */
+static uint32_t check_group(const struct block_pool *pool, uint32_t head)
+{
+    const struct block *blocks = pool->blocks;
+    uint32_t n = 0;
+    uint32_t prev = 0;
+    for (uint32_t id = head; id != 0; id = blocks[id].group_next) {
+        if (!blocks[id].has_hash || blocks[id].hash != blocks[head].hash ||
+            blocks[id].group_prev != prev || n >= pool->count) {
+            return UINT32_MAX;
+        }
+        prev = id;
+        n++;
+    }
+    return blocks[head].group_tail == prev ? n : UINT32_MAX;
+}
+
+static const char *check_table(const struct block_pool *pool)
+{
+    uint32_t members = 0;
+    for (uint32_t b = 0; b <= pool->bucket_mask; b++) {
+        uint32_t prev = 0;
+        for (uint32_t id = pool->buckets[b]; id != 0; id = pool->blocks[id].bucket_next) {
+            const struct block *block = &pool->blocks[id];
+            uint32_t n = check_group(pool, id);
+            if (n == UINT32_MAX || block->bucket_prev != prev || members > pool->count) {
+                return "hash table: broken group or bucket chain";
+            }
+            if (bucket_of(pool, block->hash) != &pool->buckets[b]) {
+                return "hash table: block in a foreign bucket";
+            }
+            prev = id;
+            members += n;
+        }
+    }
+    return members == pool->cached_count ? NULL : "hash table: members differ from cached blocks";
+}
+
+const char *block_pool_check(const struct block_pool *pool)
+{
+    uint32_t front = check_half(pool, BLOCK_NULL);
+    uint32_t back = check_half(pool, pool->count);
+    if (front == UINT32_MAX || back == UINT32_MAX) {
+        return "free list: broken link, or a held block in it";
+    }
+    uint32_t unreferenced = pool->count - pool->fresh;
+    uint32_t hashed = 0;
+    for (uint32_t id = 1; id < pool->fresh; id++) {
+        unreferenced += pool->blocks[id].refs == 0;
+        hashed += pool->blocks[id].has_hash != 0;
+    }
+    if (front + back + (pool->count - pool->fresh) != pool->free_count) {
+        return "free list: length differs from the count of free blocks";
+    }
+    if (unreferenced != pool->free_count) {
+        return "a block without holders is not in the free list";
+    }
+    if (hashed != pool->cached_count || pool->blocks[BLOCK_NULL].refs != 0) {
+        return "count of cached blocks is wrong, or the null block is held";
+    }
+    return check_table(pool);
+}

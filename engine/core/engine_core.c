@@ -1,0 +1,488 @@
+/*
+ * engine_core.c - the loop of one engine core: ids, order of steps in flight, messages for the
+ * clients. What a step computes is the scheduler's business.
+ */
+#include "engine/core/engine_core.h"
+
+#include <string.h>
+
+#include "engine/core/scheduler.h"
+
+enum {
+    DEPTH_MAX = 2
+};
+
+#define MESSAGE_NONE 0xffffffffU
+
+/* What one client gets from the step being completed. */
+struct client_box {
+    struct engine_output *outputs; /* [max_num_seqs] */
+    const char **finished_ids;     /* [requests_max] */
+    uint32_t outputs_count;
+    uint32_t finished_count;
+    uint32_t message; /* its place among the messages, MESSAGE_NONE: none yet */
+};
+
+struct engine_core {
+    struct engine_core_options options;
+    struct request_table table;
+    struct scheduler scheduler;
+    struct step_buffer buffers[DEPTH_MAX];
+    uint64_t submitted_steps;
+    uint64_t completed_steps;
+    bool just_submitted; /* the last turn gave a plan */
+    bool awaiting;       /* the last turn asked for a result */
+
+    struct client_box *boxes;
+    struct engine_client_message *messages;
+    uint32_t messages_count;
+    uint32_t *new_tokens;                    /* [max_num_seqs] of the step being completed */
+    char (*ended_ids)[REQUEST_ID_BYTES_MAX]; /* ids of ended requests: their slots are free for
+                                                others already */
+    struct scheduler_stats stats;
+
+    uint32_t published_running;
+    uint32_t published_waiting;
+};
+
+/* ---- creation ---- */
+
+static enum status check_sizes(const struct engine_core_options *o, struct error *error)
+{
+    if (o->clients_count < 1 || o->clients_count > 4096) {
+        return error_set(error, STATUS_INVALID, "clients_count: want 1..4096, got %u",
+                         o->clients_count);
+    }
+    if (o->requests_max < 1 || o->requests_max > 1U << 20) {
+        return error_set(error, STATUS_INVALID, "requests_max: want 1..1048576, got %u",
+                         o->requests_max);
+    }
+    if (o->max_model_len < 2 || o->max_model_len > 1U << 26) {
+        return error_set(error, STATUS_INVALID, "max_model_len: want 2..67108864, got %u",
+                         o->max_model_len);
+    }
+    if (o->max_num_seqs < 1 || o->max_num_seqs > 1U << 20) {
+        return error_set(error, STATUS_INVALID, "max_num_seqs: want 1..1048576, got %u",
+                         o->max_num_seqs);
+    }
+    if (o->num_gpu_blocks < 2 || o->num_gpu_blocks > 1U << 28) {
+        return error_set(error, STATUS_INVALID, "num_gpu_blocks: want 2..268435456, got %u",
+                         o->num_gpu_blocks);
+    }
+    if (o->block_tokens < 1 || o->block_tokens > 4096) {
+        return error_set(error, STATUS_INVALID, "block_tokens: want 1..4096, got %u",
+                         o->block_tokens);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_rules(const struct engine_core_options *o, struct error *error)
+{
+    if (o->max_num_batched_tokens < o->max_num_seqs || o->max_num_batched_tokens > 1U << 26) {
+        return error_set(error, STATUS_INVALID,
+                         "max_num_batched_tokens: want max_num_seqs (%u)..67108864, got %u",
+                         o->max_num_seqs, o->max_num_batched_tokens);
+    }
+    if (!o->chunked_prefill && o->max_num_batched_tokens < o->max_model_len) {
+        return error_set(error, STATUS_INVALID,
+                         "max_num_batched_tokens: without chunked prefill at least max_model_len "
+                         "(%u) is needed, got %u",
+                         o->max_model_len, o->max_num_batched_tokens);
+    }
+    if (!(o->watermark >= 0.0 && o->watermark < 1.0)) {
+        return error_set(error, STATUS_INVALID, "watermark: want 0 <= watermark < 1, got %g",
+                         o->watermark);
+    }
+    if (o->async_depth < 1 || o->async_depth > DEPTH_MAX) {
+        return error_set(error, STATUS_INVALID, "async_depth: want 1 or 2, got %u", o->async_depth);
+    }
+    if (o->policy != POLICY_FCFS && o->policy != POLICY_PRIORITY) {
+        return error_set(error, STATUS_INVALID, "policy: unknown value %d", (int)o->policy);
+    }
+    return STATUS_OK;
+}
+
+size_t engine_core_arena_bytes(const struct engine_core_options *options)
+{
+    size_t seqs = options->max_num_seqs;
+    size_t slots = options->requests_max;
+    size_t client = ARENA_BYTES(seqs, struct engine_output) + ARENA_BYTES(slots, const char *);
+    return ARENA_BYTES(1, struct engine_core) + request_table_arena_bytes(options) +
+           scheduler_arena_bytes(options) + DEPTH_MAX * step_buffer_arena_bytes(options) +
+           ARENA_BYTES(options->clients_count, struct client_box) +
+           ARENA_BYTES(options->clients_count, struct engine_client_message) +
+           options->clients_count * client + ARENA_BYTES(seqs, uint32_t) +
+           ARENA_BYTES(slots, char[REQUEST_ID_BYTES_MAX]);
+}
+
+enum status engine_core_create(struct arena *arena, const struct engine_core_options *options,
+                               struct engine_core **out, struct error *error)
+{
+    TRY(check_sizes(options, error));
+    TRY(check_rules(options, error));
+    struct engine_core *e = arena_new(arena, struct engine_core, 1);
+    e->options = *options;
+    request_table_init(&e->table, arena, options);
+    scheduler_init(&e->scheduler, arena, options, &e->table);
+    for (uint32_t i = 0; i < options->async_depth; i++) {
+        step_buffer_init(&e->buffers[i], arena, options);
+    }
+    e->boxes = arena_new(arena, struct client_box, options->clients_count);
+    for (uint32_t i = 0; i < options->clients_count; i++) {
+        e->boxes[i].outputs = arena_new(arena, struct engine_output, options->max_num_seqs);
+        e->boxes[i].finished_ids = arena_new(arena, const char *, options->requests_max);
+        e->boxes[i].message = MESSAGE_NONE;
+    }
+    e->messages = arena_new(arena, struct engine_client_message, options->clients_count);
+    e->new_tokens = arena_new(arena, uint32_t, options->max_num_seqs);
+    e->ended_ids = arena_alloc(arena, options->requests_max, REQUEST_ID_BYTES_MAX);
+    *out = e;
+    return STATUS_OK;
+}
+
+/* ---- requests ---- */
+
+static enum status check_request(const struct engine_core *e, const struct engine_request *request,
+                                 struct error *error)
+{
+    const struct engine_core_options *o = &e->options;
+    size_t id_bytes = strlen(request->id) + 1;
+    if (id_bytes < 2 || id_bytes > REQUEST_ID_BYTES_MAX) {
+        return error_set(error, STATUS_INVALID, "request id: want 1..%d bytes, got %zu",
+                         REQUEST_ID_BYTES_MAX - 1, id_bytes - 1);
+    }
+    if (request->prompt_tokens_count < 1 || request->prompt_tokens_count >= o->max_model_len) {
+        return error_set(error, STATUS_INVALID,
+                         "request %s: prompt of %u tokens, want 1..%u (shorter than max_model_len)",
+                         request->id, request->prompt_tokens_count, o->max_model_len - 1);
+    }
+    if (request->sampling.max_tokens < 1 ||
+        request->sampling.stop_token_ids_count > STOP_TOKENS_MAX) {
+        return error_set(error, STATUS_INVALID,
+                         "request %s: want max_tokens >= 1 (got %u) and at most %d stop token ids "
+                         "(got %u)",
+                         request->id, request->sampling.max_tokens, STOP_TOKENS_MAX,
+                         request->sampling.stop_token_ids_count);
+    }
+    if (request->client_index >= o->clients_count) {
+        return error_set(error, STATUS_INVALID, "request %s: client %u of %u is unknown",
+                         request->id, request->client_index, o->clients_count);
+    }
+    /* The last token is never computed. */
+    uint64_t tokens = (uint64_t)request->prompt_tokens_count + request->sampling.max_tokens;
+    tokens = (tokens < o->max_model_len ? tokens : o->max_model_len) - 1;
+    uint64_t blocks = (tokens + o->block_tokens - 1) / o->block_tokens;
+    if (blocks > o->num_gpu_blocks - 1) {
+        return error_set(error, STATUS_INVALID,
+                         "request %s: its %llu tokens need %llu KV blocks of %u", request->id,
+                         (unsigned long long)tokens, (unsigned long long)blocks,
+                         o->num_gpu_blocks - 1);
+    }
+    return STATUS_OK;
+}
+
+enum status engine_core_add(struct engine_core *e, const struct engine_request *request,
+                            time_ps now, struct error *error)
+{
+    TRY(check_request(e, request, error));
+    if (id_map_get(&e->table.ids, request->id) != ID_MAP_NONE) {
+        return error_set(error, STATUS_INVALID, "request %s: an unfinished one has this id",
+                         request->id);
+    }
+    uint32_t slot = request_table_add(&e->table, &e->options, request, now);
+    if (slot == ID_MAP_NONE) {
+        return error_set(error, STATUS_FULL, "request %s: requests_max (%u) are held", request->id,
+                         e->options.requests_max);
+    }
+    scheduler_add(&e->scheduler, slot);
+    if (request->abort_immediately) {
+        engine_core_abort(e, request->id);
+    }
+    return STATUS_OK;
+}
+
+void engine_core_abort(struct engine_core *e, const char *id)
+{
+    uint32_t slot = id_map_remove(&e->table.ids, id);
+    if (slot != ID_MAP_NONE) {
+        scheduler_abort(&e->scheduler, slot);
+    }
+}
+
+uint32_t engine_core_unfinished(const struct engine_core *e)
+{
+    return scheduler_unfinished(&e->scheduler);
+}
+
+/* ---- steps ---- */
+
+static uint32_t in_flight(const struct engine_core *e)
+{
+    return (uint32_t)(e->submitted_steps - e->completed_steps);
+}
+
+static struct step_buffer *buffer_of(struct engine_core *e, uint64_t step)
+{
+    return &e->buffers[step % e->options.async_depth];
+}
+
+bool engine_core_has_work(const struct engine_core *e)
+{
+    return in_flight(e) > 0 || scheduler_wants_step(&e->scheduler);
+}
+
+/* Plans the next step; NULL if it would carry nothing that cannot ride on, or wait for, a step in
+ * flight. */
+static const struct step_plan *plan_step(struct engine_core *e, time_ps now)
+{
+    struct step_buffer *buffer = buffer_of(e, e->submitted_steps + 1);
+    scheduler_schedule(&e->scheduler, now, buffer);
+    if (buffer->plan.tokens_count == 0 && e->scheduler.worker_finished_count == 0 &&
+        in_flight(e) > 0) {
+        return NULL;
+    }
+    scheduler_attach_finished(&e->scheduler, buffer);
+    e->submitted_steps++;
+    buffer->plan.step = e->submitted_steps;
+    return &buffer->plan;
+}
+
+/* After a submission: is there room to plan on, before waiting for a result? */
+static bool fill_further(struct engine_core *e)
+{
+    return in_flight(e) < e->options.async_depth &&
+           (buffer_of(e, e->submitted_steps)->plan.tokens_count > 0 ||
+            engine_core_unfinished(e) > 0);
+}
+
+enum engine_turn engine_core_turn(struct engine_core *e, time_ps now, const struct step_plan **plan)
+{
+    if (e->awaiting) {
+        return ENGINE_TURN_AWAIT;
+    }
+    if (e->just_submitted) {
+        e->just_submitted = false;
+        if (fill_further(e)) {
+            return ENGINE_TURN_DONE;
+        }
+    } else if (in_flight(e) < e->options.async_depth && scheduler_wants_step(&e->scheduler)) {
+        const struct step_plan *next = plan_step(e, now);
+        if (next != NULL) {
+            e->just_submitted = true;
+            *plan = next;
+            return ENGINE_TURN_SUBMIT;
+        }
+    }
+    e->awaiting = in_flight(e) > 0;
+    return e->awaiting ? ENGINE_TURN_AWAIT : ENGINE_TURN_DONE;
+}
+
+/* ---- messages ---- */
+
+static void clear_messages(struct engine_core *e)
+{
+    for (uint32_t i = 0; i < e->messages_count; i++) {
+        struct client_box *box = &e->boxes[e->messages[i].client_index];
+        box->outputs_count = 0;
+        box->finished_count = 0;
+        box->message = MESSAGE_NONE;
+    }
+    e->messages_count = 0;
+}
+
+/* The client's box; its message is numbered when it first gets something. */
+static struct client_box *box_of(struct engine_core *e, uint32_t client)
+{
+    struct client_box *box = &e->boxes[client];
+    if (box->message == MESSAGE_NONE) {
+        box->message = e->messages_count;
+        e->messages[e->messages_count].client_index = client;
+        e->messages_count++;
+    }
+    return box;
+}
+
+static void put_first_output(const struct engine_core *e, uint32_t slot,
+                             struct engine_output *output)
+{
+    const struct request *r = &e->table.requests[slot];
+    const struct request_detail *d = &e->table.details[slot];
+    output->first = true;
+    output->queued_at = d->queued_at;
+    output->scheduled_at = d->scheduled_at;
+    output->preemptions_count = d->preemptions_count;
+    output->prefill = (struct prefill_stats){
+        .prompt_tokens = r->prompt_tokens,
+        .computed_tokens = r->prompt_tokens - d->cached_tokens,
+        .cached_tokens = d->cached_tokens,
+    };
+}
+
+static void put_output(struct engine_core *e, uint32_t slot, const uint32_t *token,
+                       const struct commit_outcome *outcome)
+{
+    struct request *r = &e->table.requests[slot];
+    struct client_box *box = box_of(e, r->client_index);
+    struct engine_output *output = &box->outputs[box->outputs_count++];
+    *output = (struct engine_output){
+        .id = e->table.details[slot].id,
+        .new_token_ids = token,
+        .new_tokens_count = 1,
+        .finish = outcome->finish,
+        .stop_token_id = outcome->stop_token_id,
+    };
+    if (!r->first_sent) {
+        r->first_sent = true;
+        put_first_output(e, slot, output);
+    }
+    if (outcome->finish != FINISH_NONE) {
+        output->id = e->ended_ids[e->scheduler.unreported_count - 1];
+        uint32_t removed = id_map_remove(&e->table.ids, e->table.details[slot].id);
+        ASSERT(removed == slot);
+    }
+}
+
+static void put_ended(struct engine_core *e)
+{
+    const struct scheduler *s = &e->scheduler;
+    for (uint32_t i = 0; i < s->unreported_count; i++) {
+        uint32_t slot = s->unreported[i];
+        const char *id = e->table.details[slot].id;
+        memcpy(e->ended_ids[i], id, strlen(id) + 1);
+        struct client_box *box = box_of(e, e->table.requests[slot].client_index);
+        box->finished_ids[box->finished_count++] = e->ended_ids[i];
+    }
+    scheduler_reported(&e->scheduler);
+}
+
+static void fill_stats(struct engine_core *e)
+{
+    struct scheduler *s = &e->scheduler;
+    e->stats = (struct scheduler_stats){
+        .running_count = s->running_count,
+        .waiting_count = s->waiting.count,
+        .kv_cache_usage = block_pool_usage(&s->pool),
+        .prefix_cache = s->prefix_cache,
+        .preemptions_count = s->preemptions_count,
+    };
+    s->prefix_cache = (struct prefix_cache_stats){0};
+}
+
+static void seal_messages(struct engine_core *e, time_ps now)
+{
+    fill_stats(e);
+    if (e->messages_count == 0) {
+        (void)box_of(e, 0);
+    }
+    for (uint32_t i = 0; i < e->messages_count; i++) {
+        const struct client_box *box = &e->boxes[e->messages[i].client_index];
+        e->messages[i].outputs = (struct engine_outputs){
+            .engine_index = e->options.engine_index,
+            .outputs = box->outputs,
+            .outputs_count = box->outputs_count,
+            .stats = i == 0 ? &e->stats : NULL,
+            .timestamp = now,
+            .finished_ids = box->finished_ids,
+            .finished_ids_count = box->finished_count,
+            .wave_complete = -1,
+            .start_wave = -1,
+        };
+    }
+}
+
+void engine_core_complete(struct engine_core *e, time_ps now, const struct step_result *result,
+                          struct engine_core_messages *messages)
+{
+    ASSERT(in_flight(e) > 0 && result->step == e->completed_steps + 1);
+    const struct step_plan *plan = &buffer_of(e, result->step)->plan;
+    clear_messages(e);
+    uint32_t samples = 0;
+    uint32_t tokens = 0;
+    for (uint32_t i = 0; i < plan->seqs_count; i++) {
+        const struct step_seq *seq = &plan->seqs[i];
+        uint32_t token = 0;
+        if ((seq->flags & STEP_SEQ_SAMPLES) != 0) {
+            ASSERT(samples < result->tokens_count);
+            token = result->tokens[samples++];
+        }
+        struct commit_outcome outcome;
+        if (scheduler_commit(&e->scheduler, seq, token, &outcome)) {
+            e->new_tokens[tokens] = token;
+            put_output(e, seq->slot, &e->new_tokens[tokens], &outcome);
+            tokens++;
+        }
+    }
+    ASSERT(samples == result->tokens_count);
+    scheduler_commit_end(&e->scheduler);
+    e->completed_steps++;
+    e->just_submitted = false;
+    e->awaiting = false;
+    put_ended(e);
+    seal_messages(e, now);
+    *messages = (struct engine_core_messages){.items = e->messages, .count = e->messages_count};
+}
+
+bool engine_core_counts_changed(struct engine_core *e, struct scheduler_stats *stats)
+{
+    const struct scheduler *s = &e->scheduler;
+    if (s->running_count == e->published_running && s->waiting.count == e->published_waiting) {
+        return false;
+    }
+    e->published_running = s->running_count;
+    e->published_waiting = s->waiting.count;
+    *stats = (struct scheduler_stats){
+        .running_count = s->running_count,
+        .waiting_count = s->waiting.count,
+        .kv_cache_usage = block_pool_usage(&s->pool),
+        .preemptions_count = s->preemptions_count,
+    };
+    return true;
+}
+
+/* ---- invariants ---- */
+
+static const char *check_plan(const struct engine_core *e, const struct step_plan *plan)
+{
+    uint32_t tokens = 0;
+    for (uint32_t i = 0; i < plan->seqs_count; i++) {
+        const struct step_seq *seq = &plan->seqs[i];
+        tokens += seq->scheduled_tokens;
+        if (seq->scheduled_tokens == 0 ||
+            seq->blocks_first + seq->blocks_count > plan->block_ids_count ||
+            seq->tokens_first + seq->tokens_count > plan->token_ids_count) {
+            return "plan: a sequence without tokens, or with blocks or tokens out of range";
+        }
+    }
+    if (tokens != plan->tokens_count || tokens > e->options.max_num_batched_tokens) {
+        return "plan: tokens differ from their sum or exceed the budget";
+    }
+    return plan->seqs_count <= e->options.max_num_seqs ? NULL : "plan: too many sequences";
+}
+
+/* Steps in flight that name a slot are what the request there counts. */
+static const char *check_in_flight(const struct engine_core *e)
+{
+    uint64_t named = 0;
+    for (uint64_t step = e->completed_steps + 1; step <= e->submitted_steps; step++) {
+        const struct step_plan *plan = &e->buffers[step % e->options.async_depth].plan;
+        const char *broken = check_plan(e, plan);
+        if (broken != NULL) {
+            return broken;
+        }
+        named += plan->seqs_count;
+    }
+    uint64_t counted = 0;
+    for (uint32_t slot = 0; slot < e->table.fresh_slots; slot++) {
+        counted += e->table.requests[slot].in_flight;
+    }
+    return counted == named ? NULL : "requests count other steps in flight than there are";
+}
+
+const char *engine_core_check(const struct engine_core *e)
+{
+    if (in_flight(e) > e->options.async_depth) {
+        return "more steps in flight than the depth allows";
+    }
+    const char *broken = check_in_flight(e);
+    return broken != NULL ? broken : scheduler_check(&e->scheduler);
+}

@@ -1,0 +1,36 @@
+/*
+ * router.h - chooses the engine core of a request inside one API server, and keeps that server's
+ * exact in-flight counts.
+ *
+ * The rule is vLLM's DPLBAsyncMPClient (#49204): the lowest max(clients * own in-flight, published
+ * waiting + running), plus 6 * waiting * max(0, kv usage - 0.5) when something waits; the scan
+ * starts one engine further each time and the earliest wins ties; the chosen engine's waiting count
+ * grows by the number of clients until the next publish.
+ */
+#ifndef ENGINE_CORE_ROUTER_H
+#define ENGINE_CORE_ROUTER_H
+
+#include "engine/base/arena.h"
+#include "engine/core/message.h"
+
+struct router {
+    struct engine_counts *counts; /* [engines_count], published plus own additions since */
+    uint32_t *inflight;           /* [engines_count], this client's unfinished requests */
+    uint32_t engines_count;
+    uint32_t client_count;
+    uint32_t start; /* where the next scan begins */
+};
+
+size_t router_arena_bytes(uint32_t engines_count);
+void router_init(struct router *r, struct arena *arena, uint32_t engines_count,
+                 uint32_t client_index, uint32_t client_count);
+/* `rank` is the user's wish (X-data-parallel-rank) or RANK_NONE. Books the request on the engine.
+ */
+uint32_t router_choose(struct router *r, int32_t rank);
+/* A request that router_choose() placed on `engine` ended. */
+void router_finished(struct router *r, uint32_t engine);
+/* Whole replacement by what the coordinator published (own optimistic additions are dropped, as in
+ * vLLM). */
+void router_publish(struct router *r, const struct engine_counts *counts, uint32_t count);
+
+#endif

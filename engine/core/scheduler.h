@@ -1,0 +1,96 @@
+/*
+ * scheduler.h - decides what each step of one engine core computes, and takes in what it gave.
+ *
+ * A step first serves the running requests in order, preempting the last one (or the least
+ * important) when blocks run out, then admits waiting requests in order while the budgets last; the
+ * first that does not fit holds up those behind it. What a step schedules counts as computed at
+ * once, so the next step can be planned before this one is done: a token that is not known yet is a
+ * placeholder. Rules are vLLM V1's for dense models.
+ *
+ * Driven by engine_core.c only, which owns ids, messages and the order of steps.
+ */
+#ifndef ENGINE_CORE_SCHEDULER_H
+#define ENGINE_CORE_SCHEDULER_H
+
+#include "engine/core/block_pool.h"
+#include "engine/core/request_table.h"
+#include "engine/core/wait_queue.h"
+
+/* Memory of one plan; plan.* point into it. */
+struct step_buffer {
+    struct step_plan plan;
+    struct step_seq *seqs;    /* [max_num_seqs] */
+    uint32_t *block_ids;      /* [max_num_seqs][blocks of a request] */
+    uint32_t *token_ids;      /* [max_num_seqs][max_model_len] */
+    uint32_t *finished_slots; /* [requests_max] */
+};
+
+struct scheduler {
+    struct engine_core_options options;
+    struct request_table *table;
+    struct block_pool pool;
+    struct wait_queue waiting;
+    uint32_t *running; /* slots in the order they are served */
+    uint32_t running_count;
+    uint32_t running_finished_count; /* of them ended since scheduler_commit_end() */
+    uint32_t *worker_finished;       /* slots to name in the next plan */
+    uint32_t worker_finished_count;
+    uint32_t *unreported; /* ended requests whose client was not told yet */
+    uint32_t unreported_count;
+    uint32_t *refs_scratch; /* [num_gpu_blocks], of scheduler_check() only */
+    uint32_t watermark_blocks;
+    uint32_t preemptions_count;
+    struct prefix_cache_stats prefix_cache;
+};
+
+/* What scheduler_commit() says of one sequence of a finished step. */
+struct commit_outcome {
+    enum finish_reason finish; /* FINISH_NONE: goes on */
+    int32_t stop_token_id;
+};
+
+size_t scheduler_arena_bytes(const struct engine_core_options *options);
+void scheduler_init(struct scheduler *s, struct arena *arena,
+                    const struct engine_core_options *options, struct request_table *table);
+size_t step_buffer_arena_bytes(const struct engine_core_options *options);
+void step_buffer_init(struct step_buffer *buffer, struct arena *arena,
+                      const struct engine_core_options *options);
+
+/* The request in `slot` waits from now on. */
+void scheduler_add(struct scheduler *s, uint32_t slot);
+/* Ends an unfinished request now. Its blocks stay held while a step that uses them is in flight. */
+void scheduler_abort(struct scheduler *s, uint32_t slot);
+
+/* Plans a step into `buffer` (its number stays the caller's). Slots to forget are added when it is
+ * submitted. */
+void scheduler_schedule(struct scheduler *s, time_ps now, struct step_buffer *buffer);
+/* Moves the slots that ended since the last submitted plan into this one. */
+void scheduler_attach_finished(struct scheduler *s, struct step_buffer *buffer);
+
+/*
+ * One sequence of the oldest submitted plan is done; `token` counts if it samples. True: the
+ * request has a new token for its client. Afterwards, once a step: scheduler_commit_end().
+ */
+bool scheduler_commit(struct scheduler *s, const struct step_seq *seq, uint32_t token,
+                      struct commit_outcome *outcome);
+void scheduler_commit_end(struct scheduler *s);
+
+/* The client of unreported[i], for all i, was told: forgets them and frees the slots that no step
+ * in flight uses. */
+void scheduler_reported(struct scheduler *s);
+
+/* Something to compute, or an end that workers or clients have not heard of. */
+static inline bool scheduler_wants_step(const struct scheduler *s)
+{
+    return s->running_count + s->waiting.count + s->worker_finished_count + s->unreported_count > 0;
+}
+
+static inline uint32_t scheduler_unfinished(const struct scheduler *s)
+{
+    return s->running_count + s->waiting.count;
+}
+
+/* NULL, or the invariant that is broken. Call between events. O(slots + blocks), for tests. */
+const char *scheduler_check(const struct scheduler *s);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * cost.h - what a step costs: the roofline of a device (the host's costs:
+ * engine/model/host_profile.h). Pure arithmetic on integers and doubles, no clock: the emulated
+ * device and the simulator use this same code.
+ */
+#ifndef ENGINE_DEVICE_COST_H
+#define ENGINE_DEVICE_COST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/base/time.h"
+#include "engine/model/host_profile.h"
+#include "engine/model/shapes.h"
+
+struct gpu_shape {
+    const char *name;   /* "h100" */
+    double bytes_per_s; /* achievable, not nominal */
+    double flops_per_s; /* achievable, bf16 dense */
+    uint64_t memory_bytes;
+    time_ps kernel_gap;        /* hand-over from kernel to kernel, 1.3 us on H100 */
+    time_ps launch;            /* host CPU time of one eager kernel launch, 2.0 us */
+    time_ps graph_launch;      /* host CPU time of one graph launch: 2.5 us ... */
+    time_ps graph_node;        /* ... + 1 ns a node */
+    time_ps allreduce_latency; /* 10 us + bytes / allreduce_bytes_per_s; uncalibrated */
+    double allreduce_bytes_per_s;
+    double pcie_bytes_per_s;
+    bool calibrated; /* the numbers come from a measured file, not from this table */
+};
+
+const struct gpu_shape *gpu_shape_find(const char *name); /* NULL if unknown */
+const struct gpu_shape *gpu_shape_at(uint32_t index);     /* NULL past the end */
+
+/* One step as the device sees it. */
+struct step_load {
+    uint32_t seqs_count;      /* sequences in the batch */
+    uint32_t tokens_count;    /* tokens computed */
+    uint64_t kv_read_tokens;  /* KV tokens read: sum of the contexts */
+    uint64_t attention_pairs; /* sum over sequences of tokens x context: attention FLOPs */
+    uint32_t sampled_count;   /* rows of the LM head */
+};
+
+/*
+ * Adds one sequence: `scheduled` tokens after `computed` ones. Attention is causal, so the i-th new
+ * token sees computed + i tokens.
+ */
+static inline void step_load_add(struct step_load *load, uint32_t computed, uint32_t scheduled,
+                                 bool samples)
+{
+    uint64_t new_tokens = scheduled;
+    load->seqs_count++;
+    load->tokens_count += scheduled;
+    load->kv_read_tokens += (uint64_t)computed + new_tokens;
+    load->attention_pairs += new_tokens * computed + new_tokens * (new_tokens + 1) / 2;
+    load->sampled_count += samples ? 1 : 0;
+}
+
+/*
+ * Time the GPU is busy with one step on 1/tp of the model: max(bytes / bandwidth, flops / peak) +
+ * kernels x gap
+ * (+ 2 all-reduces a layer when tp > 1). Source: gpu.md e.
+ */
+time_ps cost_step(const struct gpu_shape *gpu, const struct model_shape *model, uint32_t tp,
+                  const struct step_load *load);
+
+#endif

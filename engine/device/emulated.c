@@ -1,0 +1,241 @@
+/*
+ * emulated.c - owns the emulated device: it turns a step into launches on a GPU of gpu.h, with the
+ * roofline's time, and draws the tokens. Driven through device.h by one submitting and one waiting
+ * thread. Must not read plans after submit returns.
+ *
+ * A step is one copy of metadata and then
+ *   - one graph launch of the model's kernels if graphs are on and every sequence computes one
+ * token, up to 512 sequences (full graphs for uniform decode, vLLM's default). vLLM pads the batch
+ * to a graph bucket; here the time is that of the unpadded batch, an error below one bucket step;
+ *   - else eager kernels, the step's time spread evenly over them, so that a slow launching thread
+ * starves the GPU.
+ *
+ * Pipeline stage p computes 1/P of the kernels and the time, and begins p stage times after the
+ * launch: stages are equal and get their plans together, so a stage begins when the one before it
+ * ends.
+ */
+#include "engine/device/emulated.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/random.h"
+#include "engine/device/gpu.h"
+
+_Static_assert((int)DEVICE_STEPS_IN_FLIGHT_MAX <= (int)GPU_EVENTS_MAX, "an event for each step");
+
+struct flight {
+    uint64_t step;
+    int64_t started_ns;
+    uint32_t tokens_count;
+    uint32_t *tokens; /* [requests_max] */
+};
+
+struct emulated {
+    struct gpu gpu;
+    const struct gpu_shape *gpu_shape;
+    const struct model_shape *model;
+    uint32_t tp;
+    uint32_t stage;         /* pipeline stage of this worker */
+    uint32_t stages_count;  /* P */
+    uint32_t kernels_count; /* of this stage */
+    uint32_t requests_max;
+    uint32_t kv_blocks;
+    bool graphs;
+    _Atomic uint64_t submitted_step; /* newest step whose flight can be read */
+    _Atomic uint64_t waited_step;    /* newest step that was waited for */
+    struct flight flights[DEVICE_STEPS_IN_FLIGHT_MAX];
+};
+
+uint32_t device_emulated_token(uint64_t sample_key, uint32_t position, bool ignore_eos)
+{
+    /* 2^32 / 201.4: a geometric length with this rate, cut at 1,000 tokens, has the mean 200. */
+    static const uint32_t end_threshold = 21325557;
+    enum {
+        FIRST_PRINTABLE = 32,
+        PRINTABLE_COUNT = 95
+    };
+
+    uint64_t draw = random_at(sample_key, position);
+    if (!ignore_eos &&
+        (position + 1 >= EMULATED_TOKENS_MAX || (uint32_t)(draw >> 32) < end_threshold)) {
+        return EMULATED_EOS_TOKEN;
+    }
+    return FIRST_PRINTABLE + (uint32_t)(draw & UINT32_MAX) % PRINTABLE_COUNT;
+}
+
+static enum status check_plan(const struct emulated *e, const struct step_plan *plan,
+                              struct error *error)
+{
+    if (plan->seqs_count > e->requests_max) {
+        return error_set(error, STATUS_INVALID, "step %llu: %u sequences, the device has %u slots",
+                         (unsigned long long)plan->step, plan->seqs_count, e->requests_max);
+    }
+    for (uint32_t i = 0; i < plan->seqs_count; i++) {
+        if (plan->seqs[i].slot >= e->requests_max) {
+            return error_set(error, STATUS_INVALID, "step %llu: slot %u, the device has %u slots",
+                             (unsigned long long)plan->step, plan->seqs[i].slot, e->requests_max);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* What a worker of vLLM uploads for a step: token ids, positions, slot map, lengths and new block
+ * ids. */
+static uint64_t metadata_bytes(const struct step_plan *plan)
+{
+    return 12ULL * plan->tokens_count + 16ULL * plan->seqs_count + 4ULL * plan->block_ids_count;
+}
+
+static void launch_step(struct emulated *e, const struct step_plan *plan, struct flight *flight)
+{
+    struct step_load load = {0};
+    bool uniform_decode = plan->seqs_count <= EMULATED_GRAPH_SEQS_MAX;
+    for (uint32_t i = 0; i < plan->seqs_count; i++) {
+        const struct step_seq *s = &plan->seqs[i];
+        step_load_add(&load, s->computed_tokens, s->scheduled_tokens,
+                      (s->flags & STEP_SEQ_SAMPLES) != 0);
+        uniform_decode = uniform_decode && s->scheduled_tokens == 1;
+    }
+    time_ps stage_time = cost_step(e->gpu_shape, e->model, e->tp, &load) / e->stages_count;
+
+    int64_t now_ns = clock_now_ns();
+    gpu_work_ready(&e->gpu, now_ns);
+    if (e->stage > 0) {
+        gpu_launch_memop(&e->gpu, now_ns + ns_from_ps(stage_time * e->stage));
+    }
+    flight->started_ns = gpu_launch_copy(&e->gpu, metadata_bytes(plan));
+    if (e->graphs && uniform_decode) {
+        (void)gpu_launch_graph(&e->gpu, e->kernels_count, stage_time);
+    } else {
+        (void)gpu_launch_kernels(&e->gpu, e->kernels_count, stage_time);
+    }
+}
+
+static enum status emulated_submit(void *state, const struct step_plan *plan, struct error *error)
+{
+    struct emulated *e = state;
+    TRY(check_plan(e, plan, error));
+    uint64_t waited = atomic_load_explicit(&e->waited_step, memory_order_acquire);
+    ASSERT(plan->step == atomic_load_explicit(&e->submitted_step, memory_order_relaxed) + 1);
+    ASSERT(plan->step - waited <= DEVICE_STEPS_IN_FLIGHT_MAX);
+
+    uint32_t index = (uint32_t)(plan->step % DEVICE_STEPS_IN_FLIGHT_MAX);
+    struct flight *flight = &e->flights[index];
+    flight->step = plan->step;
+    flight->started_ns = clock_now_ns();
+    flight->tokens_count = 0;
+    for (uint32_t i = 0; i < plan->seqs_count; i++) {
+        const struct step_seq *s = &plan->seqs[i];
+        if ((s->flags & STEP_SEQ_SAMPLES) != 0) {
+            bool ignore_eos = (s->flags & STEP_SEQ_IGNORE_EOS) != 0;
+            flight->tokens[flight->tokens_count++] =
+                device_emulated_token(s->sample_key, s->position, ignore_eos);
+        }
+    }
+    if (plan->tokens_count > 0) {
+        launch_step(e, plan, flight);
+    }
+    gpu_event_record(&e->gpu, index);
+    atomic_store_explicit(&e->submitted_step, plan->step, memory_order_release);
+    return STATUS_OK;
+}
+
+static void emulated_wait(void *state, uint64_t step, struct device_result *result)
+{
+    struct emulated *e = state;
+    ASSERT(step <= atomic_load_explicit(&e->submitted_step, memory_order_acquire));
+    const struct flight *flight = &e->flights[step % DEVICE_STEPS_IN_FLIGHT_MAX];
+    ASSERT(flight->step == step);
+    int64_t done_ns = gpu_event_wait(&e->gpu, (uint32_t)(step % DEVICE_STEPS_IN_FLIGHT_MAX));
+    *result = (struct device_result){
+        .step = {.step = step, .tokens = flight->tokens, .tokens_count = flight->tokens_count},
+        .started_ns = flight->started_ns,
+        .done_ns = done_ns > flight->started_ns ? done_ns : flight->started_ns,
+    };
+    atomic_store_explicit(&e->waited_step, step, memory_order_release);
+}
+
+static bool emulated_poll(void *state, uint64_t step)
+{
+    struct emulated *e = state;
+    ASSERT(step <= atomic_load_explicit(&e->submitted_step, memory_order_acquire));
+    return gpu_event_query(&e->gpu, (uint32_t)(step % DEVICE_STEPS_IN_FLIGHT_MAX));
+}
+
+static uint32_t emulated_kv_blocks(void *state)
+{
+    const struct emulated *e = state;
+    return e->kv_blocks;
+}
+
+static void emulated_close(void *state)
+{
+    struct emulated *e = state;
+    gpu_close(&e->gpu);
+    free(e->flights[0].tokens);
+    free(e);
+}
+
+static const struct device_ops emulated_ops = {
+    .name = "emulated",
+    .version = DEVICE_OPS_VERSION,
+    .submit = emulated_submit,
+    .wait = emulated_wait,
+    .poll = emulated_poll,
+    .kv_blocks = emulated_kv_blocks,
+    .close = emulated_close,
+};
+
+static struct emulated *create(const struct device_options *options)
+{
+    size_t slots = options->requests_max;
+    struct emulated *e = calloc(1, sizeof *e);
+    uint32_t *tokens = calloc(slots * DEVICE_STEPS_IN_FLIGHT_MAX, sizeof *tokens);
+    if (e == NULL || tokens == NULL) {
+        free(e);
+        free(tokens);
+        return NULL;
+    }
+    for (size_t i = 0; i < DEVICE_STEPS_IN_FLIGHT_MAX; i++) {
+        e->flights[i].tokens = tokens + i * slots;
+    }
+    return e;
+}
+
+enum status device_emulated_open(const struct device_options *options, const struct gpu_shape *gpu,
+                                 const struct model_shape *model, uint32_t kv_blocks,
+                                 struct device *out, struct error *error)
+{
+    ASSERT(options->requests_max > 0 && options->thread != NULL);
+    const struct topology *t = options->topology;
+    struct emulated *e = create(options);
+    if (e == NULL) {
+        return error_set(error, STATUS_NOMEM, "emulated device: out of memory (%u request slots)",
+                         options->requests_max);
+    }
+    e->gpu_shape = gpu;
+    e->model = model;
+    e->tp = t->tp;
+    e->stage = options->worker / t->tp;
+    e->stages_count = t->pp;
+    e->kernels_count = (model_step_kernels(model) + t->pp - 1) / t->pp;
+    e->requests_max = options->requests_max;
+    e->kv_blocks = kv_blocks;
+    e->graphs = t->launch == (uint32_t)LAUNCH_GRAPH;
+    struct gpu_options gpu_options = {
+        .shape = gpu,
+        .queue_depth = t->queue_depth,
+        .launch_extra_ns = t->launch_extra_ns,
+        .wait = (enum wait_mode)t->wait,
+        .thread = options->thread,
+    };
+    enum status status = gpu_open_emulated(&gpu_options, &e->gpu, error);
+    if (status != STATUS_OK) {
+        emulated_close(e);
+        return status;
+    }
+    *out = (struct device){.ops = &emulated_ops, .state = e};
+    return STATUS_OK;
+}

@@ -1,0 +1,234 @@
+/*
+ * ledger.h - the shared memory where every process of a serving system counts what it does, and
+ * where the harness reads it (law 3: what is measured is counted where it happens).
+ *
+ * One memfd, passed by inheritance, mapped by all. It holds
+ *   - the topology (configuration, read-only for all but the harness);
+ *   - one slot a thread: who it is, and its counters. Only the owning thread writes a slot; readers
+ * take relaxed loads;
+ *   - one record a request: a time stamp for each hop. Each stamp has exactly one writer;
+ *   - one metrics block an API server: vLLM's Prometheus counters and histograms (metrics.h).
+ * All times are CLOCK_MONOTONIC in ns, which is the same clock in all processes of a machine.
+ *
+ *     harness:   ledger_create(&topology, &ledger, error); start launcher with ledger.fd inherited
+ * as fd 3 process:   ledger_open(3, &ledger, error); struct ledger_thread *me =
+ * ledger_thread_claim(&ledger, THREAD_ENGINE_MAIN, rank, 0); ledger_add(&me->steps_count, 1);
+ */
+#ifndef ENGINE_LEDGER_LEDGER_H
+#define ENGINE_LEDGER_LEDGER_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+#include "engine/ledger/topology.h"
+
+enum {
+    LEDGER_VERSION = 1,
+    LEDGER_THREADS_MAX = 1024,
+    LEDGER_FD = 3, /* where the launcher and its children inherit the ledger */
+    LEDGER_RECORDS_PER_API_SERVER =
+        1 << 16, /* a ring; older requests are overwritten and counted as lost */
+};
+
+/* X(NAME, "kind", "stage"): every kind of thread there is. The kind is what threads.csv and /proc
+ * comparisons use. */
+#define LEDGER_THREAD_KINDS(X)                        \
+    X(LAUNCHER_MAIN, "launcher", "launcher")          \
+    X(API_MAIN, "api_server", "api_server")           \
+    X(COORDINATOR_MAIN, "coordinator", "coordinator") \
+    X(ENGINE_MAIN, "engine_core", "scheduler")        \
+    X(ENGINE_INPUT, "engine_input", "ipc")            \
+    X(ENGINE_OUTPUT, "engine_output", "ipc")          \
+    X(WORKER_MAIN, "worker", "launch")                \
+    X(WORKER_OUTPUT, "worker_output", "launch")
+
+enum ledger_thread_kind {
+#define X(name, kind, stage) THREAD_##name,
+    LEDGER_THREAD_KINDS(X)
+#undef X
+    THREAD_KINDS_COUNT
+};
+
+const char *ledger_thread_kind_name(enum ledger_thread_kind kind);
+const char *ledger_thread_stage(enum ledger_thread_kind kind);
+
+enum ledger_thread_state {
+    LEDGER_THREAD_FREE,
+    LEDGER_THREAD_LIVE,
+    LEDGER_THREAD_ENDED
+};
+
+/* X(launch class): what the launch-level table of engine/device/gpu.h counts. */
+#define LEDGER_LAUNCH_CLASSES(X) \
+    X(KERNEL, "kernel")          \
+    X(GRAPH, "graph")            \
+    X(COPY, "copy")              \
+    X(SYNC, "sync")
+
+enum ledger_launch_class {
+#define X(name, text) LAUNCH_CLASS_##name,
+    LEDGER_LAUNCH_CLASSES(X)
+#undef X
+    LAUNCH_CLASSES_COUNT
+};
+
+typedef _Atomic uint64_t ledger_counter;
+
+/* One thread. Busy time is what is not waiting; cpu_ns is sampled from the thread's CPU clock at
+ * turns of its loop. */
+struct ledger_thread {
+    /* enum ledger_thread_state; set last when claimed. Slots share no cache line: each has another
+     * writer. */
+    _Alignas(64) _Atomic uint32_t state;
+    uint32_t kind;     /* enum ledger_thread_kind */
+    uint32_t instance; /* API server index, engine rank, ... */
+    uint32_t sub;      /* worker index within its engine core */
+    int32_t pid;
+    int32_t tid;
+    ledger_counter started_ns;
+    ledger_counter beat_ns;      /* last turn of its loop: for the no-progress alarm */
+    ledger_counter busy_ns;      /* wall time between waits, emulated occupancy included */
+    ledger_counter occupancy_ns; /* emulated host time booked by the host profile */
+    ledger_counter cpu_ns;       /* real CPU time */
+    ledger_counter turns_count;  /* turns of its loop */
+    ledger_counter messages_in_count;
+    ledger_counter messages_out_count;
+    ledger_counter bytes_in;
+    ledger_counter bytes_out;
+    ledger_counter requests_count; /* requests accepted (API server, engine core) */
+    ledger_counter finished_count; /* requests ended (API server, engine core) */
+    ledger_counter failed_count;   /* requests ended with an error */
+    ledger_counter prompt_tokens;
+    ledger_counter
+        output_tokens; /* tokens handled (API server: written to clients; engine core: sampled) */
+    ledger_counter queue_max; /* high-water mark of the thread's input queue */
+    /* engine core */
+    ledger_counter steps_count;
+    ledger_counter
+        step_seqs; /* sum of sequences over steps: batch mean = step_seqs / steps_count */
+    ledger_counter step_tokens; /* sum of scheduled tokens */
+    ledger_counter step_ns;     /* sum of the times from submit to completion */
+    ledger_counter running_now;
+    ledger_counter waiting_now;
+    ledger_counter preemptions_count;
+    ledger_counter kv_used_blocks;
+    /* launching threads */
+    ledger_counter launches_count[LAUNCH_CLASSES_COUNT];
+    ledger_counter
+        launch_ns[LAUNCH_CLASSES_COUNT]; /* inside launch calls, queue-full time excluded */
+    ledger_counter prepare_ns;           /* building inputs between launches */
+    ledger_counter queue_full_ns;        /* blocked because the device queue was full */
+    ledger_counter sync_wait_ns;         /* waiting for results */
+    ledger_counter idle_ns;              /* waiting for work */
+    ledger_counter gpu_busy_ns;          /* device time of this thread's steps */
+    ledger_counter gpu_idle_ns; /* device idle between two of this thread's steps while work was
+                                   ready on the host */
+    ledger_counter launch_max_ns;
+};
+
+/* Hops of a request, in the order in which they happen. The client's own stamps (sent, first, last)
+ * stand in its records. */
+#define LEDGER_HOPS(X)                                                                           \
+    X(API_RECEIVED, "api_received")             /* request's last byte read by the API server */ \
+    X(API_SENT, "api_sent")                     /* ADD handed to the socket */                   \
+    X(ENGINE_RECEIVED, "engine_received")       /* decoded by the engine core's input thread */  \
+    X(ENGINE_SCHEDULED, "engine_scheduled")     /* first in a submitted step */                  \
+    X(ENGINE_FIRST_TOKEN, "engine_first_token") /* step with its first token completed */        \
+    X(API_FIRST_OUTPUT, "api_first_output")     /* that message decoded by the API server */     \
+    X(API_FIRST_WRITE, "api_first_write")       /* first event written to the client's socket */ \
+    X(ENGINE_LAST_TOKEN, "engine_last_token")                                                    \
+    X(API_LAST_OUTPUT, "api_last_output")                                                        \
+    X(API_LAST_WRITE, "api_last_write")
+
+enum ledger_hop {
+#define X(name, text) HOP_##name,
+    LEDGER_HOPS(X)
+#undef X
+    HOPS_COUNT
+};
+const char *ledger_hop_name(enum ledger_hop hop);
+const char *ledger_launch_class_name(enum ledger_launch_class launch_class);
+
+/*
+ * One request. `serial` = api_server * LEDGER_RECORDS_PER_API_SERVER + n mod
+ * LEDGER_RECORDS_PER_API_SERVER; it is also the 8 hex digits at the end of the request's internal
+ * id, which is how an engine core finds the record.
+ */
+struct ledger_record {
+    _Atomic uint64_t client_number; /* number in the client's X-Request-Id + 1; 0: record unused or
+                                       request without one */
+    _Atomic int64_t hop_ns[HOPS_COUNT]; /* 0: not reached */
+    uint32_t api_server;
+    uint32_t engine; /* rank, UINT32_MAX until routed */
+    uint32_t prompt_tokens;
+    uint32_t cached_tokens;
+    _Atomic uint32_t output_tokens;
+    _Atomic uint32_t finish; /* enum finish_reason + 1; 0 while open */
+};
+
+struct ledger_header;
+
+struct ledger {
+    struct ledger_header *header;
+    const struct topology *topology;
+    struct ledger_thread *threads; /* [LEDGER_THREADS_MAX] */
+    struct ledger_record *records; /* [records_count] */
+    struct metrics_block *metrics; /* [api_servers_count], see metrics.h */
+    uint32_t records_count;
+    size_t bytes;
+    int fd;
+};
+
+/* Harness: a new ledger with `topology` in it. Pages are touched as they are used. */
+MUST_CHECK enum status ledger_create(const struct topology *topology, struct ledger *out,
+                                     struct error *error);
+/* A process of the system: maps an inherited ledger. PROTOCOL: not a ledger, or of another version.
+ */
+MUST_CHECK enum status ledger_open(int fd, struct ledger *out, struct error *error);
+void ledger_close(struct ledger *l);
+
+/* The run clock's origin: CLOCK_MONOTONIC in ns when the ledger was created. */
+int64_t ledger_epoch_ns(const struct ledger *l);
+
+/* A slot for the calling thread (pid and tid are its own). Aborts when LEDGER_THREADS_MAX are
+ * taken. */
+struct ledger_thread *ledger_thread_claim(struct ledger *l, enum ledger_thread_kind kind,
+                                          uint32_t instance, uint32_t sub);
+void ledger_thread_end(struct ledger_thread *t);
+/* Number of slots that were ever claimed: readers look at threads[0 .. count). */
+uint32_t ledger_threads_count(const struct ledger *l);
+
+/* Owner-only addition: a plain load and store, no locked instruction. */
+static inline void ledger_add(ledger_counter *counter, uint64_t value)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + value,
+                          memory_order_relaxed);
+}
+static inline void ledger_set(ledger_counter *counter, uint64_t value)
+{
+    atomic_store_explicit(counter, value, memory_order_relaxed);
+}
+static inline uint64_t ledger_get(const ledger_counter *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+static inline void ledger_stamp(struct ledger_record *record, enum ledger_hop hop, int64_t now_ns)
+{
+    atomic_store_explicit(&record->hop_ns[hop], now_ns, memory_order_relaxed);
+}
+
+/* Requests of `api_server` that got a record, and how many of those records were overwritten since.
+ */
+uint64_t ledger_records_begun(const struct ledger *l, uint32_t api_server);
+uint64_t ledger_records_lost(const struct ledger *l, uint32_t api_server);
+
+/* A fresh record of API server `api_server` (its n-th request); clears what the ring held there.
+ * Returns its serial. */
+uint32_t ledger_record_begin(struct ledger *l, uint32_t api_server, uint64_t n);
+/* The record named by an internal request id (its last 8 hex digits), or NULL if the id does not
+ * name one. */
+struct ledger_record *ledger_record_of_id(struct ledger *l, const char *internal_id);
+
+#endif

@@ -1,0 +1,37 @@
+/*
+ * topology.c - the arithmetic of a topology: how many processes and threads a configuration stands
+ * for. Pure functions; the launcher, the harness and the tests of both take their expectations from
+ * here.
+ */
+#include "engine/ledger/topology.h"
+
+static uint32_t workers_configured(const struct topology *t)
+{
+    return t->tp * t->pp;
+}
+
+uint32_t topology_workers_per_engine(const struct topology *t)
+{
+    uint32_t workers = workers_configured(t);
+    bool one = t->executor == (uint32_t)EXECUTOR_UNIPROC ||
+               (t->executor == (uint32_t)EXECUTOR_AUTO && t->engines_count == 1);
+    /* An engine core's own main thread can stand for one worker only. */
+    return one && workers == 1 ? 0 : workers;
+}
+
+uint32_t topology_gpus(const struct topology *t)
+{
+    return t->engines_count * workers_configured(t);
+}
+
+uint32_t topology_processes(const struct topology *t)
+{
+    uint32_t coordinator = t->engines_count > 1 ? 1 : 0;
+    return 1 + t->api_servers_count + t->engines_count * (1 + topology_workers_per_engine(t)) +
+           coordinator;
+}
+
+uint32_t topology_launching_threads(const struct topology *t)
+{
+    return topology_gpus(t);
+}

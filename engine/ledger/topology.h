@@ -1,0 +1,97 @@
+/*
+ * topology.h - the complete configuration of one serving system, as plain data.
+ *
+ * The harness fills it from a scenario, puts it at the head of the ledger's shared memory and
+ * starts the launcher; every process of the system reads it there. Fixed-size fields only: the
+ * struct crosses process borders as it is.
+ */
+#ifndef ENGINE_LEDGER_TOPOLOGY_H
+#define ENGINE_LEDGER_TOPOLOGY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    TOPOLOGY_API_SERVERS_MAX = 64,
+    TOPOLOGY_ENGINES_MAX = 64,
+    TOPOLOGY_WORKERS_PER_ENGINE_MAX = 16,
+};
+
+enum accept_policy {
+    ACCEPT_SHARED,
+    ACCEPT_REUSEPORT
+};
+enum wait_mode {
+    WAIT_BLOCK,
+    WAIT_SPIN
+};
+enum executor_kind {
+    EXECUTOR_AUTO,
+    EXECUTOR_UNIPROC,
+    EXECUTOR_MULTIPROC
+};
+enum launch_mode {
+    LAUNCH_GRAPH,
+    LAUNCH_EAGER
+};
+
+/* Host profile costs in ns (see engine/device/cost.h for what each is). */
+struct topology_host {
+    char name[32];
+    int64_t api_request_ns;
+    int64_t api_message_ns;
+    int64_t api_output_token_ns;
+    int64_t api_prompt_token_ns;
+    int64_t engine_step_ns;
+    int64_t engine_seq_ns;
+    int64_t coordinator_message_ns;
+};
+
+struct topology {
+    uint32_t api_servers_count; /* A */
+    uint32_t engines_count;     /* D, data-parallel ranks, each an engine core */
+    uint32_t tp;                /* T */
+    uint32_t pp;                /* P; workers an engine core = T * P */
+    uint32_t accept;            /* enum accept_policy */
+    uint32_t wait;              /* enum wait_mode, of engine cores and workers */
+    uint32_t executor;          /* enum executor_kind */
+    uint32_t async_depth;       /* 1 or 2 */
+    char listen_host[64];       /* "127.0.0.1" */
+    uint32_t listen_port;       /* 0: any free one */
+
+    char model[64];
+    char gpu[32];
+    uint32_t launch;         /* enum launch_mode */
+    int64_t launch_extra_ns; /* added CPU cost of each launch (experiments) */
+    uint32_t queue_depth;    /* launches a device queue holds, 1024 */
+    uint32_t max_num_seqs;
+    uint32_t max_num_batched_tokens;
+    uint32_t max_model_len;
+    uint32_t block_tokens;
+    uint32_t num_gpu_blocks;  /* 0: what fits in 90 % of the GPU's memory beside the weights */
+    uint32_t prefix_caching;  /* bool */
+    uint32_t chunked_prefill; /* bool */
+    uint32_t priority_policy; /* bool: priority instead of fcfs */
+    uint32_t long_prefill_token_threshold;
+    uint64_t seed;
+
+    struct topology_host host;
+    int64_t publish_interval_ns;   /* 100 ms */
+    int64_t heartbeat_interval_ns; /* 5 s */
+    int64_t shutdown_grace_ns;     /* 5 s: one deadline for everything */
+    uint32_t keep_vllm_shutdown;   /* bool: `serve` aborts and exits as vLLM does */
+
+    char socket_dir[96]; /* private directory of the ipc sockets, mode 0700, made and removed by the
+                            harness */
+};
+
+/* Workers of one engine core, 0 if it runs its worker on its own main thread. */
+uint32_t topology_workers_per_engine(const struct topology *t);
+/* Engine cores x T x P. */
+uint32_t topology_gpus(const struct topology *t);
+/* 1 launcher + A + D + workers + (D > 1 coordinator). */
+uint32_t topology_processes(const struct topology *t);
+/* Threads that launch kernels: D*W, 1 when D = W = 1. */
+uint32_t topology_launching_threads(const struct topology *t);
+
+#endif

@@ -1,0 +1,130 @@
+/*
+ * shapes.c - owns the table of model shapes and the arithmetic on it: parameters, bytes, kernels.
+ * Driven by the cost model, the devices, the simulator and the scenario checks. Holds no state and
+ * knows no device.
+ */
+#include "engine/model/shapes.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* Sizes as in the models' published config.json files. */
+static const struct model_shape models[] = {
+    {.name = "llama-3.2-1b",
+     .layers_count = 16,
+     .hidden = 2048,
+     .heads_count = 32,
+     .kv_heads_count = 8,
+     .head_dim = 64,
+     .intermediate = 8192,
+     .vocab = 128256,
+     .tied_embeddings = true,
+     .weight_bytes = 2,
+     .kv_bytes = 2,
+     .context_max = 131072},
+    {.name = "llama-3.1-8b",
+     .layers_count = 32,
+     .hidden = 4096,
+     .heads_count = 32,
+     .kv_heads_count = 8,
+     .head_dim = 128,
+     .intermediate = 14336,
+     .vocab = 128256,
+     .weight_bytes = 2,
+     .kv_bytes = 2,
+     .context_max = 131072},
+    {.name = "llama-3.1-70b",
+     .layers_count = 80,
+     .hidden = 8192,
+     .heads_count = 64,
+     .kv_heads_count = 8,
+     .head_dim = 128,
+     .intermediate = 28672,
+     .vocab = 128256,
+     .weight_bytes = 2,
+     .kv_bytes = 2,
+     .context_max = 131072},
+    {.name = "qwen2.5-0.5b",
+     .layers_count = 24,
+     .hidden = 896,
+     .heads_count = 14,
+     .kv_heads_count = 2,
+     .head_dim = 64,
+     .intermediate = 4864,
+     .vocab = 151936,
+     .tied_embeddings = true,
+     .qkv_bias = true,
+     .weight_bytes = 2,
+     .kv_bytes = 2,
+     .context_max = 32768},
+    {.name = "qwen2.5-32b",
+     .layers_count = 64,
+     .hidden = 5120,
+     .heads_count = 40,
+     .kv_heads_count = 8,
+     .head_dim = 128,
+     .intermediate = 27648,
+     .vocab = 152064,
+     .qkv_bias = true,
+     .weight_bytes = 2,
+     .kv_bytes = 2,
+     .context_max = 32768},
+};
+
+const struct model_shape *model_shape_at(uint32_t index)
+{
+    return index < sizeof models / sizeof models[0] ? &models[index] : NULL;
+}
+
+const struct model_shape *model_shape_find(const char *name)
+{
+    const struct model_shape *m = NULL;
+    for (uint32_t i = 0; (m = model_shape_at(i)) != NULL; i++) {
+        if (strcmp(m->name, name) == 0) {
+            break;
+        }
+    }
+    return m;
+}
+
+static uint64_t embedding_parameters(const struct model_shape *m)
+{
+    return (uint64_t)m->vocab * m->hidden;
+}
+
+uint64_t model_parameters(const struct model_shape *m)
+{
+    uint64_t hidden = m->hidden;
+    uint64_t queries = (uint64_t)m->heads_count * m->head_dim;
+    uint64_t keys = (uint64_t)m->kv_heads_count * m->head_dim;
+    uint64_t attention = hidden * (queries + 2 * keys) + queries * hidden;
+    uint64_t bias = m->qkv_bias ? queries + 2 * keys : 0;
+    uint64_t mlp = 3 * hidden * m->intermediate;
+    uint64_t norms = 2 * hidden;
+    uint64_t matrices = m->tied_embeddings ? 1 : 2; /* input embedding and LM head */
+    return m->layers_count * (attention + bias + mlp + norms) + hidden +
+           matrices * embedding_parameters(m);
+}
+
+uint64_t model_step_weight_bytes(const struct model_shape *m)
+{
+    uint64_t unread = m->tied_embeddings ? 0 : embedding_parameters(m);
+    return (model_parameters(m) - unread) * m->weight_bytes;
+}
+
+uint64_t model_weight_bytes(const struct model_shape *m)
+{
+    return model_parameters(m) * m->weight_bytes;
+}
+
+uint64_t model_kv_token_bytes(const struct model_shape *m)
+{
+    return 2ULL * m->layers_count * m->kv_heads_count * m->head_dim * m->kv_bytes;
+}
+
+uint32_t model_step_kernels(const struct model_shape *m)
+{
+    /* A layer: 2 x add+norm, QKV, RoPE+KV write, attention, combine, O, gate-up, SiLU, down. A step
+     * besides: embedding, final norm, LM head, argmax. */
+    return 10 * m->layers_count + 4;
+}

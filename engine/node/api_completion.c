@@ -1,0 +1,434 @@
+/*
+ * api_completion.c - one completion from its HTTP request to its last event: drives engine/core/frontend for the API
+ * server's process.
+ *
+ * Request: parse, render, tokenise, book the emulated cost, open a ledger record, submit to the front end, send ADD.
+ * Answer: engine messages go into the front end; what comes out is written as SSE events, or gathered into one answer.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/hash.h"
+#include "engine/model/chat_template.h"
+#include "engine/node/api_server.h"
+#include "engine/node/sockets.h"
+
+/* ---- request ---- */
+
+static enum status encode_text(struct api_server *s, const char *text, size_t bytes,
+                               uint32_t *count)
+{
+    size_t ids_count = 0;
+    enum status status = s->tokenizer.encode(s->tokenizer.ctx, text, bytes, s->prompt_ids,
+                                             s->limits.max_model_len + 1, &ids_count);
+    *count = ids_count > UINT32_MAX ? UINT32_MAX : (uint32_t)ids_count;
+    return status;
+}
+
+static enum status encode_messages(struct api_server *s, const struct openai_request *r,
+                                   uint32_t *count)
+{
+    size_t bytes = chat_template_render(r->roles, r->contents, r->messages_count,
+                                        r->add_generation_prompt, s->prompt_text,
+                                        s->prompt_text_cap);
+    if (bytes > s->prompt_text_cap) {
+        free(s->prompt_text);
+        s->prompt_text = malloc(bytes);
+        ASSERT(s->prompt_text != NULL);
+        s->prompt_text_cap = bytes;
+        (void)chat_template_render(r->roles, r->contents, r->messages_count,
+                                   r->add_generation_prompt, s->prompt_text, bytes);
+    }
+    return encode_text(s, s->prompt_text, bytes, count);
+}
+
+/* The prompt as token ids. A prompt too long for the buffer is still counted: the answer names its length. */
+static const uint32_t *tokenise(struct api_server *s, const struct openai_request *r,
+                                uint32_t *count)
+{
+    if (r->messages_count > 0) {
+        (void)encode_messages(s, r, count);
+        return s->prompt_ids;
+    }
+    if (r->prompt_text != NULL) {
+        (void)encode_text(s, r->prompt_text, r->prompt_text_bytes, count);
+        return s->prompt_ids;
+    }
+    *count = r->prompt_tokens_count;
+    return r->prompt_token_ids;
+}
+
+/* "cmpl-" + the caller's X-Request-Id, or a number of this server's own. */
+static void name_request(struct connection *c, const char *caller_id)
+{
+    const char *prefix = c->request.kind == OPENAI_CHAT ? "chatcmpl" : "cmpl";
+    if (caller_id != NULL && caller_id[0] != '\0') {
+        (void)snprintf(c->id, sizeof c->id, "%s-%.64s", prefix, caller_id);
+    } else {
+        (void)snprintf(c->id, sizeof c->id, "%s-%u-%llx", prefix, c->server->index,
+                       (unsigned long long)clock_wall_ns());
+    }
+}
+
+/* The load client numbers its requests in X-Request-Id; other callers' ids stay unjoined. */
+static uint64_t client_number(const char *caller_id)
+{
+    if (caller_id == NULL) {
+        return 0;
+    }
+    char *end = NULL;
+    errno = 0;
+    unsigned long long number = strtoull(caller_id, &end, 10);
+    return errno == 0 && end != caller_id && *end == '\0' ? number + 1 : 0;
+}
+
+static uint32_t begin_record(struct connection *c, const char *caller_id, uint32_t prompt_tokens,
+                             int64_t received_ns)
+{
+    struct api_server *s = c->server;
+    uint32_t serial = ledger_record_begin(&s->process.ledger, s->index, s->requests_count++);
+    c->record = &s->process.ledger.records[serial];
+    c->record->prompt_tokens = prompt_tokens;
+    ledger_stamp(c->record, HOP_API_RECEIVED, received_ns);
+    atomic_store_explicit(&c->record->client_number, client_number(caller_id),
+                          memory_order_release);
+    return serial;
+}
+
+static void fill_sampling(const struct api_server *s, const struct openai_request *r,
+                          struct sampling_params *p)
+{
+    *p = (struct sampling_params){
+        .max_tokens = r->max_tokens,
+        .min_tokens = r->min_tokens,
+        .has_seed = r->has_seed,
+        .seed = r->seed,
+        .eos_token_id = r->ignore_eos ? TOKEN_NONE : (int32_t)s->tokenizer.eos_token_id,
+        .stop_token_ids_count = r->stop_token_ids_count,
+        .output_kind = r->stream ? 1 : 2,
+        .n = 1,
+        .temperature = (float)r->temperature,
+        .top_p = (float)r->top_p,
+        .top_k = r->top_k,
+        .min_p = (float)r->min_p,
+        .presence_penalty = (float)r->presence_penalty,
+        .frequency_penalty = (float)r->frequency_penalty,
+        .repetition_penalty = (float)r->repetition_penalty,
+    };
+    memcpy(p->stop_token_ids, r->stop_token_ids, sizeof p->stop_token_ids);
+}
+
+static enum status send_add(struct api_server *s, const struct frontend_send *send,
+                            struct error *error)
+{
+    wire_buffer_reset(&s->buffer);
+    wire_encode_request(&s->buffer, &send->request);
+    TRY(api_send_request(s, send->engine, WIRE_ADD, error));
+    if (!send->first_request || s->stats == NULL) {
+        return STATUS_OK;
+    }
+    struct first_request first = {.engine = send->engine, .wave = send->wave};
+    wire_buffer_reset(&s->buffer);
+    wire_encode_first_request(&s->buffer, &first);
+    return socket_send(s->stats, s->buffer.data, s->buffer.bytes, false, error);
+}
+
+static void open_answer(struct connection *c)
+{
+    c->stream = c->request.stream;
+    c->first_unwritten = false;
+    c->last_unwritten = false;
+    c->last_token_at = 0;
+    c->output_tokens = 0;
+    if (!c->stream) {
+        return;
+    }
+    struct sse_stream_options options = {
+        .chat = c->request.kind == OPENAI_CHAT,
+        .id = c->id,
+        .model = c->server->limits.model_name,
+        .created_s = c->created_s,
+        .include_usage = c->request.include_usage,
+        .continuous_usage = c->request.continuous_usage,
+    };
+    sse_writer_open(&c->sse, &options);
+}
+
+static enum status submit(struct connection *c, const struct http_request *http,
+                          const uint32_t *ids, uint32_t ids_count, struct error *error)
+{
+    struct api_server *s = c->server;
+    struct openai_request *r = &c->request;
+    uint32_t serial = begin_record(c, http->request_id, ids_count, c->arrival_ns);
+    struct frontend_request request = {
+        .external_id = c->id,
+        .serial = serial,
+        .prompt_token_ids = ids,
+        .prompt_tokens_count = ids_count,
+        .prompt_hash = hash64(ids, ids_count * sizeof *ids, 0),
+        .arrival_wall_ns = clock_wall_ns() - (clock_now_ns() - c->arrival_ns),
+        .data_parallel_rank =
+            http->data_parallel_rank == HTTP_RANK_NONE ? RANK_NONE : http->data_parallel_rank,
+        .priority = r->priority,
+        .stream = r->stream,
+        .stop_count = r->stop_count,
+        .include_stop = r->include_stop,
+    };
+    fill_sampling(s, r, &request.sampling);
+    memcpy(request.stop, r->stop, sizeof request.stop);
+    struct frontend_send send;
+    TRY(frontend_submit(s->frontend, &request, process_now(&s->process), &send, error));
+    c->handle = send.handle;
+    s->by_handle[send.handle] = c;
+    c->record->engine = send.engine;
+    open_answer(c);
+    occupancy_settle(&s->occupancy);
+    ledger_stamp(c->record, HOP_API_SENT, clock_now_ns()); /* before: the engine core may be faster */
+    return send_add(s, &send, error);
+}
+
+static void refuse(struct connection *c, int http_status, const char *text)
+{
+    struct openai_problem problem;
+    openai_problem_set(&problem, http_status, NULL, "%s", text);
+    ledger_add(&c->server->thread->failed_count, 1);
+    connection_problem(c, &problem);
+}
+
+void completion_begin(struct connection *c, const struct http_request *http, enum openai_kind kind,
+                      int64_t received_ns)
+{
+    struct api_server *s = c->server;
+    const struct topology_host *host = &s->process.topology->host;
+    struct openai_problem problem;
+    if (s->dead || s->stopping) {
+        refuse(c, 503, "the engine is dead");
+        return;
+    }
+    c->arrival_ns = received_ns;
+    c->created_s = clock_wall_ns() / 1000000000;
+    occupancy_charge(&s->occupancy, host->api_request_ns);
+    uint32_t ids_count = 0;
+    const uint32_t *ids = NULL;
+    enum status status = openai_parse(kind, http->body, http->body_bytes, &c->request, &problem);
+    if (status == STATUS_OK) {
+        status = openai_check_model(&c->request, &s->limits, &problem);
+    }
+    if (status == STATUS_OK) {
+        ids = tokenise(s, &c->request, &ids_count);
+        occupancy_charge(&s->occupancy, host->api_prompt_token_ns * (int64_t)ids_count);
+        status = openai_validate(&c->request, &s->limits, ids_count, &problem);
+    }
+    if (status != STATUS_OK) {
+        ledger_add(&s->thread->failed_count, 1);
+        connection_problem(c, &problem);
+        return;
+    }
+    struct error error;
+    name_request(c, http->request_id);
+    status = submit(c, http, ids, ids_count, &error);
+    if (status != STATUS_OK) {
+        c->record = NULL;
+        refuse(c, status == STATUS_INVALID ? 400 : 503, error.text);
+        return;
+    }
+    ledger_add(&s->thread->requests_count, 1);
+    ledger_add(&s->thread->prompt_tokens, ids_count);
+}
+
+void completion_cancel(struct connection *c)
+{
+    if (c->handle != FRONTEND_HANDLE_NONE) {
+        struct api_server *s = c->server;
+        frontend_cancel(s->frontend, c->handle);
+        s->by_handle[c->handle] = NULL;
+        c->handle = FRONTEND_HANDLE_NONE;
+        if (c->record != NULL) {
+            atomic_store_explicit(&c->record->finish, FINISH_ABORT + 1, memory_order_release);
+        }
+        completion_aborts(s);
+    }
+}
+
+/* ---- answer ---- */
+
+static const char *finish_text(enum finish_reason finish)
+{
+    switch (finish) {
+    case FINISH_STOP:
+        return "stop";
+    case FINISH_LENGTH:
+        return "length";
+    case FINISH_ABORT:
+        return "abort";
+    case FINISH_ERROR:
+        return "error";
+    case FINISH_REPETITION:
+        return "repetition";
+    case FINISH_NONE:
+        break;
+    }
+    return NULL;
+}
+
+static void answer_error(struct connection *c)
+{
+    struct openai_problem problem;
+    openai_problem_set(&problem, 500, NULL, "the engine core that served this request died");
+    ledger_add(&c->server->thread->failed_count, 1);
+    c->keep_alive = false;
+    if (!c->stream || c->output_tokens == 0) {
+        connection_problem(c, &problem);
+        return;
+    }
+    struct http_buffer body = {0};
+    openai_write_error(&body, &problem);
+    sse_write_event(&c->out, body.data, body.bytes);
+    http_buffer_free(&body);
+    sse_write_done(&c->out);
+    connection_mark(c);
+    connection_answered(c);
+}
+
+static void write_stream(struct connection *c, const struct frontend_delta *d)
+{
+    if (d->first || c->output_tokens == 0) {
+        sse_write_head(&c->out, (int32_t)c->server->index, c->keep_alive);
+        sse_write_role(&c->sse, &c->out, d->prompt_tokens_count);
+    }
+    struct sse_delta delta = {
+        .text = d->text,
+        .text_bytes = d->text_bytes,
+        .finish_reason = finish_text(d->finish),
+        .stop_string = d->stop_string,
+        .stop_token_id = d->stop_token_id,
+        .prompt_tokens = d->prompt_tokens_count,
+        .completion_tokens = d->output_tokens_count,
+    };
+    sse_write_delta(&c->sse, &c->out, &delta);
+    if (d->finish != FINISH_NONE) {
+        sse_write_usage(&c->sse, &c->out, d->prompt_tokens_count, d->output_tokens_count);
+        sse_write_done(&c->out);
+    }
+    connection_mark(c);
+}
+
+/* Without `stream` the front end gives one delta, at the end. */
+static void write_whole(struct connection *c, const struct frontend_delta *d)
+{
+    struct openai_answer answer = {
+        .kind = c->request.kind,
+        .id = c->id,
+        .model = c->server->limits.model_name,
+        .created_s = c->created_s,
+        .text = d->text,
+        .text_bytes = d->text_bytes,
+        .finish_reason = finish_text(d->finish),
+        .stop_string = d->stop_string,
+        .stop_token_id = d->stop_token_id,
+        .prompt_tokens = d->prompt_tokens_count,
+        .completion_tokens = d->output_tokens_count,
+    };
+    struct http_buffer body = {0};
+    struct http_response response = {.http_status = 200,
+                                     .api_server = (int32_t)c->server->index,
+                                     .keep_alive = c->keep_alive};
+    openai_write_answer(&body, &answer);
+    response.body = body.data;
+    response.body_bytes = body.bytes;
+    http_write_response(&c->out, &response);
+    http_buffer_free(&body);
+    connection_mark(c);
+}
+
+static void record_delta(struct connection *c, const struct frontend_delta *d)
+{
+    struct ledger_record *record = c->record;
+    ledger_add(&c->server->thread->output_tokens, d->new_tokens_count);
+    if (record == NULL) {
+        return;
+    }
+    if (d->first) {
+        ledger_stamp(record, HOP_API_FIRST_OUTPUT, c->server->message_ns);
+        record->cached_tokens = d->cached_tokens;
+        c->first_unwritten = true;
+    }
+    atomic_store_explicit(&record->output_tokens, d->output_tokens_count, memory_order_relaxed);
+    if (d->finish != FINISH_NONE) {
+        ledger_stamp(record, HOP_API_LAST_OUTPUT, c->server->message_ns);
+        c->last_unwritten = true;
+        atomic_store_explicit(&record->finish, (uint32_t)d->finish + 1, memory_order_release);
+    }
+}
+
+static void deliver(struct connection *c, const struct frontend_delta *d)
+{
+    struct api_server *s = c->server;
+    int64_t now = clock_now_ns();
+    record_delta(c, d);
+    api_metrics_delta(c, d, now);
+    if (d->finish == FINISH_ERROR) {
+        s->by_handle[d->handle] = NULL;
+        answer_error(c);
+        return;
+    }
+    if (c->stream) {
+        write_stream(c, d);
+    } else {
+        write_whole(c, d);
+    }
+    c->output_tokens = d->output_tokens_count;
+    if (d->finish != FINISH_NONE) {
+        s->by_handle[d->handle] = NULL;
+        ledger_add(&s->thread->finished_count, 1);
+        connection_answered(c);
+    }
+}
+
+void completion_deliver(struct api_server *s)
+{
+    int64_t token_ns = s->process.topology->host.api_output_token_ns;
+    struct frontend_delta delta;
+    while (frontend_take(s->frontend, &delta)) {
+        occupancy_charge(&s->occupancy, token_ns * (int64_t)delta.new_tokens_count);
+        struct connection *c = s->by_handle[delta.handle];
+        if (c != NULL) {
+            deliver(c, &delta);
+        }
+        if (token_ns > 0 && occupancy_due(&s->occupancy, clock_now_ns())) {
+            api_flush(s);
+        }
+    }
+}
+
+void completion_message(struct api_server *s, const struct engine_outputs *outputs)
+{
+    api_metrics_message(s, outputs);
+    frontend_outputs_begin(s->frontend, outputs);
+    while (frontend_outputs_slice(s->frontend, process_now(&s->process)) > 0) {
+        completion_deliver(s);
+    }
+}
+
+void completion_aborts(struct api_server *s)
+{
+    struct frontend_abort abort_request;
+    while (frontend_take_abort(s->frontend, &abort_request)) {
+        struct error error;
+        wire_buffer_reset(&s->buffer);
+        wire_encode_abort(&s->buffer, &abort_request.id, 1);
+        if (api_send_request(s, abort_request.engine, WIRE_ABORT, &error) != STATUS_OK) {
+            process_event("warning ApiServer_%u cannot abort: %s", s->index, error.text);
+        }
+    }
+}
+
+void completion_fail_all(struct api_server *s)
+{
+    frontend_fail_all(s->frontend);
+    completion_deliver(s);
+    api_flush(s);
+}

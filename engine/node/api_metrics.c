@@ -1,0 +1,68 @@
+/*
+ * api_metrics.c - what an API server counts for /metrics, with vLLM's clocks: TTFT and end to end on the front end's clock
+ * from the arrival of the request, everything between on the engine core's own stamps.
+ */
+#include "engine/node/api_server.h"
+
+static double seconds(time_ps from, time_ps to)
+{
+    return (double)(to - from) / (double)PS_PER_S;
+}
+
+static void observe_finish(struct connection *c, struct metrics_engine *m,
+                           const struct frontend_delta *d, int64_t now_ns)
+{
+    metrics_observe(m, METRICS_E2E, (double)(now_ns - c->arrival_ns) / 1e9);
+    metrics_observe(m, METRICS_PROMPT_TOKENS, (double)d->prompt_tokens_count);
+    metrics_observe(m, METRICS_GENERATION_TOKENS, (double)d->output_tokens_count);
+    metrics_observe(m, METRICS_MAX_TOKENS, (double)c->request.max_tokens);
+    if ((unsigned)d->finish < METRICS_FINISH_REASONS) {
+        ledger_add(&m->success[d->finish], 1);
+    }
+    if (d->output_tokens_count == 0 || d->scheduled_at == 0) {
+        return;
+    }
+    double decode_s = seconds(d->first_token_at, d->last_token_at);
+    metrics_observe(m, METRICS_QUEUE, seconds(d->queued_at, d->scheduled_at));
+    metrics_observe(m, METRICS_PREFILL, seconds(d->scheduled_at, d->first_token_at));
+    metrics_observe(m, METRICS_INFERENCE, seconds(d->scheduled_at, d->last_token_at));
+    metrics_observe(m, METRICS_DECODE, decode_s);
+    if (d->output_tokens_count > 1) {
+        metrics_observe(m, METRICS_TPOT, decode_s / (double)(d->output_tokens_count - 1));
+    }
+}
+
+void api_metrics_delta(struct connection *c, const struct frontend_delta *delta, int64_t now_ns)
+{
+    struct metrics_engine *m = &c->server->metrics->engines[delta->engine];
+    ledger_add(&m->counters[METRICS_GENERATION_TOKENS_TOTAL], delta->new_tokens_count);
+    if (delta->first) {
+        metrics_observe(m, METRICS_TTFT, (double)(now_ns - c->arrival_ns) / 1e9);
+        ledger_add(&m->counters[METRICS_PROMPT_TOKENS_TOTAL], delta->prompt_tokens_count);
+    } else if (delta->new_tokens_count > 0) {
+        metrics_observe(m, METRICS_ITL, seconds(c->last_token_at, delta->last_token_at));
+    }
+    c->last_token_at = delta->last_token_at;
+    if (delta->finish != FINISH_NONE) {
+        observe_finish(c, m, delta, now_ns);
+    }
+}
+
+void api_metrics_message(struct api_server *s, const struct engine_outputs *outputs)
+{
+    if (outputs->engine_index >= s->process.topology->engines_count) {
+        return;
+    }
+    struct metrics_engine *m = &s->metrics->engines[outputs->engine_index];
+    if (outputs->stats != NULL) {
+        metrics_scheduler(m, outputs->stats, s->message_ns);
+    }
+    if (outputs->outputs_count > 0) {
+        uint64_t tokens = 0;
+        for (uint32_t i = 0; i < outputs->outputs_count; i++) {
+            const struct engine_output *o = &outputs->outputs[i];
+            tokens += o->new_tokens_count + (o->first ? o->prefill.prompt_tokens : 0);
+        }
+        metrics_observe(m, METRICS_ITERATION_TOKENS, (double)tokens);
+    }
+}

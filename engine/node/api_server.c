@@ -1,0 +1,439 @@
+/*
+ * api_server.c - an API server's process: start-up in vLLM's order, then a libuv loop whose turns alternate between HTTP
+ * and engine messages.
+ *
+ * While engine messages keep coming the loop never waits: it handles messages until a slice of emulated host time is owed
+ * (or a bounded number of messages), writes what is due, looks at HTTP, and goes on.
+ */
+#include "engine/node/api_server.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include "engine/base/clock.h"
+#include "engine/node/sockets.h"
+
+enum {
+    ENGINE_READY_TIMEOUT_MS = 600 * 1000,
+    MESSAGES_PER_TURN = 32,
+    SWEEP_MS = 1000,
+    LISTEN_BACKLOG = 2048,
+};
+
+void api_wake(struct api_server *s)
+{
+    if (!s->will_block) {
+        return;
+    }
+    int64_t now = clock_now_ns();
+    s->will_block = false;
+    ledger_add(&s->thread->idle_ns, (uint64_t)(now - s->block_ns));
+    occupancy_wake(&s->occupancy, now);
+}
+
+/* ---- sockets ---- */
+
+static enum status open_sockets(struct api_server *s, struct error *error)
+{
+    char address[128];
+    void *context = zmq_ctx_new();
+    ASSERT(context != NULL);
+    (void)zmq_ctx_set(context, ZMQ_IO_THREADS, 2);
+    struct socket_options router = {
+        .type = ZMQ_ROUTER, .bind = true, .linger_ms = LINGER_STATS_MS};
+    struct socket_options pull = {.type = ZMQ_PULL, .bind = true, .linger_ms = LINGER_STATS_MS};
+    struct socket_options xsub = {.type = ZMQ_XSUB, .linger_ms = LINGER_STATS_MS};
+    process_address(&s->process, "in", s->index, address);
+    TRY(socket_open(context, &router, address, &s->input, error));
+    process_address(&s->process, "out", s->index, address);
+    TRY(socket_open(context, &pull, address, &s->output, error));
+    if (s->process.topology->engines_count > 1) {
+        process_address(&s->process, "front", 0, address);
+        TRY(socket_open(context, &xsub, address, &s->stats, error));
+        TRY(socket_send(s->stats, "\x01", 1, false, error));
+    }
+    char input[256];
+    char output[256];
+    socket_endpoint(s->input, input);
+    socket_endpoint(s->output, output);
+    process_event("addresses %s %s", input, output);
+    return STATUS_OK;
+}
+
+static enum status wait_readable(void *socket, const char *what, struct error *error)
+{
+    zmq_pollitem_t item = {.socket = socket, .events = ZMQ_POLLIN};
+    int rc = zmq_poll(&item, 1, ENGINE_READY_TIMEOUT_MS);
+    if (rc == 0) {
+        return error_set(error, STATUS_TIMEOUT, "no %s from an engine core in 600 s", what);
+    }
+    return STATUS_OK;
+}
+
+/* Each engine core announces itself once on its DEALER; only then does the ROUTER know its identity. */
+static enum status wait_engines(struct api_server *s, struct error *error)
+{
+    bool seen[TOPOLOGY_ENGINES_MAX] = {false};
+    uint32_t count = 0;
+    while (count < s->process.topology->engines_count) {
+        struct socket_message m;
+        TRY(wait_readable(s->input, "ready frame", error));
+        while (socket_receive(s->input, &m)) {
+            uint32_t rank = 0;
+            struct wire_ready ready;
+            enum status status =
+                m.frames_count == 2
+                    ? wire_identity_rank(m.frames[0].data, m.frames[0].bytes, &rank, error)
+                    : error_set(error, STATUS_PROTOCOL, "ready frame: want 2 frames, got %u",
+                                m.frames_count);
+            if (status == STATUS_OK) {
+                status = wire_decode_ready(s->decoder, m.frames[1].data, m.frames[1].bytes, &ready,
+                                           error);
+            }
+            socket_message_free(&m);
+            TRY(status);
+            if (rank >= s->process.topology->engines_count || seen[rank]) {
+                return error_set(error, STATUS_PROTOCOL, "unexpected ready frame of engine core %u",
+                                 rank);
+            }
+            if (ready.max_model_len < s->limits.max_model_len) {
+                s->limits.max_model_len = (uint32_t)ready.max_model_len;
+            }
+            seen[rank] = true;
+            count++;
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status api_send_request(struct api_server *s, uint32_t engine, enum wire_request_type type,
+                             struct error *error)
+{
+    unsigned char identity[2];
+    unsigned char type_byte = (unsigned char)type;
+    wire_identity(engine, identity);
+    TRY(socket_send(s->input, identity, sizeof identity, true, error));
+    TRY(socket_send(s->input, &type_byte, 1, true, error));
+    ledger_add(&s->thread->messages_out_count, 1);
+    ledger_add(&s->thread->bytes_out, s->buffer.bytes);
+    return socket_send(s->input, s->buffer.data, s->buffer.bytes, false, error);
+}
+
+static enum status await_replies(struct api_server *s, uint32_t count, struct error *error)
+{
+    while (count > 0) {
+        struct socket_message m;
+        TRY(wait_readable(s->output, "utility reply", error));
+        while (count > 0 && socket_receive(s->output, &m)) {
+            struct engine_outputs outputs;
+            enum status status = wire_decode_outputs(s->decoder, m.frames[0].data,
+                                                     m.frames[0].bytes, &outputs, error);
+            if (status == STATUS_OK && outputs.utility == NULL) {
+                status = error_set(error, STATUS_PROTOCOL, "an engine core spoke before its time");
+            }
+            if (status == STATUS_OK && outputs.utility->failure != NULL) {
+                status = error_set(error, STATUS_PROTOCOL, "utility call failed: %s",
+                                   outputs.utility->failure);
+            }
+            socket_message_free(&m);
+            TRY(status);
+            count--;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* The two calls every vLLM API server makes to every engine core before it serves. */
+static enum status start_up_utilities(struct api_server *s, struct error *error)
+{
+    static const char *const methods[] = {"reset_mm_cache", "get_supported_tasks"};
+    uint32_t engines = s->process.topology->engines_count;
+    for (uint64_t i = 0; i < 2; i++) {
+        for (uint32_t engine = 0; engine < engines; engine++) {
+            struct utility_call call = {.client_index = s->index,
+                                        .call_id = i * engines + engine + 1,
+                                        .method = methods[i]};
+            wire_buffer_reset(&s->buffer);
+            wire_encode_utility(&s->buffer, &call);
+            TRY(api_send_request(s, engine, WIRE_UTILITY, error));
+        }
+        TRY(await_replies(s, engines, error));
+    }
+    return STATUS_OK;
+}
+
+/* ---- engine messages ---- */
+
+void api_engine_died(struct api_server *s)
+{
+    s->dead = true;
+    completion_fail_all(s);
+}
+
+static bool output_message(struct api_server *s)
+{
+    struct socket_message m;
+    if (!socket_receive(s->output, &m)) {
+        return false;
+    }
+    size_t bytes = m.frames[0].bytes;
+    ledger_add(&s->thread->messages_in_count, 1);
+    ledger_add(&s->thread->bytes_in, bytes);
+    if (bytes == strlen(WIRE_ENGINE_CORE_DEAD) &&
+        memcmp(m.frames[0].data, WIRE_ENGINE_CORE_DEAD, bytes) == 0) {
+        api_engine_died(s);
+    } else {
+        struct engine_outputs outputs;
+        struct error error;
+        occupancy_charge(&s->occupancy, s->process.topology->host.api_message_ns);
+        if (wire_decode_outputs(s->decoder, m.frames[0].data, bytes, &outputs, &error) ==
+            STATUS_OK) {
+            s->message_ns = clock_now_ns();
+            completion_message(s, &outputs);
+        } else {
+            process_event("warning ApiServer_%u dropped an engine message: %s", s->index,
+                          error.text);
+        }
+    }
+    socket_message_free(&m);
+    return true;
+}
+
+static bool readable(void *socket)
+{
+    int events = 0;
+    size_t bytes = sizeof events;
+    return zmq_getsockopt(socket, ZMQ_EVENTS, &events, &bytes) == 0 && (events & ZMQ_POLLIN) != 0;
+}
+
+static void on_more(uv_idle_t *idle);
+
+/* A bounded share of the waiting messages; the rest in the next turn, after HTTP had its chance. */
+static void take_outputs(struct api_server *s)
+{
+    uint32_t count = 0;
+    while (count < MESSAGES_PER_TURN && !occupancy_due(&s->occupancy, clock_now_ns()) &&
+           output_message(s)) {
+        count++;
+    }
+    completion_aborts(s);
+    api_flush(s);
+    if (readable(s->output)) {
+        (void)uv_idle_start(&s->more, on_more);
+    } else {
+        (void)uv_idle_stop(&s->more);
+    }
+}
+
+static void on_more(uv_idle_t *idle)
+{
+    struct api_server *s = idle->data;
+    api_wake(s);
+    take_outputs(s);
+}
+
+static void on_output(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    on_more(&((struct api_server *)poll->data)->more);
+}
+
+/* Of the coordinator's waiting messages only the last counts, as in vLLM. */
+static void take_stats(struct api_server *s)
+{
+    struct socket_message m;
+    struct socket_message last = {0};
+    while (socket_receive(s->stats, &m)) {
+        if (last.parts != NULL) {
+            socket_message_free(&last);
+        }
+        last = m;
+    }
+    if (last.parts == NULL) {
+        return;
+    }
+    struct coordinator_state state;
+    struct error error;
+    if (wire_decode_coordinator_state(s->decoder, last.frames[0].data, last.frames[0].bytes,
+                                      &state, &error) == STATUS_OK) {
+        frontend_coordinator_state(s->frontend, &state);
+    } else {
+        process_event("warning ApiServer_%u dropped the coordinator's state: %s", s->index,
+                      error.text);
+    }
+    socket_message_free(&last);
+}
+
+static void on_stats(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct api_server *s = poll->data;
+    api_wake(s);
+    take_stats(s);
+}
+
+/* ---- loop ---- */
+
+/* True waits are those that begin with nothing to read anywhere. */
+static void on_before_wait(uv_prepare_t *prepare)
+{
+    struct api_server *s = prepare->data;
+    if (s->stats != NULL && readable(s->stats)) {
+        take_stats(s);
+    }
+    if (readable(s->output)) {
+        (void)uv_idle_start(&s->more, on_more);
+    }
+    struct pollfd fd = {.fd = uv_backend_fd(&s->loop), .events = POLLIN};
+    s->will_block = !uv_is_active((uv_handle_t *)&s->more) && poll(&fd, 1, 0) == 0;
+    s->block_ns = clock_now_ns();
+    ledger_set(&s->thread->busy_ns, (uint64_t)s->block_ns - ledger_get(&s->thread->started_ns) -
+                                        ledger_get(&s->thread->idle_ns));
+}
+
+static void on_after_wait(uv_check_t *check)
+{
+    struct api_server *s = check->data;
+    api_wake(s);
+    process_turn(s->thread, clock_now_ns());
+}
+
+static void on_sweep(uv_timer_t *timer)
+{
+    struct api_server *s = timer->data;
+    api_wake(s);
+    api_sweep(s, clock_now_ns());
+}
+
+static void on_sigterm(uv_signal_t *handle, int number)
+{
+    (void)number;
+    struct api_server *s = handle->data;
+    s->stopping = true;
+    completion_fail_all(s);
+    uv_stop(&s->loop);
+}
+
+static enum status watch(struct api_server *s, void *socket, uv_poll_t *poll, uv_poll_cb callback,
+                         struct error *error)
+{
+    int fd;
+    size_t bytes = sizeof fd;
+    int rc = zmq_getsockopt(socket, ZMQ_FD, &fd, &bytes);
+    if (rc != 0 || uv_poll_init(&s->loop, poll, fd) != 0) {
+        return error_set(error, STATUS_IO, "cannot watch a ZeroMQ socket");
+    }
+    poll->data = s;
+    (void)uv_poll_start(poll, UV_READABLE, callback);
+    return STATUS_OK;
+}
+
+/* Shared: all servers accept from the launcher's socket. REUSEPORT: each has its own queue at the same port. */
+static enum status listen_http(struct api_server *s, struct error *error)
+{
+    int fd = LISTEN_FD;
+    if (s->process.topology->accept == ACCEPT_REUSEPORT) {
+        struct sockaddr_in address;
+        socklen_t bytes = sizeof address;
+        int on = 1;
+        if (getsockname(LISTEN_FD, (struct sockaddr *)&address, &bytes) != 0) {
+            return error_set(error, STATUS_IO, "getsockname: %s", strerror(errno));
+        }
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0 ||
+            bind(fd, (struct sockaddr *)&address, bytes) != 0) {
+            return error_set(error, STATUS_IO, "cannot bind with SO_REUSEPORT: %s",
+                             strerror(errno));
+        }
+        (void)close(LISTEN_FD);
+    }
+    (void)uv_tcp_init(&s->loop, &s->listener);
+    s->listener.data = s;
+    int rc = uv_tcp_open(&s->listener, fd);
+    if (rc == 0) {
+        rc = uv_listen((uv_stream_t *)&s->listener, LISTEN_BACKLOG, api_on_connection);
+    }
+    return rc == 0 ? STATUS_OK : error_set(error, STATUS_IO, "listen: %s", uv_strerror(rc));
+}
+
+static enum status create_frontend(struct api_server *s, struct error *error)
+{
+    const struct topology *t = s->process.topology;
+    s->tokenizer = tokenizer_byte_level(s->limits.vocab_size);
+    s->detokenizer =
+        (struct detokenizer){.ctx = s->tokenizer.ctx, .append = s->tokenizer.append};
+    struct frontend_options options = {
+        .client_index = s->index,
+        .client_count = t->api_servers_count,
+        .engines_count = t->engines_count,
+        .requests_max = API_REQUESTS_MAX,
+        .max_model_len = t->max_model_len,
+        .text_bytes_max = (t->max_model_len + 1) * TOKENIZER_APPEND_BYTES_MAX,
+        .detokenizer = &s->detokenizer,
+    };
+    TRY(arena_create(frontend_arena_bytes(&options) +
+                         ARENA_BYTES(API_REQUESTS_MAX, struct connection *) +
+                         ARENA_BYTES(t->max_model_len + 1, uint32_t),
+                     &s->arena, error));
+    s->by_handle = arena_new(&s->arena, struct connection *, API_REQUESTS_MAX);
+    s->prompt_ids = arena_new(&s->arena, uint32_t, t->max_model_len + 1);
+    return frontend_create(&s->arena, &options, &s->frontend, error);
+}
+
+static enum status start(struct api_server *s, struct error *error)
+{
+    TRY(wire_decoder_create(&s->decoder, error));
+    TRY(create_frontend(s, error));
+    TRY(open_sockets(s, error));
+    TRY(wait_engines(s, error));
+    TRY(start_up_utilities(s, error));
+    (void)uv_loop_init(&s->loop);
+    (void)uv_idle_init(&s->loop, &s->more);
+    (void)uv_prepare_init(&s->loop, &s->before_wait);
+    (void)uv_check_init(&s->loop, &s->after_wait);
+    (void)uv_timer_init(&s->loop, &s->sweep);
+    (void)uv_signal_init(&s->loop, &s->sigterm);
+    s->more.data = s->before_wait.data = s->after_wait.data = s->sweep.data = s->sigterm.data = s;
+    (void)uv_prepare_start(&s->before_wait, on_before_wait);
+    (void)uv_check_start(&s->after_wait, on_after_wait);
+    (void)uv_timer_start(&s->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    (void)uv_signal_start(&s->sigterm, on_sigterm, SIGTERM);
+    TRY(watch(s, s->output, &s->output_poll, on_output, error));
+    if (s->stats != NULL) {
+        TRY(watch(s, s->stats, &s->stats_poll, on_stats, error));
+    }
+    return listen_http(s, error);
+}
+
+int api_server_main(int argc, char **argv)
+{
+    static struct api_server s;
+    struct error error = {0};
+    if (process_begin(argc, argv, "ApiServer_%d", &s.process) != STATUS_OK) {
+        return EXIT_FAILURE;
+    }
+    s.index = (uint32_t)s.process.index;
+    s.dirty_last = &s.dirty;
+    s.metrics = &s.process.ledger.metrics[s.index];
+    s.limits = (struct openai_limits){.model_name = s.process.topology->model,
+                                      .max_model_len = s.process.topology->max_model_len,
+                                      .vocab_size = 0};
+    s.thread = ledger_thread_claim(&s.process.ledger, THREAD_API_MAIN, s.index, 0);
+    occupancy_init(&s.occupancy, s.thread, clock_now_ns());
+    if (start(&s, &error) != STATUS_OK) {
+        return process_fail(&error);
+    }
+    process_event("ready");
+    (void)uv_run(&s.loop, UV_RUN_DEFAULT);
+    ledger_thread_end(s.thread);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,234 @@
+/*
+ * coordinator_process.c - the DP coordinator's process: one thread, one poll loop round engine/core/coordinator.
+ *
+ * It binds three sockets (clients subscribe at the front, engine cores at the back, engine cores push counts), reports
+ * their addresses to the launcher, waits until every engine core has subscribed, and then relays for ever. It ends by the
+ * launcher's SIGTERM.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+#include "engine/base/clock.h"
+#include "engine/core/coordinator.h"
+#include "engine/node/occupancy.h"
+#include "engine/node/process.h"
+#include "engine/node/sockets.h"
+#include "engine/wire/wire.h"
+
+struct relay {
+    struct process process;
+    void *front;  /* XPUB: state to API servers; FIRST_REQ from them */
+    void *back;   /* XPUB: READY and START_DP_WAVE to engine cores */
+    void *input;  /* PULL: counts from engine cores */
+    struct coordinator *coordinator;
+    struct wire_decoder *decoder;
+    struct wire_buffer buffer;
+    struct ledger_thread *thread;
+    struct occupancy occupancy;
+};
+
+static enum status open_sockets(struct relay *r, void *context, struct error *error)
+{
+    char address[128];
+    struct socket_options front = {.type = ZMQ_XPUB, .bind = true, .linger_ms = LINGER_STATS_MS};
+    struct socket_options input = {.type = ZMQ_PULL, .bind = true, .linger_ms = LINGER_STATS_MS};
+    process_address(&r->process, "front", 0, address);
+    TRY(socket_open(context, &front, address, &r->front, error));
+    process_address(&r->process, "counts", 0, address);
+    TRY(socket_open(context, &input, address, &r->input, error));
+    process_address(&r->process, "back", 0, address);
+    return socket_open(context, &front, address, &r->back, error);
+}
+
+static void report_addresses(const struct relay *r)
+{
+    char front[256];
+    char input[256];
+    char back[256];
+    socket_endpoint(r->front, front);
+    socket_endpoint(r->input, input);
+    socket_endpoint(r->back, back);
+    process_event("addresses %s %s %s", front, input, back);
+}
+
+static bool is_byte(const struct socket_message *m, unsigned char byte)
+{
+    return m->frames_count == 1 && m->frames[0].bytes == 1 &&
+           *(const unsigned char *)m->frames[0].data == byte;
+}
+
+/* No engine core starts to serve before all are subscribed: then none can miss a broadcast. */
+static enum status wait_for_subscriptions(struct relay *r, struct error *error)
+{
+    uint32_t seen = 0;
+    while (seen < r->process.topology->engines_count) {
+        zmq_pollitem_t item = {.socket = r->back, .events = ZMQ_POLLIN};
+        (void)zmq_poll(&item, 1, -1);
+        struct socket_message m;
+        while (socket_receive(r->back, &m)) {
+            bool subscribe = is_byte(&m, 1);
+            socket_message_free(&m);
+            if (!subscribe) {
+                return error_set(error, STATUS_PROTOCOL,
+                                 "coordinator: an engine core sent something else than its subscription");
+            }
+            seen++;
+        }
+    }
+    return socket_send(r->back, WIRE_COORDINATOR_READY, strlen(WIRE_COORDINATOR_READY), false,
+                       error);
+}
+
+static void charge_message(struct relay *r, const struct socket_message *m)
+{
+    ledger_add(&r->thread->messages_in_count, 1);
+    ledger_add(&r->thread->bytes_in, m->frames_count > 0 ? m->frames[0].bytes : 0);
+    occupancy_charge(&r->occupancy, r->process.topology->host.coordinator_message_ns);
+    if (occupancy_due(&r->occupancy, clock_now_ns())) {
+        occupancy_settle(&r->occupancy);
+    }
+}
+
+/* A late subscription: everybody hears READY again and all but the new one drop it. */
+static enum status read_back(struct relay *r, struct error *error)
+{
+    struct socket_message m;
+    if (!socket_receive(r->back, &m)) {
+        return STATUS_OK;
+    }
+    bool subscribe = is_byte(&m, 1);
+    socket_message_free(&m);
+    if (!subscribe) {
+        return STATUS_OK;
+    }
+    return socket_send(r->back, WIRE_COORDINATOR_READY, strlen(WIRE_COORDINATOR_READY), false,
+                       error);
+}
+
+static enum status read_front(struct relay *r, struct error *error)
+{
+    struct socket_message m;
+    if (!socket_receive(r->front, &m)) {
+        return STATUS_OK;
+    }
+    enum status status = STATUS_OK;
+    if (!is_byte(&m, 1) && !is_byte(&m, 0)) {
+        struct first_request first;
+        status = wire_decode_first_request(r->decoder, m.frames[0].data, m.frames[0].bytes, &first,
+                                           error);
+        if (status == STATUS_OK) {
+            coordinator_first_request(r->coordinator, &first);
+        }
+        charge_message(r, &m);
+    }
+    socket_message_free(&m);
+    return status;
+}
+
+static enum status read_input(struct relay *r, struct error *error)
+{
+    struct socket_message m;
+    if (!socket_receive(r->input, &m)) {
+        return STATUS_OK;
+    }
+    struct engine_outputs outputs;
+    enum status status = wire_decode_outputs(r->decoder, m.frames[0].data, m.frames[0].bytes,
+                                             &outputs, error);
+    if (status == STATUS_OK && outputs.stats != NULL) {
+        coordinator_stats(r->coordinator, outputs.engine_index, outputs.stats);
+    }
+    charge_message(r, &m);
+    socket_message_free(&m);
+    return status;
+}
+
+static enum status publish_if_due(struct relay *r, bool input_pending, struct error *error)
+{
+    struct coordinator_state state;
+    if (!coordinator_publish(r->coordinator, process_now(&r->process), input_pending, &state)) {
+        return STATUS_OK;
+    }
+    occupancy_settle(&r->occupancy);
+    wire_buffer_reset(&r->buffer);
+    wire_encode_coordinator_state(&r->buffer, &state);
+    ledger_add(&r->thread->messages_out_count, 1);
+    return socket_send(r->front, r->buffer.data, r->buffer.bytes, false, error);
+}
+
+static long wait_ms(const struct relay *r)
+{
+    time_ps left = coordinator_deadline(r->coordinator) - process_now(&r->process);
+    return left <= 0 ? 0 : (long)((left + PS_PER_MS - 1) / PS_PER_MS);
+}
+
+/* One message of each socket a turn, as vLLM's loop reads them. */
+static enum status relay_turn(struct relay *r, struct error *error)
+{
+    zmq_pollitem_t items[3] = {{.socket = r->front, .events = ZMQ_POLLIN},
+                               {.socket = r->back, .events = ZMQ_POLLIN},
+                               {.socket = r->input, .events = ZMQ_POLLIN}};
+    int ready = zmq_poll(items, 3, 0);
+    int64_t before = clock_now_ns();
+    if (ready == 0) {
+        long wait = wait_ms(r);
+        if (wait > 0) {
+            occupancy_settle(&r->occupancy);
+            before = clock_now_ns();
+            ready = zmq_poll(items, 3, wait);
+            int64_t now = clock_now_ns();
+            ledger_add(&r->thread->idle_ns, (uint64_t)(now - before));
+            occupancy_wake(&r->occupancy, now);
+        }
+    }
+    if (items[1].revents != 0) {
+        TRY(read_back(r, error));
+    }
+    if (items[0].revents != 0) {
+        TRY(read_front(r, error));
+    }
+    if (items[2].revents != 0) {
+        TRY(read_input(r, error));
+    }
+    int64_t now = clock_now_ns();
+    process_turn(r->thread, now);
+    ledger_set(&r->thread->busy_ns, (uint64_t)(now - (int64_t)ledger_get(&r->thread->started_ns)) -
+                                        ledger_get(&r->thread->idle_ns));
+    return publish_if_due(r, ready > 0, error);
+}
+
+static enum status relay_start(struct relay *r, struct arena *arena, struct error *error)
+{
+    const struct topology *t = r->process.topology;
+    struct coordinator_options options = {
+        .engines_count = t->engines_count,
+        .publish_interval = ps_from_ns(t->publish_interval_ns),
+        .heartbeat_interval = ps_from_ns(t->heartbeat_interval_ns),
+        .rule = PUBLISH_WHEN_DUE,
+    };
+    TRY(arena_create(coordinator_arena_bytes(&options), arena, error));
+    TRY(coordinator_create(arena, &options, &r->coordinator, error));
+    TRY(wire_decoder_create(&r->decoder, error));
+    void *context = zmq_ctx_new();
+    ASSERT(context != NULL);
+    TRY(open_sockets(r, context, error));
+    report_addresses(r);
+    r->thread = ledger_thread_claim(&r->process.ledger, THREAD_COORDINATOR_MAIN, 0, 0);
+    occupancy_init(&r->occupancy, r->thread, clock_now_ns());
+    return wait_for_subscriptions(r, error);
+}
+
+int coordinator_main(int argc, char **argv)
+{
+    struct error error = {0};
+    struct relay relay = {0};
+    struct arena arena = {0};
+    if (process_begin(argc, argv, "DPCoordinator", &relay.process) != STATUS_OK) {
+        return EXIT_FAILURE;
+    }
+    enum status status = relay_start(&relay, &arena, &error);
+    while (status == STATUS_OK) {
+        status = relay_turn(&relay, &error);
+    }
+    return process_fail(&error);
+}

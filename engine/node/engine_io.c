@@ -1,0 +1,375 @@
+#include "engine/node/engine_io.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <zmq.h>
+
+#include "engine/base/clock.h"
+#include "engine/node/sockets.h"
+
+enum { DEAD_JOIN_SECONDS = 5 };
+
+static enum status copy_address(char to[ADDRESS_BYTES_MAX], const char *from, struct error *error)
+{
+    if (from == NULL) {
+        to[0] = '\0';
+        return STATUS_OK;
+    }
+    if (strlen(from) >= ADDRESS_BYTES_MAX) {
+        return error_set(error, STATUS_INVALID, "INIT: address longer than %d bytes: %s",
+                         ADDRESS_BYTES_MAX - 1, from);
+    }
+    (void)strcpy(to, from); // NOLINT(clang-analyzer-security.insecureAPI.strcpy): length checked above
+    return STATUS_OK;
+}
+
+enum status engine_io_addresses(struct engine_io *io, const struct wire_init *init,
+                                struct error *error)
+{
+    if (init->clients_count > TOPOLOGY_API_SERVERS_MAX) {
+        return error_set(error, STATUS_INVALID, "INIT: %u API servers, at most %d are supported",
+                         init->clients_count, TOPOLOGY_API_SERVERS_MAX);
+    }
+    io->clients_count = init->clients_count;
+    for (uint32_t i = 0; i < init->clients_count; i++) {
+        TRY(copy_address(io->inputs[i], init->inputs[i], error));
+        TRY(copy_address(io->outputs[i], init->outputs[i], error));
+    }
+    TRY(copy_address(io->coordinator_input, init->coordinator_input, error));
+    TRY(copy_address(io->coordinator_output, init->coordinator_output, error));
+    return copy_address(io->stats_address, init->frontend_stats_address, error);
+}
+
+static void announce(struct engine_io *io, bool failed, const struct error *error)
+{
+    (void)pthread_mutex_lock(&io->lock);
+    if (failed) {
+        io->failed = true;
+        io->error = *error;
+    } else {
+        io->subscribed = true;
+    }
+    (void)pthread_cond_signal(&io->changed);
+    (void)pthread_mutex_unlock(&io->lock);
+}
+
+/* ---- input thread ---- */
+
+struct input {
+    struct engine_io *io;
+    void *dealers[TOPOLOGY_API_SERVERS_MAX];
+    void *subscription; /* XSUB to the coordinator, or NULL */
+    struct wire_decoder *decoder;
+    struct ledger_thread *thread;
+};
+
+static enum status input_connect(struct input *in, struct error *error)
+{
+    struct engine_io *io = in->io;
+    unsigned char identity[2];
+    wire_identity(io->rank, identity);
+    void *context = zmq_ctx_new();
+    ASSERT(context != NULL);
+    struct socket_options dealer = {.type = ZMQ_DEALER, .identity = identity};
+    for (uint32_t i = 0; i < io->clients_count; i++) {
+        TRY(socket_open(context, &dealer, io->inputs[i], &in->dealers[i], error));
+    }
+    if (io->coordinator_input[0] != '\0') {
+        struct socket_options xsub = {.type = ZMQ_XSUB, .identity = identity};
+        TRY(socket_open(context, &xsub, io->coordinator_input, &in->subscription, error));
+        TRY(socket_send(in->subscription, "\x01", 1, false, error));
+    }
+    struct wire_buffer buffer = {0};
+    wire_encode_ready(&buffer, &io->ready);
+    for (uint32_t i = 0; i < io->clients_count; i++) {
+        TRY(socket_send(in->dealers[i], buffer.data, buffer.bytes, false, error));
+    }
+    wire_buffer_free(&buffer);
+    return STATUS_OK;
+}
+
+static bool is_ready_frame(const struct socket_message *m)
+{
+    size_t bytes = strlen(WIRE_COORDINATOR_READY);
+    return m->frames_count == 1 && m->frames[0].bytes == bytes &&
+           memcmp(m->frames[0].data, WIRE_COORDINATOR_READY, bytes) == 0;
+}
+
+/* Independent ranks have no waves: of the coordinator's broadcasts only the first READY matters. */
+static void read_subscription(struct input *in)
+{
+    struct socket_message m;
+    while (socket_receive(in->subscription, &m)) {
+        if (is_ready_frame(&m)) {
+            announce(in->io, false, NULL);
+        }
+        socket_message_free(&m);
+    }
+}
+
+static enum status queue_request(struct input *in, const void *body, size_t bytes,
+                                 struct error *error)
+{
+    struct engine_request request;
+    TRY(wire_decode_request(in->decoder, body, bytes, &request, error));
+    struct ledger_record *record = ledger_record_of_id(&in->io->process->ledger, request.id);
+    if (record != NULL) {
+        ledger_stamp(record, HOP_ENGINE_RECEIVED, clock_now_ns());
+    }
+    queue_push(&in->io->in, queue_item_request(&request));
+    if (request.abort_immediately) {
+        queue_push(&in->io->in, queue_item_abort(request.id));
+    }
+    return STATUS_OK;
+}
+
+static enum status queue_aborts(struct input *in, const void *body, size_t bytes,
+                                struct error *error)
+{
+    const char *const *ids;
+    uint32_t count;
+    TRY(wire_decode_abort(in->decoder, body, bytes, &ids, &count, error));
+    for (uint32_t i = 0; i < count; i++) {
+        queue_push(&in->io->in, queue_item_abort(ids[i]));
+    }
+    return STATUS_OK;
+}
+
+static enum status queue_utility(struct input *in, const void *body, size_t bytes,
+                                 struct error *error)
+{
+    struct utility_call call;
+    TRY(wire_decode_utility(in->decoder, body, bytes, &call, error));
+    if (call.client_index >= in->io->clients_count) {
+        return error_set(error, STATUS_PROTOCOL, "UTILITY from client %u of %u", call.client_index,
+                         in->io->clients_count);
+    }
+    queue_push(&in->io->in, queue_item_utility(&call));
+    return STATUS_OK;
+}
+
+static enum status dispatch(struct input *in, const struct socket_message *m, struct error *error)
+{
+    if (m->frames_count < 2 || m->frames[0].bytes != 1) {
+        return error_set(error, STATUS_PROTOCOL, "request without a type frame");
+    }
+    const void *body = m->frames[1].data;
+    size_t bytes = m->frames[1].bytes;
+    switch (*(const unsigned char *)m->frames[0].data) {
+    case WIRE_ADD:
+        return queue_request(in, body, bytes, error);
+    case WIRE_ABORT:
+        return queue_aborts(in, body, bytes, error);
+    case WIRE_UTILITY:
+        return queue_utility(in, body, bytes, error);
+    default:
+        return error_set(error, STATUS_PROTOCOL, "unknown request type 0x%02x",
+                         *(const unsigned char *)m->frames[0].data);
+    }
+}
+
+/* A message that cannot be read is dropped and said so: the engine core must not go deaf over one bad peer. */
+static void read_client(struct input *in, void *dealer)
+{
+    struct socket_message m;
+    while (socket_receive(dealer, &m)) {
+        struct error error;
+        ledger_add(&in->thread->messages_in_count, 1);
+        for (uint32_t i = 0; i < m.frames_count && i < SOCKET_FRAMES_MAX; i++) {
+            ledger_add(&in->thread->bytes_in, m.frames[i].bytes);
+        }
+        if (dispatch(in, &m, &error) != STATUS_OK) {
+            ledger_add(&in->thread->failed_count, 1);
+            process_event("warning EngineCore_DP%u dropped a message: %s", in->io->rank,
+                          error.text);
+        }
+        socket_message_free(&m);
+    }
+}
+
+static void input_loop(struct input *in)
+{
+    struct engine_io *io = in->io;
+    zmq_pollitem_t items[TOPOLOGY_API_SERVERS_MAX + 1];
+    int count = 0;
+    for (uint32_t i = 0; i < io->clients_count; i++) {
+        items[count++] = (zmq_pollitem_t){.socket = in->dealers[i], .events = ZMQ_POLLIN};
+    }
+    if (in->subscription != NULL) {
+        items[count++] = (zmq_pollitem_t){.socket = in->subscription, .events = ZMQ_POLLIN};
+    }
+    for (;;) {
+        int64_t before = clock_now_ns();
+        (void)zmq_poll(items, count, -1);
+        int64_t now = clock_now_ns();
+        ledger_add(&in->thread->idle_ns, (uint64_t)(now - before));
+        for (uint32_t i = 0; i < io->clients_count; i++) {
+            if (items[i].revents != 0) {
+                read_client(in, in->dealers[i]);
+            }
+        }
+        if (in->subscription != NULL && items[io->clients_count].revents != 0) {
+            read_subscription(in);
+        }
+        now = clock_now_ns();
+        ledger_set(&in->thread->busy_ns,
+                   (uint64_t)now - ledger_get(&in->thread->started_ns) -
+                       ledger_get(&in->thread->idle_ns));
+        process_turn(in->thread, now);
+    }
+}
+
+static void *input_main(void *context)
+{
+    struct input in = {.io = context};
+    (void)pthread_setname_np(pthread_self(), "engine_input");
+    in.thread = ledger_thread_claim(&in.io->process->ledger, THREAD_ENGINE_INPUT, in.io->rank, 0);
+    struct error error;
+    if (wire_decoder_create(&in.decoder, &error) != STATUS_OK ||
+        input_connect(&in, &error) != STATUS_OK) {
+        announce(in.io, true, &error);
+        return NULL;
+    }
+    if (in.subscription == NULL) {
+        announce(in.io, false, NULL);
+    }
+    input_loop(&in);
+    return NULL;
+}
+
+/* ---- output thread ---- */
+
+struct output {
+    struct engine_io *io;
+    void *pushes[TOPOLOGY_API_SERVERS_MAX];
+    void *coordinator;
+    void *context;
+    struct wire_buffer buffer;
+    struct ledger_thread *thread;
+};
+
+static enum status output_connect(struct output *out, struct error *error)
+{
+    struct engine_io *io = out->io;
+    out->context = zmq_ctx_new();
+    ASSERT(out->context != NULL);
+    struct socket_options push = {.type = ZMQ_PUSH, .linger_ms = LINGER_OUTPUT_MS};
+    for (uint32_t i = 0; i < io->clients_count; i++) {
+        TRY(socket_open(out->context, &push, io->outputs[i], &out->pushes[i], error));
+    }
+    if (io->coordinator_output[0] != '\0') {
+        TRY(socket_open(out->context, &push, io->coordinator_output, &out->coordinator, error));
+    }
+    return STATUS_OK;
+}
+
+static enum status send_item(struct output *out, const struct queue_item *item,
+                             struct error *error)
+{
+    void *socket = out->coordinator;
+    if (item->client != COORDINATOR_CLIENT) {
+        ASSERT((uint32_t)item->client < out->io->clients_count);
+        socket = out->pushes[item->client];
+    }
+    if (socket == NULL) {
+        return STATUS_OK; /* counts without a coordinator (D = 1) */
+    }
+    wire_buffer_reset(&out->buffer);
+    if (item->client == COORDINATOR_CLIENT) {
+        wire_encode_counts(&out->buffer, &item->as.outputs);
+    } else {
+        wire_encode_outputs(&out->buffer, &item->as.outputs);
+    }
+    ledger_add(&out->thread->messages_out_count, 1);
+    ledger_add(&out->thread->bytes_out, out->buffer.bytes);
+    return socket_send(socket, out->buffer.data, out->buffer.bytes, false, error);
+}
+
+/* Closing waits up to the sockets' linger for the last words to leave. */
+static void say_dead(struct output *out)
+{
+    for (uint32_t i = 0; i < out->io->clients_count; i++) {
+        struct error error;
+        (void)!socket_send(out->pushes[i], WIRE_ENGINE_CORE_DEAD, strlen(WIRE_ENGINE_CORE_DEAD),
+                           false, &error);
+        (void)zmq_close(out->pushes[i]);
+    }
+    if (out->coordinator != NULL) {
+        (void)zmq_close(out->coordinator);
+    }
+    (void)zmq_ctx_term(out->context);
+}
+
+static bool output_turn(struct output *out, struct error *error)
+{
+    int64_t before = clock_now_ns();
+    struct queue_item *item = queue_take_all(&out->io->out, true);
+    ledger_add(&out->thread->idle_ns, (uint64_t)(clock_now_ns() - before));
+    bool live = true;
+    while (item != NULL) {
+        struct queue_item *next = item->next;
+        if (item->kind == ITEM_DEAD) {
+            live = false;
+        } else if (live && send_item(out, item, error) != STATUS_OK) {
+            process_event("warning EngineCore_DP%u cannot send: %s", out->io->rank, error->text);
+        }
+        free(item);
+        item = next;
+    }
+    int64_t now = clock_now_ns();
+    ledger_set(&out->thread->busy_ns, (uint64_t)now - ledger_get(&out->thread->started_ns) -
+                                          ledger_get(&out->thread->idle_ns));
+    process_turn(out->thread, now);
+    return live;
+}
+
+static void *output_main(void *context)
+{
+    struct output out = {.io = context};
+    (void)pthread_setname_np(pthread_self(), "engine_output");
+    out.thread =
+        ledger_thread_claim(&out.io->process->ledger, THREAD_ENGINE_OUTPUT, out.io->rank, 0);
+    struct error error;
+    if (output_connect(&out, &error) != STATUS_OK) {
+        announce(out.io, true, &error);
+        return NULL;
+    }
+    while (output_turn(&out, &error)) {
+    }
+    say_dead(&out);
+    return NULL;
+}
+
+enum status engine_io_start(struct engine_io *io, struct error *error)
+{
+    queue_init(&io->in, NULL);
+    queue_init(&io->out, NULL);
+    (void)pthread_mutex_init(&io->lock, NULL);
+    (void)pthread_cond_init(&io->changed, NULL);
+    if (pthread_create(&io->output_thread, NULL, output_main, io) != 0 ||
+        pthread_create(&io->input_thread, NULL, input_main, io) != 0) {
+        return error_set(error, STATUS_NOMEM, "cannot start the engine core's I/O threads");
+    }
+    (void)pthread_mutex_lock(&io->lock);
+    while (!io->subscribed && !io->failed) {
+        (void)pthread_cond_wait(&io->changed, &io->lock);
+    }
+    bool failed = io->failed;
+    (void)pthread_mutex_unlock(&io->lock);
+    if (failed) {
+        return error_set(error, io->error.status, "%s", io->error.text);
+    }
+    return STATUS_OK;
+}
+
+void engine_io_dead(struct engine_io *io)
+{
+    queue_push(&io->out, queue_item_plain(ITEM_DEAD));
+    struct timespec deadline;
+    (void)clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += DEAD_JOIN_SECONDS;
+    (void)pthread_timedjoin_np(io->output_thread, NULL, &deadline);
+}

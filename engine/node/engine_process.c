@@ -1,0 +1,438 @@
+/*
+ * engine_process.c - an engine core's process: handshake with the launcher, then the busy loop round engine/core/engine_core
+ * on the main thread. Input and output threads: engine_io. Workers: executor.
+ *
+ * Every turn handles all queued input, publishes counts if they changed, makes one engine turn (submit ahead, or wait for
+ * the oldest step), and publishes again. The main thread blocks on the input queue only when there is no work.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+#include "engine/base/clock.h"
+#include "engine/core/engine_core.h"
+#include "engine/node/engine_io.h"
+#include "engine/node/executor.h"
+#include "engine/node/occupancy.h"
+#include "engine/node/sockets.h"
+
+enum {
+    REQUESTS_MAX = 16384,
+    INIT_TIMEOUT_MS = 5 * 60 * 1000,
+    STEPS_MAX = 16, /* submitted and not completed; a power of two above any asynchronous depth */
+    IDLE_WITH_REQUESTS_NS = 1000000,
+};
+
+struct engine_process {
+    struct process process;
+    uint32_t rank;
+    struct engine_io io;
+    struct executor *executor;
+    struct arena arena;
+    struct engine_core *core;
+    struct ledger_thread *thread;
+    struct occupancy occupancy;
+    struct in_flight {
+        uint64_t step;
+        int64_t submitted_ns;
+    } steps[STEPS_MAX];
+    uint64_t submitted;
+    uint64_t completed;
+    uint32_t num_gpu_blocks;
+    pthread_t monitor;
+};
+
+/* ---- handshake ---- */
+
+static enum status handshake_send(struct engine_process *e, void *dealer,
+                                  enum wire_hello_status hello_status, struct error *error)
+{
+    (void)e;
+    struct wire_hello hello = {.status = hello_status, .local = true, .headless = false};
+    struct wire_buffer buffer = {0};
+    wire_encode_hello(&buffer, &hello);
+    enum status status = socket_send(dealer, buffer.data, buffer.bytes, false, error);
+    wire_buffer_free(&buffer);
+    return status;
+}
+
+static enum status handshake_init(struct engine_process *e, void *dealer, struct error *error)
+{
+    zmq_pollitem_t item = {.socket = dealer, .events = ZMQ_POLLIN};
+    if (zmq_poll(&item, 1, INIT_TIMEOUT_MS) <= 0) {
+        return error_set(error, STATUS_TIMEOUT, "no INIT from the launcher within 5 minutes");
+    }
+    struct socket_message m;
+    if (!socket_receive(dealer, &m)) {
+        return error_set(error, STATUS_PROTOCOL, "INIT was announced but not there");
+    }
+    struct wire_decoder *decoder;
+    enum status status = wire_decoder_create(&decoder, error);
+    if (status == STATUS_OK) {
+        struct wire_init init;
+        status = wire_decode_init(decoder, m.frames[0].data, m.frames[0].bytes, &init, error);
+        if (status == STATUS_OK) {
+            status = engine_io_addresses(&e->io, &init, error);
+        }
+        wire_decoder_free(decoder);
+    }
+    socket_message_free(&m);
+    return status;
+}
+
+static void fill_ready(struct engine_process *e)
+{
+    const struct topology *t = e->process.topology;
+    static char instance_id[32];
+    (void)snprintf(instance_id, sizeof instance_id, "%lld", (long long)clock_wall_ns());
+    e->io.ready = (struct wire_ready){
+        .max_model_len = t->max_model_len,
+        .num_gpu_blocks = e->num_gpu_blocks,
+        .block_size = t->block_tokens,
+        .dp_stats_address = e->io.stats_address[0] != '\0' ? e->io.stats_address : NULL,
+        .dtype = "bfloat16",
+        .version = "harness-0.1.0",
+        .world_size = t->tp * t->pp,
+        .data_parallel_size = 1, /* independent ranks call themselves DP = 1, as vLLM's dense ones do */
+        .tensor_parallel_size = t->tp,
+        .pipeline_parallel_size = t->pp,
+        .data_parallel_rank = e->rank,
+        .max_num_seqs = t->max_num_seqs,
+        .max_num_batched_tokens = t->max_num_batched_tokens,
+        .instance_id = instance_id,
+        .kv_cache_size_tokens = (uint64_t)(e->num_gpu_blocks - 1) * t->block_tokens,
+    };
+}
+
+static enum status create_core(struct engine_process *e, struct error *error)
+{
+    const struct topology *t = e->process.topology;
+    struct engine_core_options options = {
+        .engine_index = e->rank,
+        .clients_count = t->api_servers_count,
+        .requests_max = REQUESTS_MAX,
+        .max_model_len = t->max_model_len,
+        .max_num_seqs = t->max_num_seqs,
+        .max_num_batched_tokens = t->max_num_batched_tokens,
+        .long_prefill_token_threshold = t->long_prefill_token_threshold,
+        .num_gpu_blocks = e->num_gpu_blocks,
+        .block_tokens = t->block_tokens,
+        .prefix_caching = t->prefix_caching != 0,
+        .chunked_prefill = t->chunked_prefill != 0,
+        .reserve_full_isl = true,
+        .watermark = 0.0,
+        .async_depth = t->async_depth,
+        .policy = t->priority_policy != 0 ? POLICY_PRIORITY : POLICY_FCFS,
+        .seed = t->seed,
+    };
+    TRY(arena_create(engine_core_arena_bytes(&options), &e->arena, error));
+    return engine_core_create(&e->arena, &options, &e->core, error);
+}
+
+/* A worker's death reaches a main thread that sleeps on its input queue through that queue. */
+static void *monitor_main(void *context)
+{
+    struct engine_process *e = context;
+    (void)pthread_setname_np(pthread_self(), "worker_monitor");
+    struct pollfd fd = {.fd = executor_death_fd(e->executor), .events = POLLIN};
+    while (poll(&fd, 1, -1) < 0 && errno == EINTR) {
+    }
+    queue_push(&e->io.in, queue_item_plain(ITEM_FAILED));
+    return NULL;
+}
+
+static enum status start(struct engine_process *e, struct error *error)
+{
+    char address[128];
+    unsigned char identity[2];
+    wire_identity(e->rank, identity);
+    void *context = zmq_ctx_new();
+    ASSERT(context != NULL);
+    void *dealer;
+    struct socket_options options = {
+        .type = ZMQ_DEALER, .linger_ms = LINGER_HANDSHAKE_MS, .identity = identity};
+    process_address(&e->process, "handshake", 0, address);
+    TRY(socket_open(context, &options, address, &dealer, error));
+    TRY(handshake_send(e, dealer, WIRE_HELLO, error));
+    TRY(handshake_init(e, dealer, error));
+
+    struct executor_options executor = {.ledger = &e->process.ledger,
+                                        .thread = e->thread,
+                                        .rank = e->rank,
+                                        .requests_max = REQUESTS_MAX};
+    TRY(executor_start(&executor, &e->executor, error));
+    e->num_gpu_blocks = executor_kv_blocks(e->executor);
+    TRY(create_core(e, error));
+    fill_ready(e);
+    TRY(engine_io_start(&e->io, error));
+    if (executor_death_fd(e->executor) >= 0 &&
+        pthread_create(&e->monitor, NULL, monitor_main, e) != 0) {
+        return error_set(error, STATUS_NOMEM, "cannot start the worker monitor thread");
+    }
+    TRY(handshake_send(e, dealer, WIRE_READY, error));
+    (void)zmq_close(dealer);
+    (void)zmq_ctx_term(context);
+    return STATUS_OK;
+}
+
+/* ---- busy loop ---- */
+
+static void send_outputs(struct engine_process *e, int32_t client,
+                         const struct engine_outputs *outputs)
+{
+    queue_push(&e->io.out, queue_item_outputs(client, outputs));
+    ledger_add(&e->thread->messages_out_count, 1);
+}
+
+/* An ADD that the engine core refuses is answered at once: the client must not wait for ever. */
+static void refuse(struct engine_process *e, const struct engine_request *request,
+                   const struct error *why)
+{
+    process_event("warning EngineCore_DP%u refused %s: %s", e->rank, request->id, why->text);
+    ledger_add(&e->thread->failed_count, 1);
+    if (request->client_index >= e->io.clients_count) {
+        return;
+    }
+    struct engine_output output = {
+        .id = request->id, .finish = FINISH_ERROR, .stop_token_id = TOKEN_NONE};
+    struct engine_outputs outputs = {
+        .engine_index = e->rank,
+        .outputs = &output,
+        .outputs_count = 1,
+        .timestamp = process_now(&e->process),
+        .finished_ids = &request->id,
+        .finished_ids_count = 1,
+        .wave_complete = -1,
+        .start_wave = -1,
+    };
+    send_outputs(e, (int32_t)request->client_index, &outputs);
+}
+
+static void answer_utility(struct engine_process *e, const struct utility_call *call)
+{
+    static const char *const tasks[] = {"generate"};
+    struct utility_reply reply = {.call_id = call->call_id, .kind = UTILITY_NIL};
+    char failure[128];
+    if (strcmp(call->method, "get_supported_tasks") == 0) {
+        reply.kind = UTILITY_STRINGS;
+        reply.strings = tasks;
+        reply.strings_count = 1;
+    } else if (strcmp(call->method, "reset_mm_cache") != 0) {
+        (void)snprintf(failure, sizeof failure, "unknown utility method '%.64s'", call->method);
+        reply.failure = failure;
+    }
+    struct engine_outputs outputs = {
+        .engine_index = e->rank,
+        .timestamp = process_now(&e->process),
+        .utility = &reply,
+        .wave_complete = -1,
+        .start_wave = -1,
+    };
+    send_outputs(e, (int32_t)call->client_index, &outputs);
+}
+
+static enum status handle(struct engine_process *e, const struct queue_item *item,
+                          struct error *error)
+{
+    struct error why;
+    ledger_add(&e->thread->messages_in_count, 1);
+    switch (item->kind) {
+    case ITEM_ADD:
+        if (engine_core_add(e->core, &item->as.request, process_now(&e->process), &why) !=
+            STATUS_OK) {
+            refuse(e, &item->as.request, &why);
+        } else {
+            ledger_add(&e->thread->requests_count, 1);
+            ledger_add(&e->thread->prompt_tokens, item->as.request.prompt_tokens_count);
+        }
+        return STATUS_OK;
+    case ITEM_ABORT:
+        engine_core_abort(e->core, item->as.abort_id);
+        return STATUS_OK;
+    case ITEM_UTILITY:
+        answer_utility(e, &item->as.utility);
+        return STATUS_OK;
+    case ITEM_FAILED:
+        return error_set(error, STATUS_DIED, "%s", executor_dead_worker(e->executor));
+    case ITEM_WAKEUP:
+    case ITEM_OUTPUTS:
+    case ITEM_DEAD:
+        break;
+    }
+    return STATUS_OK;
+}
+
+static enum status process_input(struct engine_process *e, struct error *error)
+{
+    bool idle = !engine_core_has_work(e->core);
+    int64_t before = clock_now_ns();
+    if (idle && queue_empty(&e->io.in)) {
+        process_turn(e->thread, before);
+    }
+    struct queue_item *item = queue_take_all(&e->io.in, idle);
+    if (idle) {
+        int64_t now = clock_now_ns();
+        ledger_add(&e->thread->idle_ns, (uint64_t)(now - before));
+        occupancy_wake(&e->occupancy, now);
+    }
+    enum status status = STATUS_OK;
+    while (item != NULL) {
+        struct queue_item *next = item->next;
+        if (status == STATUS_OK) {
+            status = handle(e, item, error);
+        }
+        free(item);
+        item = next;
+    }
+    return status;
+}
+
+static void publish_counts(struct engine_process *e)
+{
+    struct scheduler_stats stats;
+    if (!engine_core_counts_changed(e->core, &stats)) {
+        return;
+    }
+    ledger_set(&e->thread->running_now, stats.running_count);
+    ledger_set(&e->thread->waiting_now, stats.waiting_count + stats.skipped_waiting_count);
+    ledger_set(&e->thread->preemptions_count, stats.preemptions_count);
+    ledger_set(&e->thread->kv_used_blocks,
+               (uint64_t)(stats.kv_cache_usage * (double)(e->num_gpu_blocks - 1) + 0.5));
+    if (e->io.coordinator_output[0] == '\0') {
+        return;
+    }
+    struct engine_outputs outputs = {
+        .engine_index = e->rank,
+        .stats = &stats,
+        .timestamp = process_now(&e->process),
+        .wave_complete = -1,
+        .start_wave = -1,
+    };
+    send_outputs(e, COORDINATOR_CLIENT, &outputs);
+}
+
+static enum status submit(struct engine_process *e, const struct step_plan *plan,
+                          struct error *error)
+{
+    const struct topology_host *host = &e->process.topology->host;
+    occupancy_charge(&e->occupancy,
+                     host->engine_step_ns + host->engine_seq_ns * (int64_t)plan->seqs_count);
+    occupancy_settle(&e->occupancy);
+    ASSERT(e->submitted - e->completed < STEPS_MAX);
+    e->steps[e->submitted++ % STEPS_MAX] =
+        (struct in_flight){.step = plan->step, .submitted_ns = clock_now_ns()};
+    ledger_add(&e->thread->step_seqs, plan->seqs_count);
+    ledger_add(&e->thread->step_tokens, plan->tokens_count);
+    return executor_submit(e->executor, plan, error);
+}
+
+static void stamp_outputs(struct engine_process *e, const struct engine_outputs *outputs,
+                          int64_t now_ns)
+{
+    int64_t epoch_ns = ledger_epoch_ns(&e->process.ledger);
+    for (uint32_t i = 0; i < outputs->outputs_count; i++) {
+        const struct engine_output *o = &outputs->outputs[i];
+        ledger_add(&e->thread->output_tokens, o->new_tokens_count);
+        if (!o->first && o->finish == FINISH_NONE) {
+            continue;
+        }
+        struct ledger_record *record = ledger_record_of_id(&e->process.ledger, o->id);
+        if (record == NULL) {
+            continue;
+        }
+        if (o->first) {
+            ledger_stamp(record, HOP_ENGINE_SCHEDULED, epoch_ns + ns_from_ps(o->scheduled_at));
+            ledger_stamp(record, HOP_ENGINE_FIRST_TOKEN, now_ns);
+        }
+        if (o->finish != FINISH_NONE) {
+            ledger_stamp(record, HOP_ENGINE_LAST_TOKEN, now_ns);
+        }
+    }
+    ledger_add(&e->thread->finished_count, outputs->finished_ids_count);
+}
+
+static enum status complete(struct engine_process *e, struct error *error)
+{
+    ASSERT(e->completed < e->submitted);
+    struct in_flight step = e->steps[e->completed++ % STEPS_MAX];
+    struct step_result result;
+    int64_t before = clock_now_ns();
+    TRY(executor_wait(e->executor, step.step, &result, error));
+    int64_t now = clock_now_ns();
+    ledger_add(&e->thread->sync_wait_ns, (uint64_t)(now - before));
+    occupancy_wake(&e->occupancy, now);
+    ledger_add(&e->thread->steps_count, 1);
+    ledger_add(&e->thread->step_ns, (uint64_t)(now - step.submitted_ns));
+    struct engine_core_messages messages;
+    engine_core_complete(e->core, process_run_time(&e->process, now), &result, &messages);
+    for (uint32_t i = 0; i < messages.count; i++) {
+        stamp_outputs(e, &messages.items[i].outputs, now);
+        send_outputs(e, (int32_t)messages.items[i].client_index, &messages.items[i].outputs);
+    }
+    return STATUS_OK;
+}
+
+static enum status engine_turn(struct engine_process *e, struct error *error)
+{
+    const struct step_plan *plan;
+    bool worked = false;
+    for (;;) {
+        switch (engine_core_turn(e->core, process_now(&e->process), &plan)) {
+        case ENGINE_TURN_SUBMIT:
+            TRY(submit(e, plan, error));
+            worked = true;
+            break;
+        case ENGINE_TURN_AWAIT:
+            return complete(e, error);
+        case ENGINE_TURN_DONE:
+            if (!worked && engine_core_has_work(e->core)) {
+                clock_sleep_until_ns(clock_now_ns() + IDLE_WITH_REQUESTS_NS);
+            }
+            return STATUS_OK;
+        }
+    }
+}
+
+static enum status serve(struct engine_process *e, struct error *error)
+{
+    for (;;) {
+        TRY(process_input(e, error));
+        publish_counts(e);
+        TRY(engine_turn(e, error));
+        publish_counts(e);
+        int64_t now = clock_now_ns();
+        ledger_set(&e->thread->busy_ns,
+                   (uint64_t)now - ledger_get(&e->thread->started_ns) -
+                       ledger_get(&e->thread->idle_ns) - ledger_get(&e->thread->sync_wait_ns));
+        process_turn(e->thread, now);
+    }
+}
+
+int engine_core_main(int argc, char **argv)
+{
+    static struct engine_process e;
+    struct error error = {0};
+    if (process_begin(argc, argv, "EngineCore_DP%d", &e.process) != STATUS_OK) {
+        return EXIT_FAILURE;
+    }
+    e.rank = (uint32_t)e.process.index;
+    e.io.process = &e.process;
+    e.io.rank = e.rank;
+    e.thread = ledger_thread_claim(&e.process.ledger, THREAD_ENGINE_MAIN, e.rank, 0);
+    occupancy_init(&e.occupancy, e.thread, clock_now_ns());
+    enum status status = start(&e, &error);
+    if (status != STATUS_OK) {
+        return process_fail(&error);
+    }
+    status = serve(&e, &error);
+    if (status == STATUS_DIED) {
+        process_event("died %s", executor_dead_worker(e.executor));
+    } else {
+        process_event("failed EngineCore_DP%u: %s", e.rank, error.text);
+    }
+    engine_io_dead(&e.io);
+    return EXIT_FAILURE;
+}

@@ -1,0 +1,199 @@
+#include "engine/node/engine_queue.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void queue_init(struct queue *q, ledger_counter *high_water)
+{
+    *q = (struct queue){.first = NULL, .count = 0, .high_water = high_water};
+    q->last = &q->first;
+    (void)pthread_mutex_init(&q->lock, NULL);
+    (void)pthread_cond_init(&q->filled, NULL);
+}
+
+void queue_push(struct queue *q, struct queue_item *item)
+{
+    item->next = NULL;
+    (void)pthread_mutex_lock(&q->lock);
+    bool was_empty = q->first == NULL;
+    *q->last = item;
+    q->last = &item->next;
+    q->count++;
+    if (q->high_water != NULL && q->count > ledger_get(q->high_water)) {
+        ledger_set(q->high_water, q->count);
+    }
+    (void)pthread_mutex_unlock(&q->lock);
+    if (was_empty) {
+        (void)pthread_cond_signal(&q->filled);
+    }
+}
+
+struct queue_item *queue_take_all(struct queue *q, bool wait)
+{
+    (void)pthread_mutex_lock(&q->lock);
+    while (wait && q->first == NULL) {
+        (void)pthread_cond_wait(&q->filled, &q->lock);
+    }
+    struct queue_item *items = q->first;
+    q->first = NULL;
+    q->last = &q->first;
+    q->count = 0;
+    (void)pthread_mutex_unlock(&q->lock);
+    return items;
+}
+
+bool queue_empty(struct queue *q)
+{
+    (void)pthread_mutex_lock(&q->lock);
+    bool empty = q->first == NULL;
+    (void)pthread_mutex_unlock(&q->lock);
+    return empty;
+}
+
+/* A block being filled: the item first, then whatever it points to. */
+struct block {
+    char *next;
+};
+
+static void *block_take(struct block *b, size_t bytes)
+{
+    void *at = b->next;
+    b->next += (bytes + 7) / 8 * 8;
+    return at;
+}
+
+static const void *block_copy(struct block *b, const void *data, size_t bytes)
+{
+    if (data == NULL || bytes == 0) {
+        return NULL;
+    }
+    void *at = block_take(b, bytes);
+    memcpy(at, data, bytes);
+    return at;
+}
+
+static const char *block_text(struct block *b, const char *text)
+{
+    return text != NULL ? block_copy(b, text, strlen(text) + 1) : NULL;
+}
+
+static size_t text_bytes(const char *text)
+{
+    return text != NULL ? (strlen(text) + 8) / 8 * 8 : 0;
+}
+
+static size_t padded(size_t bytes)
+{
+    return (bytes + 7) / 8 * 8;
+}
+
+static struct queue_item *item_new(size_t bytes, struct block *b)
+{
+    struct queue_item *item = malloc(padded(sizeof *item) + bytes);
+    ASSERT(item != NULL);
+    b->next = (char *)item + padded(sizeof *item);
+    return item;
+}
+
+struct queue_item *queue_item_request(const struct engine_request *request)
+{
+    size_t prompt_bytes = (size_t)request->prompt_tokens_count * sizeof(uint32_t);
+    struct block b;
+    struct queue_item *item =
+        item_new(text_bytes(request->id) + text_bytes(request->cache_salt) +
+                     text_bytes(request->external_id) + padded(prompt_bytes),
+                 &b);
+    item->kind = ITEM_ADD;
+    item->as.request = *request;
+    item->as.request.id = block_text(&b, request->id);
+    item->as.request.cache_salt = block_text(&b, request->cache_salt);
+    item->as.request.external_id = block_text(&b, request->external_id);
+    item->as.request.prompt_token_ids = block_copy(&b, request->prompt_token_ids, prompt_bytes);
+    return item;
+}
+
+struct queue_item *queue_item_abort(const char *id)
+{
+    struct block b;
+    struct queue_item *item = item_new(text_bytes(id), &b);
+    item->kind = ITEM_ABORT;
+    item->as.abort_id = block_text(&b, id);
+    return item;
+}
+
+struct queue_item *queue_item_utility(const struct utility_call *call)
+{
+    struct block b;
+    struct queue_item *item = item_new(text_bytes(call->method), &b);
+    item->kind = ITEM_UTILITY;
+    item->as.utility = *call;
+    item->as.utility.method = block_text(&b, call->method);
+    return item;
+}
+
+static size_t outputs_bytes(const struct engine_outputs *o)
+{
+    size_t bytes = padded(o->outputs_count * sizeof *o->outputs) +
+                   padded(o->finished_ids_count * sizeof *o->finished_ids) +
+                   padded(sizeof *o->stats) + padded(sizeof *o->utility);
+    for (uint32_t i = 0; i < o->outputs_count; i++) {
+        bytes += text_bytes(o->outputs[i].id) +
+                 padded(o->outputs[i].new_tokens_count * sizeof(uint32_t));
+    }
+    for (uint32_t i = 0; i < o->finished_ids_count; i++) {
+        bytes += text_bytes(o->finished_ids[i]);
+    }
+    if (o->utility != NULL) {
+        bytes += text_bytes(o->utility->failure) +
+                 padded(o->utility->strings_count * sizeof *o->utility->strings);
+        for (uint32_t i = 0; i < o->utility->strings_count; i++) {
+            bytes += text_bytes(o->utility->strings[i]);
+        }
+    }
+    return bytes;
+}
+
+static const char *const *copy_texts(struct block *b, const char *const *texts, uint32_t count)
+{
+    const char **copies = block_take(b, count * sizeof *copies);
+    for (uint32_t i = 0; i < count; i++) {
+        copies[i] = block_text(b, texts[i]);
+    }
+    return copies;
+}
+
+struct queue_item *queue_item_outputs(int32_t client, const struct engine_outputs *outputs)
+{
+    struct block b;
+    struct queue_item *item = item_new(outputs_bytes(outputs), &b);
+    item->kind = ITEM_OUTPUTS;
+    item->client = client;
+    item->as.outputs = *outputs;
+    struct engine_outputs *o = &item->as.outputs;
+    struct engine_output *rows = block_take(&b, o->outputs_count * sizeof *rows);
+    for (uint32_t i = 0; i < o->outputs_count; i++) {
+        rows[i] = outputs->outputs[i];
+        rows[i].id = block_text(&b, rows[i].id);
+        rows[i].new_token_ids =
+            block_copy(&b, rows[i].new_token_ids, rows[i].new_tokens_count * sizeof(uint32_t));
+    }
+    o->outputs = rows;
+    o->finished_ids = copy_texts(&b, outputs->finished_ids, outputs->finished_ids_count);
+    o->stats = block_copy(&b, outputs->stats, sizeof *outputs->stats);
+    if (outputs->utility != NULL) {
+        struct utility_reply *reply = block_take(&b, sizeof *reply);
+        *reply = *outputs->utility;
+        reply->failure = block_text(&b, reply->failure);
+        reply->strings = copy_texts(&b, outputs->utility->strings, reply->strings_count);
+        o->utility = reply;
+    }
+    return item;
+}
+
+struct queue_item *queue_item_plain(enum queue_item_kind kind)
+{
+    struct block b;
+    struct queue_item *item = item_new(0, &b);
+    item->kind = kind;
+    return item;
+}

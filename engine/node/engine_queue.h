@@ -1,0 +1,61 @@
+/*
+ * engine_queue.h - the two queues inside an engine core's process: input thread -> main thread, main thread -> output
+ * thread. Unbounded like vLLM's (no back-pressure on the request path); the ledger keeps the high-water mark.
+ *
+ * An item is one heap block that holds everything it points to, so that it can outlive the buffers it was made from and
+ * is freed with one free().
+ */
+#ifndef ENGINE_NODE_ENGINE_QUEUE_H
+#define ENGINE_NODE_ENGINE_QUEUE_H
+
+#include <pthread.h>
+
+#include "engine/core/message.h"
+#include "engine/ledger/ledger.h"
+
+enum queue_item_kind {
+    ITEM_ADD,
+    ITEM_ABORT,
+    ITEM_UTILITY,
+    ITEM_OUTPUTS,
+    ITEM_DEAD,   /* output thread: tell every client ENGINE_CORE_DEAD, then end */
+    ITEM_FAILED, /* input thread: a request that could not be decoded; or the thread itself failed */
+    ITEM_WAKEUP,
+};
+
+struct queue_item {
+    struct queue_item *next;
+    enum queue_item_kind kind;
+    int32_t client; /* outputs: whose; COORDINATOR_CLIENT for counts */
+    union {
+        struct engine_request request;
+        const char *abort_id;
+        struct utility_call utility;
+        struct engine_outputs outputs;
+        struct error *failure;
+    } as;
+};
+
+struct queue {
+    pthread_mutex_t lock;
+    pthread_cond_t filled;
+    struct queue_item *first;
+    struct queue_item **last;
+    uint32_t count;
+    ledger_counter *high_water; /* may be NULL */
+};
+
+void queue_init(struct queue *q, ledger_counter *high_water);
+void queue_push(struct queue *q, struct queue_item *item);
+/* All that is queued, as a list in order; NULL if empty and !wait. The caller frees the items. */
+struct queue_item *queue_take_all(struct queue *q, bool wait);
+bool queue_empty(struct queue *q);
+
+/* Deep copies. */
+struct queue_item *queue_item_request(const struct engine_request *request);
+struct queue_item *queue_item_abort(const char *id);
+struct queue_item *queue_item_utility(const struct utility_call *call);
+struct queue_item *queue_item_outputs(int32_t client, const struct engine_outputs *outputs);
+struct queue_item *queue_item_plain(enum queue_item_kind kind);
+
+#endif

@@ -1,0 +1,143 @@
+#include "engine/node/process.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/time.h"
+
+enum { CPU_SAMPLE_NS = 50000000 };
+
+static enum status parse_number(const char *text, long max, long *out, struct error *error)
+{
+    char *end = NULL;
+    errno = 0;
+    long value = text != NULL ? strtol(text, &end, 10) : -1;
+    if (text == NULL || errno != 0 || end == text || *end != '\0' || value < 0 || value > max) {
+        return error_set(error, STATUS_INVALID, "want a number 0..%ld, got '%s'", max,
+                         text != NULL ? text : "");
+    }
+    *out = value;
+    return STATUS_OK;
+}
+
+static enum status parse_arguments(int argc, char **argv, struct process *p, long *parent,
+                                   struct error *error)
+{
+    for (int i = 1; i < argc; i += 2) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--index") == 0) {
+            long index = 0;
+            TRY(parse_number(value, INT_MAX, &index, error));
+            p->index = (int32_t)index;
+        } else if (strcmp(argv[i], "--parent") == 0) {
+            TRY(parse_number(value, INT_MAX, parent, error));
+        } else {
+            return error_set(error, STATUS_INVALID, "unknown argument '%s'", argv[i]);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* The signal is only sent for deaths after this call, hence the look at the parent afterwards. */
+static void die_with_parent(long parent)
+{
+    (void)prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0UL, 0UL, 0UL);
+    if (parent > 0 && getppid() != (pid_t)parent) {
+        _exit(EXIT_FAILURE);
+    }
+}
+
+enum status process_begin(int argc, char **argv, const char *name_format, struct process *out)
+{
+    struct error error;
+    struct process p = {.index = PROCESS_INDEX_NONE};
+    long parent = 0;
+    enum status status = parse_arguments(argc, argv, &p, &parent, &error);
+    if (status != STATUS_OK) {
+        (void)process_fail(&error);
+        return status;
+    }
+    die_with_parent(parent);
+    char name[32];
+    const char *mark = strstr(name_format, "%d");
+    int prefix = mark != NULL ? (int)(mark - name_format) : (int)strlen(name_format);
+    if (mark != NULL) {
+        (void)snprintf(name, sizeof name, "%.*s%d", prefix, name_format, (int)p.index);
+    } else {
+        (void)snprintf(name, sizeof name, "%.*s", prefix, name_format);
+    }
+    (void)prctl(PR_SET_NAME, (unsigned long)(uintptr_t)name, 0UL, 0UL, 0UL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    clock_precise_sleeps();
+    status = ledger_open(LEDGER_FD, &p.ledger, &error);
+    if (status != STATUS_OK) {
+        (void)process_fail(&error);
+        return status;
+    }
+    p.topology = p.ledger.topology;
+    *out = p;
+    return STATUS_OK;
+}
+
+void process_event(const char *fmt, ...)
+{
+    char line[PIPE_BUF];
+    va_list args;
+    va_start(args, fmt);
+    int bytes = vsnprintf(line, sizeof line - 1, fmt, args);
+    va_end(args);
+    if (bytes < 0) {
+        return;
+    }
+    size_t used = (size_t)bytes < sizeof line - 1 ? (size_t)bytes : sizeof line - 2;
+    for (size_t i = 0; i < used; i++) {
+        if (line[i] == '\n') {
+            line[i] = ' ';
+        }
+    }
+    line[used] = '\n';
+    /* At most PIPE_BUF bytes: the write is whole or not at all. The parent may be gone; then nobody needs the line. */
+    if (write(EVENT_FD, line, used + 1) < 0) {
+        return;
+    }
+}
+
+int process_fail(const struct error *error)
+{
+    process_event("failed %s", error->text);
+    (void)fprintf(stderr, "%s\n", error->text);
+    return EXIT_FAILURE;
+}
+
+time_ps process_run_time(const struct process *p, int64_t monotonic_ns)
+{
+    return ps_from_ns(monotonic_ns - ledger_epoch_ns(&p->ledger));
+}
+
+time_ps process_now(const struct process *p)
+{
+    return process_run_time(p, clock_now_ns());
+}
+
+void process_turn(struct ledger_thread *thread, int64_t now_ns)
+{
+    ledger_add(&thread->turns_count, 1);
+    int64_t sampled = (int64_t)ledger_get(&thread->beat_ns);
+    if (now_ns / CPU_SAMPLE_NS != sampled / CPU_SAMPLE_NS) {
+        ledger_set(&thread->cpu_ns, (uint64_t)clock_thread_cpu_ns());
+    }
+    ledger_set(&thread->beat_ns, (uint64_t)now_ns);
+}
+
+void process_address(const struct process *p, const char *name, uint32_t index, char out[128])
+{
+    (void)snprintf(out, 128, "ipc://%s/%s%u", p->topology->socket_dir, name, index);
+}

@@ -1,0 +1,53 @@
+/*
+ * process.h - what every process of the serving system does first and how it speaks to the launcher.
+ *
+ * Descriptors are fixed: 3 the ledger, 4 a pipe to whoever started the process (events, one a line), 5 the HTTP listening
+ * socket (API servers under the shared accept policy). A process dies with its parent (PR_SET_PDEATHSIG), so that nothing
+ * outlives a SIGKILL of the launcher.
+ */
+#ifndef ENGINE_NODE_PROCESS_H
+#define ENGINE_NODE_PROCESS_H
+
+#include "engine/base/time.h"
+#include "engine/ledger/ledger.h"
+
+enum {
+    EVENT_FD = 4,
+    LISTEN_FD = 5,
+    PROCESS_INDEX_NONE = -1,
+};
+
+struct process {
+    struct ledger ledger;
+    const struct topology *topology;
+    int32_t index; /* --index N, PROCESS_INDEX_NONE if not given */
+};
+
+/*
+ * Parses `--index N --parent PID`, names the process `name_format` with its index ("ApiServer_%d"), ties it to its parent,
+ * maps the ledger. On failure the reason went to EVENT_FD and to stderr.
+ */
+MUST_CHECK enum status process_begin(int argc, char **argv, const char *name_format,
+                                     struct process *out);
+
+/* One line to the parent: "ready", "address ...", "failed ...", "died ...". */
+void process_event(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* "failed <text>" to the parent and to stderr; returns EXIT_FAILURE for a main to return. */
+int process_fail(const struct error *error);
+
+/* Now on the run clock. */
+time_ps process_now(const struct process *p);
+time_ps process_run_time(const struct process *p, int64_t monotonic_ns);
+
+/* Updates the calling thread's beat and, at most every 50 ms, its CPU time. Call once a loop turn. */
+void process_turn(struct ledger_thread *thread, int64_t now_ns);
+
+/* "ipc://DIR/NAME" in the topology's private directory. */
+void process_address(const struct process *p, const char *name, uint32_t index, char out[128]);
+
+int launcher_main(int argc, char **argv);
+int api_server_main(int argc, char **argv);
+int coordinator_main(int argc, char **argv);
+int engine_core_main(int argc, char **argv);
+
+#endif

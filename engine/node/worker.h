@@ -1,0 +1,37 @@
+/*
+ * worker.h - what the executor and its worker processes agree on: inherited descriptors, the
+ * control socket's message, and how the launching thread's time is split. Private to these two
+ * files.
+ */
+#ifndef ENGINE_NODE_WORKER_H
+#define ENGINE_NODE_WORKER_H
+
+#include "engine/device/device.h"
+
+/* Inherited besides LEDGER_FD. */
+enum {
+    WORKER_PLANS_FD = LEDGER_FD + 1, /* ring: plans, broadcast to all workers of the engine core */
+    WORKER_RESPONSES_FD = LEDGER_FD + 2, /* ring: results of the output rank */
+    WORKER_CONTROL_FD =
+        LEDGER_FD +
+        3, /* socket: one struct worker_report up; its end of file means the engine core died */
+    WORKER_FDS_END,
+};
+
+/* Sent once when the worker is ready, and once more, with the reason, by a worker that gives up. */
+struct worker_report {
+    uint32_t status; /* enum status */
+    uint32_t kv_blocks;
+    char text[sizeof((struct error *)0)->text];
+};
+
+/* device_submit() with the time outside launches and queue-full waits booked as prepare_ns of
+ * `thread`. */
+MUST_CHECK enum status worker_submit(struct device *device, struct ledger_thread *thread,
+                                     const struct step_plan *plan, struct error *error);
+/* "Worker_DP3_0": at most 15 characters, as thread names are. */
+void worker_name(uint32_t rank, uint32_t worker, char out[16]);
+/* The worker that answers: the first tensor-parallel rank of the last pipeline stage. */
+uint32_t worker_output_rank(const struct topology *t);
+
+#endif

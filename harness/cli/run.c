@@ -1,0 +1,417 @@
+/*
+ * run.c - `harness run FILE`: measures every cell of a scenario on a real serving system and writes a result folder.
+ *
+ * Each run starts its own system and its own client and ends both; its rows are on disk before the next run begins. ^C
+ * once ends the run in work, keeps what was measured and concludes from it; twice ends at once.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/hash.h"
+#include "harness/cli/cli.h"
+#include "harness/report/progress.h"
+#include "harness/report/report.h"
+#include "harness/run/child.h"
+#include "harness/run/measure.h"
+
+enum {
+    OPTION_OUTPUT = CLI_OPTION_OWN,
+    OPTION_DRY_RUN,
+    OPTION_PROGRESS,
+    PATH_BYTES = 512,
+};
+
+static volatile sig_atomic_t signal_seen;
+
+static void on_signal(int number)
+{
+    if (signal_seen != 0) {
+        _exit(128 + number);
+    }
+    signal_seen = number;
+}
+
+static bool interrupted(void)
+{
+    return signal_seen != 0;
+}
+
+struct run_command {
+    struct cli_scenario arguments;
+    char folder[PATH_BYTES];
+    bool dry_run;
+    enum progress_mode progress_mode;
+    char command_line[1024];
+};
+
+/* A session of runs. */
+struct session {
+    const struct run_command *command;
+    struct scenario *scenario;
+    struct run_host host;
+    struct report *report;
+    struct progress *progress;
+    struct run_result *results;
+    uint32_t results_count;
+    int log_fd;
+    int status;
+    int64_t started_ns;
+    const struct scenario_run *run; /* the one in work */
+    uint32_t run_index;
+};
+
+static const char help_text[] =
+    CLI_SCENARIO_HELP "  -o DIR                        result folder (default: results/NAME-TIME)\n"
+                      "  --dry-run                     print the cells, their order and the expected time\n"
+                      "  --progress auto|none|line|table\n";
+
+/* ---- arguments ---- */
+
+static bool take_progress(struct run_command *c, const char *word)
+{
+    static const char *const words[] = {"auto", "none", "line", "table"};
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(word, words[i]) == 0) {
+            c->progress_mode = (enum progress_mode)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void join_arguments(struct run_command *c, int argc, char **argv)
+{
+    size_t used = (size_t)snprintf(c->command_line, sizeof c->command_line, "harness");
+    for (int i = 0; i < argc && used < sizeof c->command_line; i++) {
+        used += (size_t)snprintf(c->command_line + used, sizeof c->command_line - used, " %s",
+                                 argv[i]);
+    }
+}
+
+/* EXIT_PASS: go on. */
+static int parse(struct run_command *c, int argc, char **argv, bool *done)
+{
+    static const struct option options[] = {
+        CLI_SCENARIO_OPTIONS,
+        {"output", required_argument, NULL, 'o'},
+        {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
+        {"progress", required_argument, NULL, OPTION_PROGRESS},
+        {NULL, 0, NULL, 0},
+    };
+    int option = 0;
+    join_arguments(c, argc, argv);
+    while ((option = getopt_long(argc, argv, "ho:", options, NULL)) != -1) {
+        if (option == 'h') {
+            cli_help(stdout, "run", help_text);
+            *done = true;
+            return EXIT_PASS;
+        }
+        if (option == 'o') {
+            (void)snprintf(c->folder, sizeof c->folder, "%s", optarg);
+        } else if (option == OPTION_DRY_RUN) {
+            c->dry_run = true;
+        } else if (option == OPTION_PROGRESS) {
+            if (!take_progress(c, optarg)) {
+                return cli_usage_error("run", "--progress wants auto, none, line or table");
+            }
+        } else if (!cli_scenario_option(&c->arguments, option, optarg)) {
+            return cli_usage_error("run", "see the message above");
+        }
+    }
+    return cli_scenario_operand(&c->arguments, "run", argc, argv) ? EXIT_PASS : EXIT_USAGE;
+}
+
+/* ---- preparation ---- */
+
+static void utc_now(char *out, size_t cap, const char *format)
+{
+    time_t now = (time_t)(clock_wall_ns() / 1000000000);
+    struct tm utc;
+    (void)gmtime_r(&now, &utc);
+    (void)strftime(out, cap, format, &utc);
+}
+
+static void read_revision(char *out, size_t cap)
+{
+    FILE *git = popen("git rev-parse --short=12 HEAD 2>/dev/null", "r"); // NOLINT(cert-env33-c): fixed text
+    out[0] = '\0';
+    if (git != NULL) {
+        if (fgets(out, (int)cap, git) == NULL) {
+            out[0] = '\0';
+        }
+        out[strcspn(out, "\n")] = '\0';
+        (void)pclose(git);
+    }
+}
+
+static uint64_t hash_cells(const struct scenario *s)
+{
+    uint64_t hash = 0;
+    for (uint32_t i = 0; i < s->cells_count; i++) {
+        hash = hash64(&s->cells[i].topology, sizeof s->cells[i].topology, hash);
+        hash = hash64(&s->cells[i].load, sizeof s->cells[i].load, hash);
+        hash = hash64(&s->cells[i].workload, sizeof s->cells[i].workload, hash);
+    }
+    return hash;
+}
+
+static void describe_host(struct session *s)
+{
+    struct error error;
+    if (proc_host_read(&s->host.host, &error) != STATUS_OK) {
+        s->host.host = (struct proc_host){.cores_count = 0};
+    }
+    s->host.client_ceiling_rps = STATS_UNKNOWN;
+    read_revision(s->host.git_rev, sizeof s->host.git_rev);
+    utc_now(s->host.started_utc, sizeof s->host.started_utc, "%Y-%m-%dT%H:%M:%SZ");
+    (void)snprintf(s->host.command, sizeof s->host.command, "%s", s->command->command_line);
+    (void)snprintf(s->host.config_hash, sizeof s->host.config_hash, "%016llx",
+                   (unsigned long long)hash_cells(s->scenario));
+}
+
+static void choose_folder(const struct session *s, char out[PATH_BYTES])
+{
+    if (s->command->folder[0] != '\0') {
+        (void)snprintf(out, PATH_BYTES, "%s", s->command->folder);
+        return;
+    }
+    char stamp[32];
+    utc_now(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ");
+    (void)mkdir("results", 0777);
+    (void)snprintf(out, PATH_BYTES, "results/%s-%s", s->scenario->general.name, stamp);
+}
+
+/* Beside the source tree, beside an installed program, or where the environment says. */
+static void find_plots(char out[PATH_BYTES])
+{
+    static const char *const places[] = {"../../../plots", "../share/harness/plots", "../plots"};
+    char folder[PATH_BYTES - 64];
+    const char *named = getenv("HARNESS_PLOTS"); // NOLINT(concurrency-mt-unsafe): one thread
+    child_program_folder(folder, sizeof folder);
+    if (named != NULL) {
+        (void)snprintf(out, PATH_BYTES, "%s", named);
+        return;
+    }
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        (void)snprintf(out, PATH_BYTES, "%s/%s", folder, places[i]);
+        if (access(out, R_OK) == 0) {
+            return;
+        }
+    }
+    (void)snprintf(out, PATH_BYTES, "plots");
+}
+
+static int open_log(const char *folder)
+{
+    char path[PATH_BYTES + 16];
+    (void)snprintf(path, sizeof path, "%s/system.log", folder);
+    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+}
+
+/* Sockets of all systems and users of a scenario: the soft limit goes up to the hard one. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int open_session(struct session *s, char folder[PATH_BYTES])
+{
+    struct error error;
+    char plots[PATH_BYTES];
+    choose_folder(s, folder);
+    find_plots(plots);
+    struct report_options options = {
+        .folder = folder, .plots_folder = plots, .scenario = s->scenario, .host = &s->host};
+    if (report_create(&options, &s->report, &error) != STATUS_OK) {
+        (void)fprintf(stderr, "harness run: %s\n", error.text);
+        return EXIT_RESULTS;
+    }
+    s->log_fd = open_log(folder);
+    s->results = calloc(s->scenario->runs_count, sizeof *s->results);
+    if (s->results == NULL) {
+        (void)fprintf(stderr, "harness run: out of memory\n");
+        return EXIT_RESULTS;
+    }
+    struct sigaction action = {.sa_handler = on_signal};
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
+    return EXIT_PASS;
+}
+
+/* ---- runs ---- */
+
+static void on_progress(void *ctx, const struct measure_progress *m)
+{
+    struct session *s = ctx;
+    struct progress_state state = {
+        .run_index = s->run_index,
+        .cell = &s->scenario->cells[s->run->cell],
+        .replicate = s->run->replicate,
+        .phase = m->phase,
+        .phase_s = m->phase_s,
+        .phase_total_s = m->phase_total_s,
+        .output_tok_per_s = m->output_tok_per_s,
+        .sent_count = m->sent_count,
+        .done_count = m->done_count,
+        .inflight = m->inflight,
+    };
+    progress_update(s->progress, &state, clock_now_ns());
+}
+
+static int status_of(const struct run_result *r)
+{
+    switch (r->outcome) {
+    case RUN_OK:
+        return r->fail_count > 0 ? EXIT_REQUESTS : EXIT_PASS;
+    case RUN_INVALID:
+    case RUN_CLIENT_FAILED:
+        return EXIT_INVALID;
+    case RUN_SERVER_FAILED:
+        return EXIT_SERVER;
+    case RUN_INTERRUPTED:
+        return signal_seen == SIGTERM ? EXIT_TERMINATED : EXIT_INTERRUPTED;
+    }
+    return EXIT_PASS;
+}
+
+static bool over_budget(const struct session *s)
+{
+    int64_t budget = s->scenario->general.budget_ns;
+    return budget > 0 && clock_now_ns() - s->started_ns > budget;
+}
+
+static void run_one(struct session *s, uint32_t index)
+{
+    s->run = &s->scenario->runs[index];
+    s->run_index = index;
+    struct measure_options options = {
+        .scenario = s->scenario,
+        .run = s->run,
+        .order_index = index,
+        .log_fd = s->log_fd,
+        .client_ceiling_rps = s->host.client_ceiling_rps,
+        .progress = on_progress,
+        .ctx = s,
+        .interrupted = interrupted,
+    };
+    struct run_result *result = &s->results[s->results_count++];
+    measure_run(&options, result);
+    struct error error;
+    if (report_run(s->report, result, &error) != STATUS_OK) {
+        progress_note(s->progress, error.text);
+        s->status = cli_worse(s->status, EXIT_RESULTS);
+    }
+    s->status = cli_worse(s->status, status_of(result));
+    progress_run_done(s->progress, result, clock_now_ns());
+}
+
+static void run_all(struct session *s)
+{
+    int64_t total_ns = scenario_total_ns(s->scenario);
+    s->started_ns = clock_now_ns();
+    s->progress = progress_begin(stderr, s->command->progress_mode, s->scenario,
+                                 total_ns >= 0 ? (double)total_ns / 1e9 : STATS_UNKNOWN, s->started_ns);
+    for (uint32_t i = 0; i < s->scenario->runs_count && !interrupted(); i++) {
+        if (over_budget(s)) {
+            progress_note(s->progress, "budget reached: the remaining runs are skipped");
+            s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
+            break;
+        }
+        run_one(s, i);
+        if (s->results[s->results_count - 1].outcome == RUN_SERVER_FAILED ||
+            s->status == EXIT_RESULTS) {
+            break;
+        }
+        if (s->scenario->general.cooldown_ns > 0) {
+            clock_sleep_until_ns(clock_now_ns() + s->scenario->general.cooldown_ns);
+        }
+    }
+    progress_end(s->progress);
+}
+
+static void conclude(struct session *s, const char *folder)
+{
+    struct report_conclusion conclusion;
+    struct error error;
+    if (report_conclude(s->report, s->results, s->results_count, interrupted(), &conclusion,
+                        &error) != STATUS_OK) {
+        (void)fprintf(stderr, "harness run: %s\n", error.text);
+        s->status = cli_worse(s->status, EXIT_RESULTS);
+        return;
+    }
+    if (conclusion.undecided) {
+        s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
+    }
+    (void)printf("%s\n", conclusion.verdict);
+    if (conclusion.caveat[0] != '\0') {
+        (void)printf("%s\n", conclusion.caveat);
+    }
+    (void)printf("\n");
+    report_print_table(s->scenario, s->results, s->results_count, stdout);
+    (void)printf("\nresults: %s (report.md, runs.csv, %u figures)\n", folder,
+                 conclusion.figures_count);
+    for (uint32_t i = 0; i < s->results_count; i++) {
+        const struct run_result *r = &s->results[i];
+        if (r->outcome != RUN_OK) {
+            (void)fprintf(stderr, "%s %s: %s\n", r->run_id, r->cell->name, r->reason);
+        }
+    }
+}
+
+static void close_session(struct session *s)
+{
+    for (uint32_t i = 0; i < s->results_count; i++) {
+        result_free(&s->results[i]);
+    }
+    free(s->results);
+    report_close(s->report);
+    if (s->log_fd >= 0) {
+        (void)close(s->log_fd);
+    }
+}
+
+int cli_run(int argc, char **argv)
+{
+    struct run_command command = {.progress_mode = PROGRESS_AUTO};
+    bool done = false;
+    int status = parse(&command, argc, argv, &done);
+    if (status != EXIT_PASS || done) {
+        return status;
+    }
+    struct session session = {.command = &command, .status = EXIT_PASS, .log_fd = -1};
+    session.scenario = cli_scenario_open(&command.arguments);
+    if (session.scenario == NULL) {
+        return EXIT_USAGE;
+    }
+    if (command.dry_run) {
+        scenario_write_cells(session.scenario, stdout);
+        scenario_close(session.scenario);
+        return EXIT_PASS;
+    }
+    char folder[PATH_BYTES];
+    describe_host(&session);
+    status = open_session(&session, folder);
+    if (status == EXIT_PASS) {
+        run_all(&session);
+        conclude(&session, folder);
+        status = session.status;
+    }
+    close_session(&session);
+    scenario_close(session.scenario);
+    return status;
+}

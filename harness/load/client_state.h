@@ -1,0 +1,170 @@
+/*
+ * client_state.h - the load client's state and the functions its files call in each other (private
+ * to harness/load): client.c owns the loop and the phases, connection.c the sockets, response.c
+ * what comes back, account.c what is recorded.
+ */
+#ifndef HARNESS_LOAD_CLIENT_STATE_H
+#define HARNESS_LOAD_CLIENT_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "engine/http/http_parser.h"
+#include "engine/http/sse.h"
+#include "harness/load/client.h"
+#include "harness/load/request.h"
+#include "harness/load/schedule.h"
+#include "harness/load/shared.h"
+#include "harness/load/trace.h"
+
+enum {
+    CLIENT_READ_BYTES = 256 << 10,
+    CLIENT_EVENTS_MAX = 256,
+    CLIENT_PREPARED_COUNT = 16, /* requests rendered ahead */
+    CLIENT_PROBES_MAX = 32,     /* connections being balanced at the same time */
+    CLIENT_CONNECTS_MAX = 1024, /* connections being opened at the same time */
+};
+
+#define CLIENT_RETRY_FIRST_NS ((int64_t)50000000)
+#define CLIENT_RETRY_MAX_NS   ((int64_t)1000000000)
+#define CLIENT_LOST_AFTER_NS  ((int64_t)2000000000)
+
+enum conn_state {
+    CONN_CLOSED,
+    CONN_CONNECTING,
+    CONN_PROBING, /* GET /health is under way */
+    CONN_IDLE,
+    CONN_BUSY
+};
+
+struct client;
+
+struct conn {
+    struct client *client;
+    uint32_t index;
+    uint32_t generation; /* tells events of an earlier socket of this connection apart */
+    int fd;
+    enum conn_state state;
+    bool wants_write; /* EPOLLOUT is on */
+    bool in_idle_ring;
+    uint32_t api_server;
+    int64_t connect_start_ns;
+    int64_t retry_at_ns;
+    int64_t retry_delay_ns;
+    int64_t slot_free_ns; /* closed loop: when this user could send its next request */
+    struct http_client_parser *parser;
+    struct http_buffer unsent; /* what send() did not take */
+    size_t unsent_at;
+
+    /* the request under way */
+    struct load_record *record;
+    struct sse_scanner scanner;
+    struct http_buffer body; /* of an answer that is no stream */
+    bool is_stream;
+    bool saw_done;
+    bool saw_finish;
+    bool saw_error;
+    bool malformed;
+    uint32_t read_content_count; /* content events in the read being handled */
+};
+
+struct prepared {
+    struct schedule_item item;
+    struct http_buffer bytes;
+};
+
+struct client {
+    const struct load_options *options;
+    struct load_shared *shared;
+    struct load_header *header;
+    struct trace trace;
+    const struct trace *trace_used; /* NULL: none */
+    struct schedule schedule;
+    struct prepared prepared[CLIENT_PREPARED_COUNT];
+    uint32_t prepared_first;
+    uint32_t prepared_count;
+    bool schedule_ended;
+    bool head_was_full; /* the waiting arrival has been counted in full_count */
+
+    struct sockaddr_storage address;
+    socklen_t address_bytes;
+    struct conn *conns;
+    uint32_t conns_count;
+    uint32_t *idle; /* open modes: ring of idle connections, least recently used first */
+    uint32_t idle_first;
+    uint32_t idle_count;
+    uint32_t open_count; /* idle or busy */
+    uint32_t closed_count;
+    uint32_t connecting_count;
+    uint32_t balanced[LOAD_API_SERVERS_MAX];
+    uint32_t tries_count;
+
+    int epoll_fd;
+    int timer_fd;
+    int signal_fd;
+    char *read_buffer;
+    struct http_buffer health;
+    int64_t read_ns;  /* when the read that is being handled returned */
+    int64_t armed_ns; /* what the timer is set to */
+    int64_t next_retry_ns;
+    int64_t next_timeout_scan_ns;
+    int64_t lost_since_ns; /* 0: there is a connection */
+    bool stop_asked;
+    bool arrivals_ended; /* open: all that belong to the window have been taken */
+
+    /* copies of what the header says, for the hot path */
+    int64_t start_ns;
+    int64_t window_start_ns;
+    int64_t window_end_ns;
+    int64_t batch_ns;
+    int64_t inflight_changed_ns;
+    uint64_t inflight;
+    bool loading; /* between the start of the load and its end */
+
+    enum status failure; /* set by callbacks; ends the run */
+    struct error failure_error;
+    struct error connect_error; /* why the last connect failed */
+};
+
+/* client.c */
+void client_fail(struct client *c, enum status status, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* A connection is ready for its next request: closed loop sends it, open modes queue the
+ * connection. */
+void client_conn_ready(struct client *c, struct conn *conn, int64_t now_ns);
+/* A connection could not be opened. */
+void client_connect_failed(struct client *c, struct conn *conn, int64_t now_ns);
+
+/* connection.c */
+MUST_CHECK enum status conn_resolve(struct client *c, struct error *error);
+MUST_CHECK enum status conn_create(struct client *c, uint32_t index, struct error *error);
+void conn_destroy(struct conn *conn);
+void conn_open(struct conn *conn, int64_t now_ns);
+/* Closes the socket; the connection may be opened again from `retry_at_ns`. */
+void conn_close(struct conn *conn, int64_t retry_at_ns);
+void conn_event(struct conn *conn, uint32_t events);
+/* Sends the prepared bytes; false when the connection was lost in doing so (it is closed then). */
+bool conn_send(struct conn *conn, const char *data, size_t bytes);
+/* The answer to GET /health is complete. */
+void conn_probed(struct conn *conn, int64_t now_ns);
+
+/* response.c */
+struct http_client_handlers response_handlers(struct conn *conn);
+void response_begin(struct conn *conn);
+void response_feed(struct conn *conn, const char *data, size_t bytes, int64_t now_ns);
+void response_eof(struct conn *conn, int64_t now_ns);
+void response_reset(struct conn *conn, int64_t now_ns);
+
+/* account.c */
+struct load_record *account_begin(struct client *c, const struct schedule_item *item,
+                                  uint32_t connection, int64_t t_sched_ns);
+void account_sent(struct client *c, struct load_record *record, int64_t now_ns);
+void account_content(struct conn *conn, uint32_t tokens, int64_t now_ns);
+/* Tokens that no content event showed, e.g. named by the last usage only. */
+void account_tokens(struct conn *conn, uint32_t tokens, int64_t now_ns);
+void account_end(struct client *c, struct load_record *record, enum load_outcome outcome,
+                 int64_t now_ns);
+void account_inflight(struct client *c, int64_t change, int64_t now_ns);
+
+#endif

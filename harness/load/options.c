@@ -1,0 +1,127 @@
+/*
+ * options.c - checks of load options. A pure function: called by the harness before it starts a
+ * client and by the client itself, since the options crossed a process border.
+ */
+#include "harness/load/options.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+uint32_t load_connections_count(const struct load_options *o)
+{
+    return o->mode == LOAD_CLOSED ? o->users_count : o->connections_count;
+}
+
+static enum status check_target(const struct load_options *o, struct error *error)
+{
+    if (memchr(o->host, '\0', sizeof o->host) == NULL || o->host[0] == '\0') {
+        return error_set(error, STATUS_INVALID, "load: host: want an IPv4 address or unix:PATH");
+    }
+    if (memchr(o->model, '\0', sizeof o->model) == NULL ||
+        memchr(o->trace_path, '\0', sizeof o->trace_path) == NULL) {
+        return error_set(error, STATUS_INVALID, "load: model or trace: name too long");
+    }
+    if (strncmp(o->host, "unix:", 5) != 0 && (o->port == 0 || o->port > 65535)) {
+        return error_set(error, STATUS_INVALID, "load: port: want 1..65535, got %u", o->port);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_range(const char *name, const struct load_range *range,
+                               struct error *error)
+{
+    if (range->lo < 1 || range->hi < range->lo || range->hi > LOAD_TOKENS_MAX) {
+        return error_set(error, STATUS_INVALID, "load: %s: want 1 <= lo <= hi <= %d, got %u..%u",
+                         name, LOAD_TOKENS_MAX, range->lo, range->hi);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_lengths(const struct load_options *o, struct error *error)
+{
+    if (o->trace_path[0] == '\0') {
+        TRY(check_range("prompt tokens", &o->prompt_tokens, error));
+        TRY(check_range("output tokens", &o->output_tokens, error));
+    }
+    if (!(o->shared_prefix >= 0.0 && o->shared_prefix <= 1.0)) {
+        return error_set(error, STATUS_INVALID, "load: shared_prefix: want 0..1, got %g",
+                         o->shared_prefix);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_mode(const struct load_options *o, struct error *error)
+{
+    switch ((enum load_mode)o->mode) {
+    case LOAD_CLOSED:
+        if (o->users_count < 1 || o->users_count > LOAD_CONNECTIONS_MAX) {
+            return error_set(error, STATUS_INVALID, "load: users: want 1..%d, got %u",
+                             LOAD_CONNECTIONS_MAX, o->users_count);
+        }
+        return STATUS_OK;
+    case LOAD_OPEN_POISSON:
+    case LOAD_OPEN_CONSTANT:
+        if (!(o->rate_per_s >= 1e-3 && o->rate_per_s <= 1e7)) {
+            return error_set(error, STATUS_INVALID, "load: rate: want 0.001..10000000 /s, got %g",
+                             o->rate_per_s);
+        }
+        break;
+    case LOAD_TRACE:
+        if (o->trace_path[0] == '\0' || !(o->time_scale >= 1e-6 && o->time_scale <= 1e6)) {
+            return error_set(
+                error, STATUS_INVALID,
+                "load: trace: want a trace and a time scale of 0.000001..1000000, got %g",
+                o->time_scale);
+        }
+        break;
+    default:
+        return error_set(error, STATUS_INVALID, "load: unknown mode %u", o->mode);
+    }
+    if (o->connections_count < 1 || o->connections_count > LOAD_CONNECTIONS_MAX) {
+        return error_set(error, STATUS_INVALID, "load: connections: want 1..%d, got %u",
+                         LOAD_CONNECTIONS_MAX, o->connections_count);
+    }
+    return STATUS_OK;
+}
+
+static bool is_duration(int64_t ns)
+{
+    const int64_t week_ns = (int64_t)7 * 24 * 3600 * 1000000000;
+    return ns >= 0 && ns <= week_ns;
+}
+
+static enum status check_times(const struct load_options *o, struct error *error)
+{
+    if (!is_duration(o->warmup_ns) || !is_duration(o->window_ns) || !is_duration(o->drain_ns) ||
+        !is_duration(o->connect_timeout_ns) || !is_duration(o->request_timeout_ns) ||
+        !is_duration(o->pace_spin_ns)) {
+        return error_set(error, STATUS_INVALID, "load: a duration is negative or over a week");
+    }
+    bool ends = o->mode == LOAD_TRACE || (o->mode != LOAD_CLOSED && o->requests_max > 0);
+    if (o->window_ns == 0 && !ends) {
+        return error_set(error, STATUS_INVALID, "load: window: want a duration over 0");
+    }
+    if (o->batches_count < 1 || o->batches_count > LOAD_BATCHES_MAX) {
+        return error_set(error, STATUS_INVALID, "load: batches: want 1..%d, got %u",
+                         LOAD_BATCHES_MAX, o->batches_count);
+    }
+    return STATUS_OK;
+}
+
+enum status load_options_check(const struct load_options *o, struct error *error)
+{
+    TRY(check_target(o, error));
+    TRY(check_lengths(o, error));
+    TRY(check_mode(o, error));
+    TRY(check_times(o, error));
+    if (o->api_servers_count > LOAD_API_SERVERS_MAX || (o->balance && o->api_servers_count < 1)) {
+        return error_set(error, STATUS_INVALID, "load: API servers: want 1..%d, got %u",
+                         LOAD_API_SERVERS_MAX, o->api_servers_count);
+    }
+    if (o->balance && load_connections_count(o) < o->api_servers_count) {
+        return error_set(error, STATUS_INVALID,
+                         "load: %u connections cannot be balanced over %u API servers",
+                         load_connections_count(o), o->api_servers_count);
+    }
+    return STATUS_OK;
+}

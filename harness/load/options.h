@@ -1,0 +1,95 @@
+/*
+ * options.h - everything that decides what the load client does, as plain fixed-size data: the
+ * harness writes it at the head of the shared region (shared.h) and the client process reads it
+ * there. No pointers, no allocation, no I/O.
+ */
+#ifndef HARNESS_LOAD_OPTIONS_H
+#define HARNESS_LOAD_OPTIONS_H
+
+#include <stdint.h>
+
+#include "engine/base/status.h"
+
+enum {
+    LOAD_API_SERVERS_MAX = 64,
+    LOAD_BATCHES_MAX = 64,
+    LOAD_CONNECTIONS_MAX = 1 << 16,
+    LOAD_TOKENS_MAX = 1 << 20, /* of one prompt or one output */
+};
+
+enum load_mode {
+    LOAD_CLOSED,        /* users_count users, each sends its next request when its last one ended */
+    LOAD_OPEN_POISSON,  /* rate_per_s, exponential gaps */
+    LOAD_OPEN_CONSTANT, /* rate_per_s, equal gaps */
+    LOAD_TRACE          /* the times of the trace, divided by time_scale */
+};
+
+/* What an arrival does when every connection is busy. It is counted in full_count in either case.
+ */
+enum load_full {
+    LOAD_FULL_WAIT, /* goes out late; its lag shows it */
+    LOAD_FULL_DROP  /* recorded as dropped */
+};
+
+enum trace_format {
+    TRACE_AUTO, /* by the first character: '{' is JSON lines, anything else CSV */
+    TRACE_AZURE_CSV,
+    TRACE_MOONCAKE_JSONL
+};
+
+/* Uniform over lo..hi, both included; a fixed length has lo == hi. */
+struct load_range {
+    uint32_t lo;
+    uint32_t hi;
+};
+
+struct load_options {
+    char host[128]; /* IPv4 address, or "unix:PATH" (then the port is not used) */
+    uint32_t port;
+    char model[64];
+    uint32_t mode;         /* enum load_mode */
+    uint32_t users_count;  /* closed: users, each with a connection of its own */
+    double rate_per_s;     /* open */
+    uint64_t requests_max; /* 0: no limit but the window (and the trace's end) */
+    uint64_t seed;
+
+    /* Lengths. With a trace the lengths are the trace's, whatever the mode (from its start again
+     * when it ends, except in LOAD_TRACE). */
+    struct load_range prompt_tokens;
+    struct load_range output_tokens;
+    uint32_t residual_first_outputs; /* bool, closed: see schedule.h */
+    uint32_t residual_users_count;   /* how many users that concerns; 0: all */
+    double shared_prefix;   /* fraction 0..1 of a prompt that is common to all; not for traces with
+                               hash ids */
+    char trace_path[512];   /* "": no trace */
+    uint32_t trace_format;  /* enum trace_format */
+    uint32_t max_model_len; /* requests of a trace that do not fit are refused and counted; 0: no
+                               limit */
+    double time_scale;      /* 4: four times as fast */
+
+    uint32_t stream;           /* bool */
+    uint32_t ignore_eos;       /* bool */
+    uint32_t continuous_usage; /* bool: ask for the token count in every event */
+
+    int64_t warmup_ns;
+    int64_t window_ns; /* 0, open modes with an end: up to the last arrival */
+    int64_t
+        drain_ns; /* open: how long requests may finish after the window; 0: aborted at its end */
+    uint32_t batches_count;
+
+    uint32_t connections_count; /* open modes: opened before the load starts. Closed: users_count */
+    uint32_t on_full;           /* enum load_full */
+    uint32_t balance;           /* bool: every API server gets an equal number of connections */
+    uint32_t api_servers_count;
+    int64_t connect_timeout_ns; /* for all connections before the load starts; 0: 10 s */
+    int64_t request_timeout_ns; /* 0: none */
+    int64_t
+        pace_spin_ns; /* open: busy-wait this long before a send time (at most 50 us); 0: none */
+};
+
+/* Connections that are opened before the load starts. */
+uint32_t load_connections_count(const struct load_options *o);
+/* INVALID with the name of the option that makes no sense. */
+MUST_CHECK enum status load_options_check(const struct load_options *o, struct error *error);
+
+#endif

@@ -1,0 +1,180 @@
+/*
+ * result.h - what one run (a cell of the sweep, one replicate) measured: filled by harness/run, written by this room.
+ *
+ * NAN stands for "not measured" or "cannot be told" and becomes an empty CSV field, never a zero (law 3). Times are ms or
+ * us where the name says so. Everything is owned by the result; result_free() releases it.
+ */
+#ifndef HARNESS_REPORT_RESULT_H
+#define HARNESS_REPORT_RESULT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "harness/analysis/scaling.h"
+#include "harness/analysis/stages.h"
+#include "harness/analysis/stats.h"
+#include "harness/load/shared.h"
+#include "harness/probe/probe.h"
+#include "harness/probe/proc.h"
+#include "harness/scenario/scenario.h"
+
+enum run_outcome {
+    RUN_OK,
+    RUN_INVALID,       /* measured, but no evidence: client too slow, no steady state, ... (exit status 5) */
+    RUN_SERVER_FAILED, /* did not start, died, or made no progress (exit status 6) */
+    RUN_CLIENT_FAILED, /* the load client died (exit status 5) */
+    RUN_INTERRUPTED,   /* ^C */
+};
+
+/* A latency metric of a run. */
+struct run_latency {
+    double mean_ms;
+    double p50_ms;
+    double p90_ms;
+    double p95_ms;
+    double p99_ms; /* NAN where there are too few samples */
+    double p999_ms;
+    double p99_lo_ms;
+    double p99_hi_ms;
+    double p99_all_ms; /* every failure as +inf */
+};
+
+enum run_metric {
+    RUN_TTFT,
+    RUN_TTFT_SCHED,
+    RUN_TPOT,
+    RUN_ICL,
+    RUN_ITL,
+    RUN_E2EL,
+    RUN_E2EL_SCHED,
+    RUN_METRICS_COUNT
+};
+
+/* One thread or device in one stage: a row of stages.csv. */
+struct run_stage {
+    char stage[STAGE_NAME_BYTES];
+    char instance[32]; /* "ApiServer_0", "EngineCore_DP3", "gpu 3", "client" */
+    double busy_frac;
+    double cpu_frac;
+    double occupancy_frac;
+    double runq_wait_frac;
+    double queue_max_count;
+    double service_us_per_req;
+    double service_us_per_tok;
+    double messages_per_s;
+    const char *source; /* "ledger", "proc" */
+};
+
+/* One second of a run: a row of timeline.csv. */
+struct run_second {
+    double at_s; /* since the load began; the row covers the second before it */
+    double offered_per_s;
+    double sent_per_s;
+    double done_per_s;
+    double output_tok_per_s;
+    double inflight;
+    const char *phase; /* "warmup", "window", "drain" */
+};
+
+/* Mean time of a request in each hop, over the requests that have all stamps. */
+struct run_hops {
+    double mean_ms[PROBE_PARTS_COUNT];
+    uint64_t requests_count;   /* joined with the client's records */
+    double residual_max_ms;    /* greatest |sum of the hops - what the client saw| */
+    double negative_max_ms;    /* greatest amount by which a hop was negative: two processes' stamps */
+};
+
+/* One request of an open or trace load: a row of requests.csv. */
+struct run_request {
+    uint64_t number;
+    enum load_outcome outcome;
+    uint32_t trace_line; /* 0: none */
+    uint32_t api_server; /* UINT32_MAX: never answered */
+    uint32_t engine;     /* UINT32_MAX: never routed */
+    uint32_t prompt_tokens_asked;
+    uint32_t prompt_tokens;
+    uint32_t output_tokens_asked;
+    uint32_t output_tokens;
+    double sched_ms; /* since the load began */
+    double lag_ms;
+    double ttft_ms; /* from t_sent */
+    double e2el_ms;
+    struct probe_parts parts; /* its hops, in us */
+};
+
+struct run_result {
+    const struct scenario_cell *cell; /* borrowed from the scenario */
+    uint32_t order_index;             /* 0, 1, ... in the order of running */
+    uint32_t replicate;
+    uint64_t seed;
+    char run_id[48];    /* "r0007" */
+    char start_utc[32]; /* "2026-11-22T10:00:00Z" */
+    enum run_outcome outcome;
+    char reason[512]; /* why it is not RUN_OK; "" otherwise */
+
+    double warmup_s;
+    double window_s;
+    uint32_t users_count; /* 0 in open modes */
+    double offered_rps;   /* NAN in closed loop */
+    struct stats_mean output_tok_per_s; /* by batch means */
+    double prompt_tok_per_s;
+    uint64_t requests_count; /* scheduled in the window */
+    uint64_t ok_count;
+    uint64_t fail_count;
+    uint64_t censored_count; /* aborted by the client at the window's end */
+    uint64_t dropped_count;
+    double sent_rps;
+    double achieved_rps;
+    double inflight_mean;
+    double inflight_max;
+    struct run_latency latency[RUN_METRICS_COUNT];
+    double stall_max_p99_ms;
+    double lag_p50_ms;
+    double lag_p99_ms;
+    double lag_max_ms;
+    double client_cpu_frac;
+    double client_ceiling_frac;
+    const char *token_basis; /* "usage", "events", "" */
+
+    double api_tok_per_s[LOAD_API_SERVERS_MAX]; /* share of each API server, NAN beyond their number */
+    double engine_tok_per_s[TOPOLOGY_ENGINES_MAX];
+    double rank_jain;       /* Jain index of the engine cores' tokens */
+    double dp_imbalance_frac; /* 1 - mean/max of the engine cores' tokens */
+    double launch_busy_frac;  /* mean over launching threads: preparing + launching */
+    double gpu_busy_frac;
+    double gpu_starved_frac;
+    double host_cores_used; /* serving system + client + harness */
+    double others_cores_used;
+    bool host_limited; /* no evidence for a knee (analysis/stages.h) */
+    struct stage_verdict verdict;
+
+    struct run_stage *stages;
+    uint32_t stages_count;
+    struct probe_rates *launchers; /* launching threads, one row of launch.csv each */
+    uint32_t launchers_count;
+    struct probe_rates *engines; /* engine core main threads: batch mean, step time */
+    uint32_t engines_count;
+    struct proc_thread_row threads[PROC_THREAD_ROWS];
+    bool threads_known;
+    struct run_second *seconds;
+    uint32_t seconds_count;
+    struct run_request *requests; /* open and trace loads only, in order of their numbers */
+    uint32_t requests_rows_count;
+    struct run_hops hops;
+    uint64_t trace_refused_count;
+    uint64_t tokens_mismatch_count; /* ok requests whose prompt or output tokens were not what was asked */
+};
+
+/* Once for all runs of a session. */
+struct run_host {
+    struct proc_host host;
+    char git_rev[48];
+    char config_hash[24];
+    char started_utc[32];
+    char command[1024];
+    double client_ceiling_rps; /* NAN: not measured */
+};
+
+void result_free(struct run_result *r);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * measure.h - one run: start a serving system, drive it with the load client, read its counters at the edges of the
+ * window, end it, and say what was seen.
+ *
+ * A run always gives a result. Whatever dies, what was measured so far is in it, with the outcome and the reason.
+ */
+#ifndef HARNESS_RUN_MEASURE_H
+#define HARNESS_RUN_MEASURE_H
+
+#include "harness/report/result.h"
+
+/* What a person may want to see while it runs; at most ten times a second. */
+struct measure_progress {
+    const char *phase; /* "start", "warmup", "window", "drain", "stop" */
+    double phase_s;    /* since the phase began */
+    double phase_total_s; /* NAN: unknown */
+    double output_tok_per_s; /* over the last interval; NAN before the load */
+    uint64_t sent_count;
+    uint64_t done_count;
+    uint64_t inflight;
+};
+
+struct measure_options {
+    const struct scenario *scenario;
+    const struct scenario_run *run;
+    uint32_t order_index;
+    int log_fd; /* stderr of the system's processes and of the client */
+    double client_ceiling_rps; /* NAN: not measured */
+    void (*progress)(void *ctx, const struct measure_progress *progress);
+    void *ctx;
+    bool (*interrupted)(void);
+};
+
+/* The caller frees *out with result_free(). */
+void measure_run(const struct measure_options *options, struct run_result *out);
+
+/* The topology a cell stands for, with what the runner decides (listen address, seed, grace). */
+struct topology measure_topology(const struct scenario_cell *cell, uint64_t seed);
+
+#endif

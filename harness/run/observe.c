@@ -1,0 +1,262 @@
+#include "harness/run/observe.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void observe(const struct system *system, struct observation *out)
+{
+    struct error error;
+    *out = (struct observation){.taken = false};
+    if (probe_snapshot(&system->ledger, &out->ledger, &error) != STATUS_OK) {
+        return;
+    }
+    out->taken = true;
+    out->system_known = proc_tree_read(system->launcher, &out->system, &error) == STATUS_OK;
+    out->harness_known = proc_tree_read(getpid(), &out->harness, &error) == STATUS_OK;
+    out->host_known = proc_cpu_read(&out->host, &error) == STATUS_OK;
+}
+
+void observation_free(struct observation *o)
+{
+    if (o->taken) {
+        probe_snapshot_free(&o->ledger);
+        proc_tree_free(&o->system);
+        proc_tree_free(&o->harness);
+    }
+    *o = (struct observation){.taken = false};
+}
+
+/* ---- stages ---- */
+
+static void name_instance(const struct probe_rates *t, const struct topology *topology,
+                          char out[32])
+{
+    uint32_t workers = topology_workers_per_engine(topology);
+    switch (t->kind) {
+    case THREAD_API_MAIN:
+        (void)snprintf(out, 32, "ApiServer_%u", t->instance);
+        return;
+    case THREAD_ENGINE_MAIN:
+        (void)snprintf(out, 32, "EngineCore_DP%u", t->instance);
+        return;
+    case THREAD_ENGINE_INPUT:
+        (void)snprintf(out, 32, "EngineCore_DP%u input", t->instance);
+        return;
+    case THREAD_ENGINE_OUTPUT:
+        (void)snprintf(out, 32, "EngineCore_DP%u output", t->instance);
+        return;
+    case THREAD_WORKER_MAIN:
+        (void)snprintf(out, 32, "Worker_DP%u_%u", t->instance, t->sub);
+        return;
+    case THREAD_WORKER_OUTPUT:
+        (void)snprintf(out, 32, "Worker_DP%u_%u output", t->instance, t->sub);
+        return;
+    case THREAD_LAUNCHER_MAIN:
+    case THREAD_COORDINATOR_MAIN:
+    case THREAD_KINDS_COUNT:
+        break;
+    }
+    (void)workers;
+    (void)snprintf(out, 32, "%s", ledger_thread_kind_name(t->kind));
+}
+
+static double runq_wait_frac(const struct observation *a, const struct observation *b, int32_t tid)
+{
+    if (!a->system_known || !b->system_known) {
+        return STATS_UNKNOWN;
+    }
+    const struct proc_thread *first = NULL;
+    const struct proc_thread *last = NULL;
+    for (size_t i = 0; i < a->system.threads_count; i++) {
+        first = a->system.threads[i].tid == tid ? &a->system.threads[i] : first;
+    }
+    for (size_t i = 0; i < b->system.threads_count; i++) {
+        last = b->system.threads[i].tid == tid ? &b->system.threads[i] : last;
+    }
+    if (first == NULL || last == NULL) {
+        return STATS_UNKNOWN;
+    }
+    return (double)(last->runq_wait_ns - first->runq_wait_ns) /
+           (double)(b->system.at_ns - a->system.at_ns);
+}
+
+static bool launches(const struct probe_rates *t, const struct topology *topology)
+{
+    return t->kind == THREAD_WORKER_MAIN ||
+           (t->kind == THREAD_ENGINE_MAIN && topology_workers_per_engine(topology) == 0);
+}
+
+static double per(double frac, double rate_per_s)
+{
+    return rate_per_s > 0 ? frac * 1e6 / rate_per_s : STATS_UNKNOWN;
+}
+
+static void add_thread_stage(struct run_result *r, const struct probe_rates *t, double runq_wait,
+                             const struct topology *topology)
+{
+    struct run_stage *s = &r->stages[r->stages_count++];
+    *s = (struct run_stage){
+        .busy_frac = t->busy_frac,
+        .cpu_frac = t->cpu_frac,
+        .occupancy_frac = t->occupancy_frac,
+        .runq_wait_frac = runq_wait,
+        .queue_max_count = (double)t->queue_max,
+        .service_us_per_req = per(t->busy_frac, t->finished_per_s),
+        .service_us_per_tok = per(t->busy_frac, t->output_tokens_per_s),
+        .messages_per_s = t->messages_in_per_s + t->messages_out_per_s,
+        .source = "ledger",
+    };
+    (void)snprintf(s->stage, sizeof s->stage, "%s", t->stage);
+    name_instance(t, topology, s->instance);
+}
+
+static void add_gpu_stage(struct run_result *r, const struct probe_rates *t)
+{
+    struct run_stage *s = &r->stages[r->stages_count++];
+    *s = (struct run_stage){
+        .busy_frac = t->gpu_busy_frac,
+        .cpu_frac = STATS_UNKNOWN,
+        .occupancy_frac = STATS_UNKNOWN,
+        .runq_wait_frac = STATS_UNKNOWN,
+        .queue_max_count = STATS_UNKNOWN,
+        .service_us_per_req = STATS_UNKNOWN,
+        .service_us_per_tok = STATS_UNKNOWN,
+        .messages_per_s = STATS_UNKNOWN,
+        .source = "ledger",
+    };
+    (void)snprintf(s->stage, sizeof s->stage, "gpu");
+    (void)snprintf(s->instance, sizeof s->instance, "gpu %u.%u", t->instance, t->sub);
+}
+
+static void add_client_stage(struct run_result *r)
+{
+    struct run_stage *s = &r->stages[r->stages_count++];
+    *s = (struct run_stage){
+        .busy_frac = r->client_cpu_frac,
+        .cpu_frac = r->client_cpu_frac,
+        .occupancy_frac = STATS_UNKNOWN,
+        .runq_wait_frac = STATS_UNKNOWN,
+        .queue_max_count = STATS_UNKNOWN,
+        .service_us_per_req = STATS_UNKNOWN,
+        .service_us_per_tok = per(r->client_cpu_frac, r->output_tok_per_s.mean),
+        .messages_per_s = STATS_UNKNOWN,
+        .source = "proc",
+    };
+    (void)snprintf(s->stage, sizeof s->stage, "client");
+    (void)snprintf(s->instance, sizeof s->instance, "client");
+}
+
+/* The launcher waits by design; the client is judged by its own limit, not as a stage of the system. */
+static bool judged(const struct run_stage *s)
+{
+    return strcmp(s->stage, "launcher") != 0 && strcmp(s->stage, "client") != 0;
+}
+
+static void decide_verdict(struct run_result *r, const struct topology *topology)
+{
+    struct stage_use *uses = calloc(r->stages_count, sizeof *uses);
+    struct stage_summary summaries[STAGES_MAX];
+    ASSERT(uses != NULL);
+    size_t count = 0;
+    for (uint32_t i = 0; i < r->stages_count; i++) {
+        const struct run_stage *s = &r->stages[i];
+        if (judged(s)) {
+            bool spinning = topology->wait == WAIT_SPIN && (strcmp(s->stage, "scheduler") == 0 ||
+                                                            strcmp(s->stage, "launch") == 0);
+            uses[count++] = (struct stage_use){.stage = s->stage,
+                                               .busy_frac = s->busy_frac,
+                                               .cpu_frac = s->cpu_frac,
+                                               .occupancy_frac = s->occupancy_frac,
+                                               .spins = spinning};
+        }
+    }
+    size_t stages = stages_summarise(uses, count, summaries);
+    stages_limiting(summaries, stages, &r->verdict);
+    free(uses);
+}
+
+/* ---- what follows from two looks ---- */
+
+static void fill_engine_shares(struct run_result *r)
+{
+    double most = 0;
+    double sum = 0;
+    for (uint32_t i = 0; i < r->engines_count; i++) {
+        double rate = r->engines[i].output_tokens_per_s;
+        r->engine_tok_per_s[r->engines[i].instance] = rate;
+        most = rate > most ? rate : most;
+        sum += rate;
+    }
+    r->rank_jain = stats_jain(r->engine_tok_per_s, r->engines_count);
+    r->dp_imbalance_frac = most > 0 ? 1 - sum / r->engines_count / most : STATS_UNKNOWN;
+}
+
+static void fill_launchers(struct run_result *r)
+{
+    double busy = 0;
+    double gpu = 0;
+    double starved = 0;
+    for (uint32_t i = 0; i < r->launchers_count; i++) {
+        busy += r->launchers[i].prepare_frac + r->launchers[i].launch_frac;
+        gpu += r->launchers[i].gpu_busy_frac;
+        starved += r->launchers[i].gpu_idle_frac;
+    }
+    if (r->launchers_count > 0) {
+        r->launch_busy_frac = busy / r->launchers_count;
+        r->gpu_busy_frac = gpu / r->launchers_count;
+        r->gpu_starved_frac = starved / r->launchers_count;
+    }
+}
+
+static void fill_host(const struct observation *a, const struct observation *b,
+                      struct run_result *r)
+{
+    struct error error;
+    struct proc_host host;
+    if (!a->harness_known || !b->harness_known || !a->host_known || !b->host_known ||
+        proc_host_read(&host, &error) != STATUS_OK) {
+        return;
+    }
+    r->host_cores_used = proc_tree_cores_used(&a->harness, &b->harness);
+    r->others_cores_used =
+        proc_others_frac(&a->host, &b->host, r->host_cores_used, host.cores_count) *
+        host.cores_count;
+    r->host_limited =
+        stages_host_limited(r->host_cores_used + r->others_cores_used, host.usable_cores);
+}
+
+void observe_fill(const struct observation *a, const struct observation *b,
+                  const struct topology *topology, struct run_result *r)
+{
+    uint32_t slots = b->ledger.threads_count;
+    r->stages = calloc((size_t)slots * 2 + 1, sizeof *r->stages);
+    r->launchers = calloc(slots, sizeof *r->launchers);
+    r->engines = calloc(slots, sizeof *r->engines);
+    ASSERT(r->stages != NULL && r->launchers != NULL && r->engines != NULL);
+    for (uint32_t i = 0; i < slots; i++) {
+        struct probe_rates t;
+        if (!probe_diff(&a->ledger, &b->ledger, i, &t)) {
+            continue;
+        }
+        add_thread_stage(r, &t, runq_wait_frac(a, b, t.tid), topology);
+        if (t.kind == THREAD_ENGINE_MAIN && r->engines_count < TOPOLOGY_ENGINES_MAX) {
+            r->engines[r->engines_count++] = t;
+        }
+        if (launches(&t, topology)) {
+            r->launchers[r->launchers_count++] = t;
+            add_gpu_stage(r, &t);
+        }
+    }
+    add_client_stage(r);
+    fill_engine_shares(r);
+    fill_launchers(r);
+    fill_host(a, b, r);
+    if (b->system_known) {
+        proc_thread_rows(topology, &b->ledger, &b->system, r->threads);
+        r->threads_known = true;
+    }
+    decide_verdict(r, topology);
+}

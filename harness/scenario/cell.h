@@ -1,0 +1,30 @@
+/*
+ * cell.h - from settings to cells: the sweep's axes, the choice of sections, %{axis} in values,
+ * checks across keys.
+ */
+#ifndef HARNESS_SCENARIO_CELL_H
+#define HARNESS_SCENARIO_CELL_H
+
+#include "harness/scenario/settings.h"
+
+size_t cell_arena_bytes(void);
+/* Fills everything of the scenario but its settings, which it reads. Wrong values become problems.
+ */
+void cell_expand(struct scenario *scenario, const struct scenario_options *options,
+                 struct scenario_problems *problems);
+
+/* The sections that one cell is made of. */
+struct cell_sections {
+    struct settings_section *server;
+    struct settings_section *client;
+    struct settings_section *workload;
+    struct settings_section *load;
+};
+
+/* Settles what depends on several keys (wait = auto) and adds problems for values that do not fit
+ * each other. */
+void cell_check(struct scenario_cell *cell, const struct option_server *server,
+                const struct cell_sections *sections, const struct value_machine *machine,
+                struct scenario_problems *problems);
+
+#endif

@@ -1,0 +1,134 @@
+/*
+ * cell_check.c - rules that hold between the values of a cell (cell.h).
+ */
+#include "harness/scenario/cell.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "engine/model/shapes.h"
+
+struct checker {
+    struct scenario_cell *cell;
+    const struct cell_sections *sections;
+    struct scenario_problems *problems;
+};
+
+/* Where the key was set; the section's header if it is a default. */
+static struct scenario_origin origin_of(struct settings_section *section, const char *key)
+{
+    const struct setting *item = settings_item(section, key);
+    return item != NULL && item->origin.line > 0 ? item->origin : section->origin;
+}
+
+static void check_server(struct checker *c)
+{
+    const struct topology *t = &c->cell->topology;
+    struct settings_section *s = c->sections->server;
+    const struct model_shape *model = model_shape_find(t->model);
+    if (t->max_num_batched_tokens < t->max_num_seqs) {
+        problems_add(c->problems, origin_of(s, "max_num_batched_tokens"),
+                     "max_num_batched_tokens: %u is less than max_num_seqs, %u",
+                     t->max_num_batched_tokens, t->max_num_seqs);
+    }
+    if (t->chunked_prefill == 0 && t->max_num_batched_tokens < t->max_model_len) {
+        problems_add(c->problems, origin_of(s, "max_num_batched_tokens"),
+                     "max_num_batched_tokens: %u is less than max_model_len, %u, and "
+                     "chunked_prefill is off",
+                     t->max_num_batched_tokens, t->max_model_len);
+    }
+    if (model != NULL && t->max_model_len > model->context_max) {
+        problems_add(c->problems, origin_of(s, "max_model_len"),
+                     "max_model_len: %u is more than the %u tokens that %s can hold",
+                     t->max_model_len, model->context_max, model->name);
+    }
+    if (t->num_gpu_blocks > 0 &&
+        (uint64_t)(t->num_gpu_blocks - 1) * t->block_tokens < t->max_model_len) {
+        problems_add(c->problems, origin_of(s, "num_gpu_blocks"),
+                     "num_gpu_blocks: %u blocks of %u tokens (one is reserved) do not hold "
+                     "max_model_len, %u tokens",
+                     t->num_gpu_blocks, t->block_tokens, t->max_model_len);
+    }
+    if (t->executor == EXECUTOR_UNIPROC && t->tp * t->pp > 1) {
+        problems_add(c->problems, origin_of(s, "executor"),
+                     "executor: uniproc has one worker an engine core, not %u", t->tp * t->pp);
+    }
+}
+
+static void check_workload(struct checker *c)
+{
+    const struct scenario_workload *w = &c->cell->workload;
+    struct settings_section *s = c->sections->workload;
+    uint64_t longest = (uint64_t)w->prompt.hi + w->output.hi;
+    if (w->source == SCENARIO_SOURCE_SYNTHETIC && longest > c->cell->topology.max_model_len) {
+        problems_add(c->problems, origin_of(s, "prompt"),
+                     "prompt: prompt and output can reach %" PRIu64
+                     " tokens, more than max_model_len, %u",
+                     longest, c->cell->topology.max_model_len);
+    }
+    if (w->source == SCENARIO_SOURCE_TRACE && w->trace[0] == '\0') {
+        problems_add(c->problems, origin_of(s, "source"),
+                     "source: a trace needs its path: set workload.trace");
+    }
+    if (w->source == SCENARIO_SOURCE_TRACE && !(w->time_scale > 0)) {
+        problems_add(c->problems, origin_of(s, "time_scale"), "time_scale: want more than 0");
+    }
+}
+
+static void check_load(struct checker *c)
+{
+    const struct scenario_load *l = &c->cell->load;
+    struct settings_section *s = c->sections->load;
+    bool trace = l->mode == SCENARIO_LOAD_TRACE;
+    if (l->mode == SCENARIO_LOAD_CLOSED && l->users_count == 0) {
+        problems_add(c->problems, origin_of(s, "users"), "users: a closed loop needs 1 or more");
+    }
+    if (l->mode == SCENARIO_LOAD_CLOSED && l->users_count > l->inflight_max_count) {
+        problems_add(c->problems, origin_of(s, "users"), "users: %u are more than inflight_max, %u",
+                     l->users_count, l->inflight_max_count);
+    }
+    if (l->mode == SCENARIO_LOAD_OPEN && !(l->rate_per_s > 0)) {
+        problems_add(c->problems, origin_of(s, "rate"), "rate: an open loop needs more than 0/s");
+    }
+    if (l->arrival.kind == SCENARIO_ARRIVAL_BURSTS && l->arrival.burst_every_ns == 0) {
+        problems_add(c->problems, origin_of(s, "arrival"), "arrival: every= needs more than 0s");
+    }
+    if (trace && c->cell->workload.source != SCENARIO_SOURCE_TRACE) {
+        problems_add(c->problems, origin_of(s, "mode"),
+                     "mode: trace needs a workload with source = trace");
+    }
+    if (!trace && l->measure_ns == SCENARIO_MEASURE_ALL) {
+        problems_add(c->problems, origin_of(s, "measure"), "measure: all needs mode = trace");
+    }
+    if (l->first_outputs == SCENARIO_FIRST_RESIDUAL && l->mode != SCENARIO_LOAD_CLOSED) {
+        problems_add(c->problems, origin_of(s, "first_outputs"),
+                     "first_outputs: residual needs mode = closed");
+    }
+}
+
+void cell_check(struct scenario_cell *cell, const struct option_server *server,
+                const struct cell_sections *sections, const struct value_machine *machine,
+                struct scenario_problems *problems)
+{
+    struct checker c = {.cell = cell, .sections = sections, .problems = problems};
+    struct topology *t = &cell->topology;
+    uint32_t spinning = t->api_servers_count + t->engines_count * (1 + t->tp * t->pp) + 1;
+    switch (server->wait) {
+    case 0:
+        t->wait = WAIT_BLOCK;
+        break;
+    case 1:
+        t->wait = WAIT_SPIN;
+        break;
+    default:
+        t->wait = machine->cpus_count < spinning ? WAIT_BLOCK : WAIT_SPIN;
+        break;
+    }
+    if (server->lockstep) {
+        problems_add(problems, origin_of(sections->server, "lockstep"),
+                     "lockstep: not supported by this build");
+    }
+    check_server(&c);
+    check_workload(&c);
+    check_load(&c);
+}

@@ -1,0 +1,326 @@
+#include "harness/scenario/option.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "harness/scenario/nearest.h"
+
+#define SECOND_NS ((int64_t)1000000000)
+#define DAY_NS    (86400 * SECOND_NS)
+
+struct option_formats {
+    uint32_t format;
+};
+
+/* The start of a row: kind, key, type and where the value goes. */
+#define AT(type_, kind_, key_, struct_, field_)                                           \
+    .type = (type_), .kind = (kind_), .key = (key_), .offset = offsetof(struct_, field_), \
+    .bytes = sizeof(((struct_ *)NULL)->field_)
+
+static const struct option_kind kinds[] = {
+    {"scenario", false, false, sizeof(struct scenario_general),
+     "what the scenario is and how often it runs"},
+    {"server", true, true, sizeof(struct option_server),
+     "a serving system, started and stopped for each run"},
+    {"client", false, true, sizeof(struct scenario_client),
+     "the load client and when its own load spoils a point"},
+    {"workload", true, true, sizeof(struct scenario_workload), "what the requests look like"},
+    {"load", true, true, sizeof(struct scenario_load),
+     "when requests are sent, and what is measured"},
+    {"slo", true, false, sizeof(struct scenario_slo), "limits that a request must keep"},
+    {"sweep", false, false, sizeof(struct option_sweep),
+     "axes: one cell for each combination of their values"},
+    {"scaling", false, false, sizeof(struct scenario_scaling),
+     "along which axis extra cores are judged"},
+    {"plots", false, false, sizeof(struct option_formats), "figures"},
+    {"report", false, false, sizeof(struct option_formats), "the written report"},
+};
+
+static const struct option options[] = {
+    {AT(OPTION_NAME, "scenario", "name", struct scenario_general, name), .required = true,
+     .help = "name of the scenario, used for the results folder"},
+    {AT(OPTION_COUNT, "scenario", "schema", struct scenario_general, schema), .min = 1,
+     .max = 1000000, .initial = "1", .help = "version of this format"},
+    {AT(OPTION_TEXT, "scenario", "question", struct scenario_general, question),
+     .help = "the question that the scenario answers, in one line"},
+    {AT(OPTION_SEED, "scenario", "seed", struct scenario_general, seed), .initial = "1",
+     .help = "seed of everything random; replicate r uses seed + r"},
+    {AT(OPTION_COUNT, "scenario", "repeats", struct scenario_general, repeats_count), .min = 1,
+     .max = 1000, .initial = "5", .help = "replicates of each cell"},
+    {AT(OPTION_CHOICE, "scenario", "order", struct scenario_general, order),
+     .choices = "interleaved|shuffled|sequential", .initial = "interleaved",
+     .help =
+         "interleaved: all cells once, then again; sequential: all replicates of a cell in a row"},
+    {AT(OPTION_TIME, "scenario", "cooldown", struct scenario_general, cooldown_ns), .max = DAY_NS,
+     .initial = "2s", .help = "pause after each run"},
+    {AT(OPTION_TIME, "scenario", "budget", struct scenario_general, budget_ns), .max = 30 * DAY_NS,
+     .initial = "0s",
+     .help = "no run is started past this, the rest is listed as skipped; 0s: none"},
+
+    {AT(OPTION_TOPOLOGY, "server", "topology", struct option_server, topology),
+     .initial = "api_servers=1 dp=1 tp=1 pp=1",
+     .help = "api_servers=A dp=D tp=T pp=P: API servers, engine cores, tensor- and "
+             "pipeline-parallel workers of each"},
+    {AT(OPTION_DEVICE, "server", "device", struct option_server, topology),
+     .initial = "emulated gpu=h100 model=llama-3.1-8b",
+     .help = "emulated gpu=NAME model=NAME: the GPU stood in for and the model whose shape sets "
+             "the times"},
+    {AT(OPTION_CHOICE, "server", "launch", struct option_server, topology.launch),
+     .choices = "graph|eager", .initial = "graph",
+     .help = "graph: one launch a step; eager: one launch a kernel"},
+    {AT(OPTION_WORD, "server", "host_profile", struct option_server, topology.host.name),
+     .choices = "native|vllm-python", .initial = "native",
+     .help = "added service times of the host: none, or those published for a Python front end"},
+    {AT(OPTION_COUNT, "server", "async_depth", struct option_server, topology.async_depth),
+     .min = 1, .max = 2, .initial = "2",
+     .help = "batches in flight in an engine core; 2 is asynchronous scheduling"},
+    {AT(OPTION_CHOICE, "server", "wait", struct option_server, wait), .choices = "block|spin|auto",
+     .initial = "auto",
+     .help =
+         "how engine cores and workers wait; auto spins if there are enough CPUs for all of them"},
+    {AT(OPTION_CHOICE, "server", "executor", struct option_server, topology.executor),
+     .choices = "auto|uniproc|multiproc", .initial = "auto",
+     .help = "worker on the engine core's own thread, or in processes of their own; auto: as vLLM"},
+    {AT(OPTION_CHOICE, "server", "accept", struct option_server, topology.accept),
+     .choices = "shared|reuseport", .initial = "shared",
+     .help = "one accept queue for all API servers, or one each (SO_REUSEPORT)"},
+    {AT(OPTION_COUNT, "server", "max_num_seqs", struct option_server, topology.max_num_seqs),
+     .min = 1, .max = 65536, .initial = "256",
+     .help = "sequences that an engine core runs at once"},
+    {AT(OPTION_COUNT, "server", "max_num_batched_tokens", struct option_server,
+        topology.max_num_batched_tokens),
+     .min = 1, .max = 1 << 20, .initial = "8192", .help = "tokens of one step of an engine core"},
+    {AT(OPTION_COUNT, "server", "max_model_len", struct option_server, topology.max_model_len),
+     .min = 2, .max = 1 << 20, .initial = "8192",
+     .help = "tokens of prompt and output of one request"},
+    {AT(OPTION_COUNT, "server", "block_tokens", struct option_server, topology.block_tokens),
+     .min = 1, .max = 1024, .initial = "16", .help = "tokens of a KV cache block"},
+    {AT(OPTION_COUNT, "server", "num_gpu_blocks", struct option_server, topology.num_gpu_blocks),
+     .max = 1 << 24, .initial = "0",
+     .help = "KV cache blocks of an engine core; 0: what fits in 90 % of the GPU's memory"},
+    {AT(OPTION_SWITCH, "server", "prefix_caching", struct option_server, topology.prefix_caching),
+     .initial = "yes", .help = "reuse the KV cache of equal prompt starts"},
+    {AT(OPTION_SWITCH, "server", "chunked_prefill", struct option_server, topology.chunked_prefill),
+     .initial = "yes", .help = "compute long prompts in pieces beside running sequences"},
+    {AT(OPTION_CHOICE, "server", "policy", struct option_server, topology.priority_policy),
+     .choices = "fcfs|priority", .initial = "fcfs",
+     .help = "which waiting request is admitted first"},
+    {AT(OPTION_COUNT, "server", "long_prefill_token_threshold", struct option_server,
+        topology.long_prefill_token_threshold),
+     .max = 1 << 20, .initial = "0",
+     .help = "prompt tokens of one request in one step; 0: no limit of its own"},
+    {AT(OPTION_TIME, "server", "publish_interval", struct option_server,
+        topology.publish_interval_ns),
+     .min = 100000, .max = 60 * SECOND_NS, .initial = "100ms",
+     .help = "how often the coordinator publishes the engine cores' request counts"},
+    {AT(OPTION_TIME, "server", "launch_extra", struct option_server, topology.launch_extra_ns),
+     .max = SECOND_NS, .initial = "0us", .help = "CPU time added to each launch, for experiments"},
+    {AT(OPTION_COUNT, "server", "queue_depth", struct option_server, topology.queue_depth),
+     .min = 1, .max = 1 << 20, .initial = "1024",
+     .help = "launches that a device queue holds before the launcher must wait"},
+    {AT(OPTION_BOOL, "server", "lockstep", struct option_server, lockstep), .initial = "no",
+     .help = "engine cores step together, as mixture-of-experts models need; not supported by this "
+             "build"},
+
+    {AT(OPTION_BOOL, "client", "balance", struct scenario_client, balance), .initial = "yes",
+     .help = "spread requests equally over the API servers, and check that it worked"},
+    {AT(OPTION_PERCENT, "client", "max_cpu", struct scenario_client, max_cpu_frac), .min = 1,
+     .max = 100, .initial = "70%",
+     .help = "CPU use of a client thread beyond which a point is invalid"},
+    {AT(OPTION_QUANTILE_TIME, "client", "max_lag", struct scenario_client, max_lag),
+     .initial = "p99 5ms", .help = "send time behind schedule beyond which a point is invalid"},
+    {AT(OPTION_CHOICE, "client", "ceiling", struct scenario_client, ceiling),
+     .choices = "off|measure", .initial = "off",
+     .help = "measure: find the client's own limit against a null server first"},
+
+    {AT(OPTION_CHOICE, "workload", "source", struct scenario_workload, source),
+     .choices = "synthetic|trace", .initial = "synthetic",
+     .help = "lengths drawn here, or taken from a trace"},
+    {AT(OPTION_TEXT, "workload", "trace", struct scenario_workload, trace),
+     .help = "path of the trace, from the working directory (Azure CSV or Mooncake JSON lines)"},
+    {AT(OPTION_NUMBER, "workload", "time_scale", struct scenario_workload, time_scale), .min = 0,
+     .max = 1000000, .initial = "1", .help = "the trace's times are divided by this"},
+    {AT(OPTION_COUNT, "workload", "requests", struct scenario_workload, requests_count),
+     .max = 1 << 30, .initial = "0", .help = "requests of the trace, from its start; 0: all"},
+    {AT(OPTION_LENGTHS, "workload", "prompt", struct scenario_workload, prompt), .min = 1,
+     .max = 1 << 20, .initial = "128tok",
+     .help = "128tok, uniform lo=.. hi=.., or lognormal mean=.. sd=.. min=.. max=.."},
+    {AT(OPTION_LENGTHS, "workload", "output", struct scenario_workload, output), .min = 1,
+     .max = 1 << 20, .initial = "128tok", .help = "as prompt"},
+    {AT(OPTION_PERCENT, "workload", "shared_prefix", struct scenario_workload, shared_prefix_frac),
+     .max = 100, .initial = "0%", .help = "share of each prompt that all requests have in common"},
+    {AT(OPTION_BOOL, "workload", "stream", struct scenario_workload, stream), .initial = "yes",
+     .help = "responses as server-sent events"},
+    {AT(OPTION_BOOL, "workload", "ignore_eos", struct scenario_workload, ignore_eos),
+     .initial = "yes", .help = "exactly as many output tokens as asked for"},
+    {AT(OPTION_NUMBER, "workload", "temperature", struct scenario_workload, temperature), .min = 0,
+     .max = 2, .initial = "0", .help = "sampling temperature sent with each request"},
+
+    {AT(OPTION_CHOICE, "load", "mode", struct scenario_load, mode), .choices = "closed|open|trace",
+     .initial = "closed",
+     .help = "closed: users that wait for their answer; open: arrivals at a rate; trace: its own "
+             "times"},
+    {AT(OPTION_COUNT, "load", "users", struct scenario_load, users_count), .max = 1 << 20,
+     .initial = "0",
+     .help = "closed: requests kept in flight; arithmetic over axes, as 2 * %{dp} * 40"},
+    {AT(OPTION_ARRIVAL, "load", "arrival", struct scenario_load, arrival), .initial = "poisson",
+     .help = "open: poisson, constant, gamma cv=2, or bursts of=32 every=2s"},
+    {AT(OPTION_RATE, "load", "rate", struct scenario_load, rate_per_s), .max = 10000000,
+     .initial = "0/s", .help = "open: mean arrivals"},
+    {AT(OPTION_TIME, "load", "warmup", struct scenario_load, warmup_ns), .max = DAY_NS,
+     .initial = "0s", .help = "load before the window"},
+    {AT(OPTION_TIME, "load", "measure", struct scenario_load, measure_ns), .choices = "all",
+     .min = 1000000, .max = 30 * DAY_NS, .initial = "60s",
+     .help = "the window; all: to the end of the trace"},
+    {AT(OPTION_COUNT, "load", "batches", struct scenario_load, batches_count), .min = 2,
+     .max = 1000, .initial = "20", .help = "parts of the window for batch means"},
+    {AT(OPTION_TIME, "load", "drain", struct scenario_load, drain_ns), .max = DAY_NS,
+     .initial = "30s", .help = "open and trace: time for the last requests to finish"},
+    {AT(OPTION_COUNT, "load", "inflight_max", struct scenario_load, inflight_max_count), .min = 1,
+     .max = 1 << 20, .initial = "8192",
+     .help = "requests in flight beyond which the point is invalid"},
+    {AT(OPTION_CHOICE, "load", "first_outputs", struct scenario_load, first_outputs),
+     .choices = "plain|residual", .initial = "plain",
+     .help = "residual: first outputs of closed-loop users drawn so that the run starts in steady "
+             "state"},
+
+    {AT(OPTION_TIME, "slo", "ttft_p99_max", struct scenario_slo, ttft_p99_max_ns), .max = DAY_NS,
+     .initial = "0s", .help = "time to the first token; 0s: no limit"},
+    {AT(OPTION_TIME, "slo", "tpot_p95_max", struct scenario_slo, tpot_p95_max_ns), .max = DAY_NS,
+     .initial = "0s", .help = "time per output token; 0s: no limit"},
+    {AT(OPTION_PERCENT, "slo", "error_max", struct scenario_slo, error_max_frac), .max = 100,
+     .initial = "0.1%", .help = "failed requests"},
+    {AT(OPTION_CHOICE, "slo", "clock", struct scenario_slo, sent_clock),
+     .choices = "scheduled|sent", .initial = "scheduled",
+     .help = "where the time to the first token starts"},
+
+    {.type = OPTION_LIST,
+     .kind = "sweep",
+     .key = "axis.*",
+     .help = "values of an axis: 1,2,4  1..8  1..8*2  10..100+10  word,word; used as %{NAME}. Axes "
+             "named server, "
+             "workload and load choose sections"},
+    {AT(OPTION_CHOICE, "sweep", "combine", struct option_sweep, zip), .choices = "cross|zip",
+     .initial = "cross", .help = "all combinations, or first with first, second with second"},
+    {AT(OPTION_CONDITION, "sweep", "skip", struct option_sweep, skip),
+     .help = "cells to leave out: comparisons of axes, as api_servers > 2*dp"},
+    {AT(OPTION_NAME, "sweep", "server", struct option_sweep, server),
+     .help = "the [server] of all cells, when there are several"},
+    {AT(OPTION_NAME, "sweep", "workload", struct option_sweep, workload),
+     .help = "the [workload] of all cells, when there are several"},
+    {AT(OPTION_NAME, "sweep", "load", struct option_sweep, load),
+     .help = "the [load] of all cells, when there are several"},
+
+    {AT(OPTION_NAME, "scaling", "along", struct scenario_scaling, along),
+     .help = "axis along which throughput should grow; one curve for each value of the others"},
+    {AT(OPTION_PERCENT, "scaling", "useful_gain", struct scenario_scaling, useful_gain_frac),
+     .min = 1, .max = 100, .initial = "20%",
+     .help = "gain of the first core's worth below which a core does not help"},
+
+    {AT(OPTION_SET, "plots", "format", struct option_formats, format), .choices = "svg|png|dumb",
+     .initial = "svg", .help = "any of svg, png, dumb (text)"},
+    {AT(OPTION_SET, "report", "format", struct option_formats, format), .choices = "md|html",
+     .initial = "md", .help = "any of md, html"},
+};
+
+/* The names of engine/device's table, which this room may not include. */
+static const char *const gpus[] = {"h100",         "h200",     "a100", "l40s",
+                                   "rtx-pro-6000", "rtx-4090", "b200"};
+
+const struct option *option_at(uint32_t index)
+{
+    return index < sizeof options / sizeof options[0] ? &options[index] : NULL;
+}
+
+const struct option_kind *option_kind_at(uint32_t index)
+{
+    return index < sizeof kinds / sizeof kinds[0] ? &kinds[index] : NULL;
+}
+
+const char *option_gpu_at(uint32_t index)
+{
+    return index < sizeof gpus / sizeof gpus[0] ? gpus[index] : NULL;
+}
+
+bool option_is_wildcard(const struct option *option)
+{
+    return option->key[strlen(option->key) - 1] == '*';
+}
+
+static bool matches(const struct option *option, const char *key)
+{
+    if (!option_is_wildcard(option)) {
+        return strcmp(option->key, key) == 0;
+    }
+    size_t bytes = strlen(option->key) - 1;
+    return strncmp(option->key, key, bytes) == 0 && key[bytes] != '\0';
+}
+
+const struct option *option_find(const char *kind, const char *key)
+{
+    for (uint32_t i = 0; option_at(i) != NULL; i++) {
+        if (strcmp(options[i].kind, kind) == 0 && matches(&options[i], key)) {
+            return &options[i];
+        }
+    }
+    return NULL;
+}
+
+const struct option_kind *option_kind_find(const char *name)
+{
+    for (uint32_t i = 0; option_kind_at(i) != NULL; i++) {
+        if (strcmp(kinds[i].name, name) == 0) {
+            return &kinds[i];
+        }
+    }
+    return NULL;
+}
+
+const char *option_key_hint(const char *kind, const char *key, char *out, size_t cap)
+{
+    struct nearest nearest = {.word = key};
+    for (uint32_t i = 0; option_at(i) != NULL; i++) {
+        if (strcmp(options[i].kind, kind) == 0) {
+            nearest_offer(&nearest, options[i].key);
+        }
+    }
+    return nearest_hint(&nearest, out, cap);
+}
+
+const char *option_kind_hint(const char *name, char *out, size_t cap)
+{
+    struct nearest nearest = {.word = name};
+    for (uint32_t i = 0; option_kind_at(i) != NULL; i++) {
+        nearest_offer(&nearest, kinds[i].name);
+    }
+    nearest_offer(&nearest, "defaults");
+    nearest_offer(&nearest, "quick");
+    return nearest_hint(&nearest, out, cap);
+}
+
+const char *option_type_text(enum option_type type)
+{
+    static const char *const texts[] = {
+        [OPTION_TEXT] = "text",
+        [OPTION_COUNT] = "count",
+        [OPTION_SEED] = "count",
+        [OPTION_NUMBER] = "number",
+        [OPTION_TIME] = "time",
+        [OPTION_RATE] = "rate",
+        [OPTION_PERCENT] = "percent",
+        [OPTION_BOOL] = "yes or no",
+        [OPTION_SWITCH] = "yes or no",
+        [OPTION_CHOICE] = "one of",
+        [OPTION_WORD] = "one of",
+        [OPTION_SET] = "any of",
+        [OPTION_LENGTHS] = "tokens",
+        [OPTION_ARRIVAL] = "arrivals",
+        [OPTION_QUANTILE_TIME] = "quantile and time",
+        [OPTION_TOPOLOGY] = "topology",
+        [OPTION_DEVICE] = "device",
+        [OPTION_LIST] = "list",
+        [OPTION_CONDITION] = "condition",
+        [OPTION_NAME] = "name",
+    };
+    return texts[type];
+}

@@ -1,0 +1,263 @@
+/*
+ * scenario.h - a scenario file, read, checked and expanded: what a run needs to know, as plain
+ * data.
+ *
+ *     scenario_open("scenarios/saturation.ini", &environment, &options, &scenario, problems)
+ *         -> scenario->cells: one fully resolved configuration for each point of the sweep
+ *         -> scenario->runs:  cells x replicates in the order they are to be run
+ *
+ * The grammar is described in docs/scenarios.md; option.c holds the table of all keys. This room
+ * reads files only through the loader of its environment, starts nothing and prints only to a FILE
+ * that the caller gives.
+ */
+#ifndef HARNESS_SCENARIO_SCENARIO_H
+#define HARNESS_SCENARIO_SCENARIO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "engine/base/status.h"
+#include "engine/ledger/topology.h"
+#include "harness/scenario/problems.h"
+
+enum {
+    SCENARIO_SCHEMA = 1, /* newest format this program reads */
+    SCENARIO_NAME_BYTES = 64,
+    SCENARIO_TEXT_BYTES = 512,
+    SCENARIO_AXES_MAX = 6,
+    SCENARIO_AXIS_VALUES_MAX = 256,
+    SCENARIO_CELLS_MAX = 4096,
+    SCENARIO_RUNS_MAX = 65536,
+    SCENARIO_SLOS_MAX = 8,
+    SCENARIO_FILE_BYTES_MAX = 256 << 10,
+};
+
+/* Time between runs that is not warm-up, window or cool-down: starting and stopping the system. An
+ * estimate. */
+#define SCENARIO_START_STOP_NS ((int64_t)1000000000)
+
+enum scenario_order {
+    SCENARIO_INTERLEAVED,
+    SCENARIO_SHUFFLED,
+    SCENARIO_SEQUENTIAL
+};
+
+struct scenario_general {
+    char name[SCENARIO_NAME_BYTES];
+    char question[SCENARIO_TEXT_BYTES];
+    uint32_t schema;
+    uint64_t seed;
+    uint32_t repeats_count;
+    uint32_t order; /* enum scenario_order */
+    int64_t cooldown_ns;
+    int64_t budget_ns; /* no run is started past this; 0: none */
+};
+
+struct scenario_quantile_time {
+    double quantile; /* 0.99 */
+    int64_t time_ns;
+};
+
+enum scenario_ceiling {
+    SCENARIO_CEILING_OFF,
+    SCENARIO_CEILING_MEASURE
+};
+
+struct scenario_client {
+    bool balance; /* spread requests over the API servers' connections and check that the shares are
+                     equal */
+    double max_cpu_frac;
+    struct scenario_quantile_time max_lag;
+    uint32_t ceiling; /* enum scenario_ceiling */
+};
+
+enum scenario_lengths_kind {
+    SCENARIO_LENGTHS_FIXED,
+    SCENARIO_LENGTHS_UNIFORM,
+    SCENARIO_LENGTHS_LOGNORMAL
+};
+
+/* Tokens of a prompt or an output. */
+struct scenario_lengths {
+    uint32_t kind; /* enum scenario_lengths_kind */
+    uint32_t lo;   /* least value; FIXED: lo = hi = mean */
+    uint32_t hi;   /* greatest value */
+    uint32_t mean; /* LOGNORMAL: of the distribution before it is limited to lo..hi */
+    uint32_t sd;   /* LOGNORMAL */
+};
+
+enum scenario_source {
+    SCENARIO_SOURCE_SYNTHETIC,
+    SCENARIO_SOURCE_TRACE
+};
+
+struct scenario_workload {
+    char name[SCENARIO_NAME_BYTES];
+    uint32_t source;                 /* enum scenario_source */
+    char trace[SCENARIO_TEXT_BYTES]; /* path; relative to the working directory */
+    double time_scale;               /* trace times are divided by this */
+    uint32_t requests_count;         /* of the trace, from its start; 0: all */
+    struct scenario_lengths prompt;
+    struct scenario_lengths output;
+    double shared_prefix_frac;
+    bool stream;
+    bool ignore_eos;
+    double temperature;
+};
+
+enum scenario_load_mode {
+    SCENARIO_LOAD_CLOSED,
+    SCENARIO_LOAD_OPEN,
+    SCENARIO_LOAD_TRACE
+};
+enum scenario_arrival_kind {
+    SCENARIO_ARRIVAL_POISSON,
+    SCENARIO_ARRIVAL_CONSTANT,
+    SCENARIO_ARRIVAL_GAMMA,
+    SCENARIO_ARRIVAL_BURSTS,
+};
+enum scenario_first_outputs {
+    SCENARIO_FIRST_PLAIN,
+    SCENARIO_FIRST_RESIDUAL
+};
+
+struct scenario_arrival {
+    uint32_t kind;          /* enum scenario_arrival_kind */
+    double cv;              /* GAMMA: coefficient of variation */
+    uint32_t burst_count;   /* BURSTS: requests in a burst ... */
+    int64_t burst_every_ns; /* ... and the time from burst to burst */
+};
+
+#define SCENARIO_MEASURE_ALL ((int64_t)-1)
+
+struct scenario_load {
+    char name[SCENARIO_NAME_BYTES];
+    uint32_t mode;                   /* enum scenario_load_mode */
+    uint32_t users_count;            /* CLOSED */
+    struct scenario_arrival arrival; /* OPEN */
+    double rate_per_s;               /* OPEN */
+    int64_t warmup_ns;
+    int64_t measure_ns;     /* the window; SCENARIO_MEASURE_ALL: to the end of the trace */
+    uint32_t batches_count; /* of the window, for batch means */
+    int64_t drain_ns;
+    uint32_t inflight_max_count;
+    uint32_t first_outputs; /* enum scenario_first_outputs */
+};
+
+struct scenario_scaling {
+    char along[SCENARIO_NAME_BYTES]; /* axis; "" when nothing is to be said about scaling */
+    double useful_gain_frac;
+};
+
+struct scenario_slo {
+    char name[SCENARIO_NAME_BYTES];
+    int64_t ttft_p99_max_ns; /* 0: no limit */
+    int64_t tpot_p95_max_ns; /* 0: no limit */
+    double error_max_frac;
+    uint32_t sent_clock; /* bool: limits hold on the clock of sending, not of the schedule */
+};
+
+/* Bit i: the i-th format of the table's choices. */
+enum scenario_plot_format {
+    SCENARIO_PLOT_SVG = 1,
+    SCENARIO_PLOT_PNG = 2,
+    SCENARIO_PLOT_DUMB = 4
+};
+enum scenario_report_format {
+    SCENARIO_REPORT_MD = 1,
+    SCENARIO_REPORT_HTML = 2
+};
+
+struct scenario_axis {
+    const char *name;
+    const char *values[SCENARIO_AXIS_VALUES_MAX];
+    uint32_t values_count;
+};
+
+struct scenario_cell {
+    char name[SCENARIO_TEXT_BYTES]; /* "api_servers=1,dp=2"; "single" without a sweep */
+    char server[SCENARIO_NAME_BYTES];
+    uint32_t axis_value[SCENARIO_AXES_MAX]; /* index into scenario.axes[i].values */
+    struct topology topology; /* seed, listen address and socket_dir are the runner's; host: only
+                                 its name is set */
+    struct scenario_client client;
+    struct scenario_load load;
+    struct scenario_workload workload;
+};
+
+struct scenario_run {
+    uint32_t cell;      /* index into cells */
+    uint32_t replicate; /* 0.. */
+    uint64_t seed;      /* equal for all cells of a replicate: common random numbers */
+};
+
+struct scenario_settings; /* every value with its origin */
+
+struct scenario {
+    struct scenario_general general;
+    struct scenario_scaling scaling;
+    struct scenario_slo slos[SCENARIO_SLOS_MAX];
+    uint32_t slos_count;
+    uint32_t plot_formats;   /* SCENARIO_PLOT_* */
+    uint32_t report_formats; /* SCENARIO_REPORT_* */
+    struct scenario_axis axes[SCENARIO_AXES_MAX];
+    uint32_t axes_count;
+    struct scenario_cell *cells;
+    uint32_t cells_count;
+    uint32_t cells_skipped_count; /* left out by `skip` */
+    struct scenario_run *runs;
+    uint32_t runs_count;
+    struct scenario_settings *settings;
+};
+
+/* What the reading of a scenario takes from outside. */
+struct scenario_environment {
+    void *ctx;
+    /* Reads a whole file of at most `cap` bytes. NOT_FOUND, IO or FULL with a sentence. */
+    enum status (*load)(void *ctx, const char *path, char *buffer, size_t cap, size_t *bytes,
+                        struct error *error);
+    /* The value of an environment variable, NULL if unset. */
+    const char *(*variable)(void *ctx, const char *name);
+    uint32_t cpus_count; /* $ncpus */
+    uint32_t gpus_count; /* $ngpus */
+};
+
+struct scenario_options {
+    bool quick; /* apply the [quick] section */
+    const char *const
+        *sets; /* "section.key=value" or "section.name.key=value"; they win over everything */
+    uint32_t sets_count;
+    const char *only; /* "dp=4,api_servers=2"; NULL: all cells */
+};
+
+/* Real files, real environment, the CPUs this process may use. */
+struct scenario_environment scenario_environment_system(void);
+/*
+ * Reads, checks and expands. INVALID: `problems` says all that is wrong. The scenario must be
+ * closed with scenario_close(). `options` may be NULL.
+ */
+MUST_CHECK enum status scenario_open(const char *path,
+                                     const struct scenario_environment *environment,
+                                     const struct scenario_options *options, struct scenario **out,
+                                     struct scenario_problems *problems);
+void scenario_close(struct scenario *scenario);
+
+/* Expected wall time of one run of a cell, start and cool-down included; -1 if a trace decides. */
+int64_t scenario_run_ns(const struct scenario *scenario, const struct scenario_cell *cell);
+/* Of all runs; -1 if unknown. */
+int64_t scenario_total_ns(const struct scenario *scenario);
+/* The value of `axis` ("dp") in a cell, NULL if there is no such axis. */
+const char *scenario_axis_value(const struct scenario *scenario, const struct scenario_cell *cell,
+                                const char *axis);
+
+/* Every value as `key = value  ; origin`, section by section: a scenario file of its own that
+ * expands to the same cells. */
+void scenario_write(const struct scenario *scenario, FILE *out);
+/* One line for each cell: name, users, runs; then the expected time. */
+void scenario_write_cells(const struct scenario *scenario, FILE *out);
+/* The table of keys: all ("" or NULL), of a section ("load"), or one key ("load.users"). NOT_FOUND
+ * names the nearest. */
+MUST_CHECK enum status scenario_write_keys(const char *which, FILE *out, struct error *error);
+
+#endif

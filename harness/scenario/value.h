@@ -1,0 +1,35 @@
+/*
+ * value.h - one value's text turned into what its row of the option table wants. Pure functions.
+ */
+#ifndef HARNESS_SCENARIO_VALUE_H
+#define HARNESS_SCENARIO_VALUE_H
+
+#include "harness/scenario/option.h"
+
+/* Values of $ncpus and $ngpus. */
+struct value_machine {
+    uint32_t cpus_count;
+    uint32_t gpus_count;
+};
+
+/* Writes the value at base + option->offset. `base` is the struct of the option's kind. INVALID
+ * with a sentence. */
+MUST_CHECK enum status value_parse(const struct option *option, const char *text,
+                                   const struct value_machine *machine, void *base,
+                                   struct error *error);
+/* "60s", "250ms", "50us" to ns; 0 or more. */
+MUST_CHECK enum status value_time(const char *text, int64_t *out_ns, struct error *error);
+/* Whether the text has the form of a list or range of several values. */
+bool value_is_list(const char *text);
+
+/* Receives the values of a list one by one. */
+struct value_list_sink {
+    void *ctx;
+    enum status (*put)(void *ctx, const char *value, struct error *error);
+};
+
+/* The items of `1,2,4`, `1..8`, `1..8*2`, `10..100+10`, `50%..120%+10%`, `a,b` in order. */
+MUST_CHECK enum status value_list(const char *text, const struct value_list_sink *sink,
+                                  struct error *error);
+
+#endif

@@ -1,0 +1,194 @@
+/*
+ * write.c - scenarios and the table of keys as text (scenario.h). Writes to the caller's FILE only.
+ */
+#include "harness/scenario/scenario.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "harness/scenario/settings.h"
+
+/* Whether the bare text would be read back as something else. */
+static bool needs_quotes(const char *text)
+{
+    size_t bytes = strlen(text);
+    bool blank_before = true;
+    for (const char *at = text; *at != '\0'; at++) {
+        if (blank_before && (*at == '#' || *at == ';')) {
+            return true;
+        }
+        blank_before = *at == ' ' || *at == '\t';
+    }
+    return bytes > 0 &&
+           (strchr(" \t", text[0]) != NULL || strchr(" \t\\", text[bytes - 1]) != NULL);
+}
+
+static void write_section(const struct settings_section *section, bool first, FILE *out)
+{
+    (void)fprintf(out, "%s[%s%s%s]\n", first ? "" : "\n", section->kind->name,
+                  section->name[0] != '\0' ? " " : "", section->name);
+    for (uint32_t i = 0; i < section->items_count; i++) {
+        const struct setting *item = &section->items[i];
+        char origin[256];
+        if (item->text == NULL || item->text[0] == '\0') {
+            continue;
+        }
+        const char *quote = needs_quotes(item->text) ? "\"" : "";
+        origin_text(item->origin, origin, sizeof origin);
+        (void)fprintf(out, "%s = %s%s%s  ; %s\n", item->key, quote, item->text, quote, origin);
+    }
+}
+
+void scenario_write(const struct scenario *scenario, FILE *out)
+{
+    for (uint32_t i = 0; i < scenario->settings->sections_count; i++) {
+        write_section(&scenario->settings->sections[i], i == 0, out);
+    }
+}
+
+static void write_time(int64_t ns, FILE *out)
+{
+    int64_t seconds = ns / 1000000000;
+    if (ns < 0) {
+        (void)fprintf(out, "as long as the trace");
+    } else if (seconds >= 120) {
+        (void)fprintf(out, "%" PRId64 "min %02" PRId64 "s", seconds / 60, seconds % 60);
+    } else {
+        (void)fprintf(out, "%.1fs", (double)ns / 1e9);
+    }
+}
+
+static void write_load(const struct scenario_load *load, FILE *out)
+{
+    switch (load->mode) {
+    case SCENARIO_LOAD_CLOSED:
+        (void)fprintf(out, "%u users", load->users_count);
+        break;
+    case SCENARIO_LOAD_OPEN:
+        (void)fprintf(out, "%g requests/s", load->rate_per_s);
+        break;
+    default:
+        (void)fprintf(out, "trace");
+        break;
+    }
+}
+
+void scenario_write_cells(const struct scenario *scenario, FILE *out)
+{
+    int width = 0;
+    for (uint32_t i = 0; i < scenario->cells_count; i++) {
+        int bytes = (int)strlen(scenario->cells[i].name);
+        width = bytes > width ? bytes : width;
+    }
+    for (uint32_t i = 0; i < scenario->cells_count; i++) {
+        const struct scenario_cell *cell = &scenario->cells[i];
+        const struct topology *t = &cell->topology;
+        (void)fprintf(out, "%4u  %-*s  %s: api_servers=%u dp=%u tp=%u pp=%u  %s: ", i + 1, width,
+                      cell->name, cell->server, t->api_servers_count, t->engines_count, t->tp,
+                      t->pp, cell->load.name);
+        write_load(&cell->load, out);
+        (void)fprintf(out, "  %s  ", cell->workload.name);
+        write_time(scenario_run_ns(scenario, cell), out);
+        (void)fprintf(out, " a run\n");
+    }
+    (void)fprintf(out, "%u cells x %u replicates = %u runs", scenario->cells_count,
+                  scenario->general.repeats_count, scenario->runs_count);
+    if (scenario->cells_skipped_count > 0) {
+        (void)fprintf(out, " (%u cells skipped)", scenario->cells_skipped_count);
+    }
+    int64_t total = scenario_total_ns(scenario);
+    int64_t budget = scenario->general.budget_ns;
+    (void)fprintf(out, ", about ");
+    write_time(total, out);
+    if (budget > 0 && total > budget) {
+        (void)fprintf(out, ", MORE than the budget of ");
+        write_time(budget, out);
+    }
+    (void)fprintf(out, "\n");
+}
+
+/* "1s", "70%", ... of a row's limit. */
+static void write_limit(const struct option *option, int64_t limit, FILE *out)
+{
+    if (option->type != OPTION_TIME) {
+        (void)fprintf(out, "%" PRId64 "%s", limit,
+                      option->type == OPTION_PERCENT ? "%"
+                      : option->type == OPTION_RATE  ? "/s"
+                                                     : "");
+    } else if (limit % 1000000000 == 0) {
+        (void)fprintf(out, "%" PRId64 "s", limit / 1000000000);
+    } else {
+        (void)fprintf(out, "%" PRId64 "us", limit / 1000);
+    }
+}
+
+static void write_option(const struct option *option, FILE *out)
+{
+    (void)fprintf(out, "  %-28s  %s", option->key, option_type_text(option->type));
+    if (option->type == OPTION_TIME && option->choices != NULL) {
+        (void)fprintf(out, " or %s", option->choices);
+    } else if (option->choices != NULL) {
+        (void)fprintf(out, " %s", option->choices);
+    }
+    if (option->min != option->max) {
+        (void)fprintf(out, ", ");
+        write_limit(option, option->min, out);
+        (void)fprintf(out, " to ");
+        write_limit(option, option->max, out);
+    }
+    if (option->required) {
+        (void)fprintf(out, ", required");
+    } else if (option->initial != NULL) {
+        (void)fprintf(out, ", default %s", option->initial);
+    }
+    (void)fprintf(out, "\n  %-28s  %s\n", "", option->help);
+}
+
+static void write_kind(const struct option_kind *kind, const struct option *only, FILE *out)
+{
+    (void)fprintf(out, "[%s%s]  %s\n", kind->name, kind->named ? " NAME" : "", kind->help);
+    const struct option *option = NULL;
+    for (uint32_t i = 0; (option = option_at(i)) != NULL; i++) {
+        if (strcmp(option->kind, kind->name) == 0 && (only == NULL || only == option)) {
+            write_option(option, out);
+        }
+    }
+}
+
+static enum status write_one(const char *which, FILE *out, struct error *error)
+{
+    char name[SOURCE_KEY_BYTES];
+    char hint[128];
+    const char *dot = strchr(which, '.');
+    size_t bytes = dot != NULL ? (size_t)(dot - which) : strlen(which);
+    (void)snprintf(name, sizeof name, "%.*s", (int)(bytes < sizeof name ? bytes : sizeof name - 1),
+                   which);
+    const struct option_kind *kind = option_kind_find(name);
+    if (kind == NULL) {
+        return error_set(error, STATUS_NOT_FOUND, "unknown section '%s'%s", name,
+                         option_kind_hint(name, hint, sizeof hint));
+    }
+    const struct option *option = dot != NULL ? option_find(name, dot + 1) : NULL;
+    if (dot != NULL && option == NULL) {
+        return error_set(error, STATUS_NOT_FOUND, "unknown key '%.60s'%s", dot + 1,
+                         option_key_hint(name, dot + 1, hint, sizeof hint));
+    }
+    write_kind(kind, option, out);
+    return STATUS_OK;
+}
+
+enum status scenario_write_keys(const char *which, FILE *out, struct error *error)
+{
+    if (which != NULL && which[0] != '\0') {
+        return write_one(which, out, error);
+    }
+    for (uint32_t i = 0; option_kind_at(i) != NULL; i++) {
+        write_kind(option_kind_at(i), NULL, out);
+        (void)fprintf(out, "\n");
+    }
+    (void)fprintf(
+        out, "[defaults SECTION]  keys of SECTION, for all sections of that kind\n"
+             "[quick]  section.key or section.NAME.key = value, applied with --quick\n"
+             "inherit = NAME  in [server], [workload], [load], [slo]: start from that section\n");
+    return STATUS_OK;
+}

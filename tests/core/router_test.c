@@ -1,0 +1,312 @@
+/*
+ * router_test.c - the routing rule: its golden vectors, an independent statement of the rule over
+ * random states, and the balance of bursts on stale counts.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "engine/base/random.h"
+#include "engine/core/router.h"
+
+enum {
+    ENGINES_MAX = 64,
+    CLIENTS_MAX = 16
+};
+
+static struct arena arena;
+
+static struct router make_router(uint32_t engines, uint32_t client_index, uint32_t client_count)
+{
+    struct router r;
+    arena.used_bytes = 0;
+    router_init(&r, &arena, engines, client_index, client_count);
+    for (uint32_t i = 0; i < engines; i++) {
+        r.counts[i] = (struct engine_counts){0};
+        r.inflight[i] = 0;
+    }
+    return r;
+}
+
+static uint32_t choice_for(const struct engine_counts *counts, uint32_t engines)
+{
+    struct router r = make_router(engines, 0, 1);
+    router_publish(&r, counts, engines);
+    return router_choose(&r, RANK_NONE);
+}
+
+static void golden_idle_engine_wins(void **state)
+{
+    (void)state;
+    static const struct engine_counts lb[] = {{2, 1, 0.0}, {0, 0, 0.0}, {1, 0, 0.0}};
+    struct router r = make_router(3, 0, 1);
+    router_publish(&r, lb, 3);
+    assert_int_equal(router_choose(&r, RANK_NONE), 1);
+    assert_int_equal(r.counts[1].waiting, 1);
+    assert_int_equal(r.inflight[1], 1);
+    assert_int_equal(r.start, 1);
+}
+
+static void golden_reset_keeps_balance(void **state)
+{
+    (void)state;
+    static const struct engine_counts zeros[4] = {{0}};
+    struct router r = make_router(4, 0, 1);
+    for (int i = 0; i < 4; i++) {
+        (void)router_choose(&r, RANK_NONE);
+    }
+    router_publish(&r, zeros, 4);
+    for (int i = 0; i < 4; i++) {
+        (void)router_choose(&r, RANK_NONE);
+    }
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(r.inflight[i], 2);
+    }
+}
+
+static void golden_loads(void **state)
+{
+    (void)state;
+    static const struct engine_counts busy[] = {{5, 10, 0.0}, {0, 0, 0.0}};
+    static const struct engine_counts full[] = {{5, 10, 1.0}, {0, 20, 0.2}};
+    static const struct engine_counts roomy[] = {{5, 10, 0.2}, {0, 20, 0.2}};
+    assert_int_equal(choice_for(busy, 2), 1);
+    assert_int_equal(choice_for(full, 2), 1);
+    assert_int_equal(choice_for(roomy, 2), 0);
+}
+
+static void golden_finished(void **state)
+{
+    (void)state;
+    struct router r = make_router(2, 0, 1);
+    uint32_t engine = router_choose(&r, RANK_NONE);
+    router_finished(&r, engine);
+    assert_int_equal(r.inflight[0], 0);
+    assert_int_equal(r.inflight[1], 0);
+}
+
+static void pressure_counts_only_with_waiting(void **state)
+{
+    (void)state;
+    /* A full cache without a queue costs nothing; half a cache costs nothing. */
+    static const struct engine_counts idle_queue[] = {{0, 10, 1.0}, {0, 11, 0.0}};
+    static const struct engine_counts half[] = {{4, 0, 0.5}, {5, 0, 0.0}};
+    static const struct engine_counts above[] = {{4, 0, 0.55}, {5, 0, 0.0}};
+    static const struct engine_counts broken[] = {{4, 0, (double)NAN}, {5, 0, 0.0}};
+    static const struct engine_counts endless[] = {{4, 0, HUGE_VAL}, {4, 0, HUGE_VAL}};
+    static const struct engine_counts endless_idle[] = {{0, 5, HUGE_VAL}, {0, 1, 0.0}};
+    assert_int_equal(choice_for(idle_queue, 2), 0);
+    assert_int_equal(choice_for(endless_idle, 2), 1);
+    assert_int_equal(choice_for(half, 2), 0);
+    assert_int_equal(choice_for(above, 2), 1); /* 4 + 6 * 4 * 0.05 = 5.2 > 5 */
+    assert_int_equal(choice_for(broken, 2), 0);
+    assert_int_equal(choice_for(endless, 2), 0);
+}
+
+static void clients_start_apart(void **state)
+{
+    (void)state;
+    static const uint32_t want_of_4[] = {0, 2, 4, 6};
+    for (uint32_t client = 0; client < 4; client++) {
+        assert_int_equal(make_router(8, client, 4).start, want_of_4[client]);
+    }
+    static const uint32_t want_of_5[] = {0, 0, 1, 1, 2};
+    for (uint32_t client = 0; client < 5; client++) {
+        struct router r = make_router(3, client, 5);
+        assert_int_equal(r.start, want_of_5[client]);
+        assert_int_equal(router_choose(&r, RANK_NONE), want_of_5[client]);
+    }
+}
+
+static void rank_wins_and_moves_nothing_else(void **state)
+{
+    (void)state;
+    static const struct engine_counts lb[] = {{0, 0, 0.0}, {0, 0, 0.0}, {100, 100, 1.0}};
+    struct router r = make_router(3, 0, 2);
+    router_publish(&r, lb, 3);
+    assert_int_equal(router_choose(&r, 2), 2);
+    assert_int_equal(r.inflight[2], 1);
+    assert_int_equal(r.counts[2].waiting, 100);
+    assert_int_equal(r.start, 0);
+}
+
+static void publish_replaces_additions(void **state)
+{
+    (void)state;
+    static const struct engine_counts lb[] = {{3, 4, 0.25}, {5, 6, 0.75}};
+    struct router r = make_router(2, 0, 3);
+    (void)router_choose(&r, RANK_NONE);
+    assert_int_equal(r.counts[0].waiting, 3);
+    router_publish(&r, lb, 2);
+    assert_int_equal(r.counts[0].waiting, 3);
+    assert_int_equal(r.counts[0].running, 4);
+    assert_int_equal(r.counts[1].waiting, 5);
+    assert_int_equal(r.counts[1].running, 6);
+    assert_true(r.counts[1].kv_usage > 0.74 && r.counts[1].kv_usage < 0.76);
+    /* A list of another length, which only a broken peer sends, must not be read or written past
+     * its end. */
+    static const struct engine_counts longer[] = {{1, 0, 0.0}, {2, 0, 0.0}, {9, 9, 0.0}};
+    router_publish(&r, longer, 3);
+    assert_int_equal(r.counts[1].waiting, 2);
+    router_publish(&r, lb, 1);
+    assert_int_equal(r.counts[0].waiting, 3);
+    assert_int_equal(r.counts[1].waiting, 2);
+}
+
+/* The engine that the rule names, found by sorting out: among the lowest scores, the least distance
+ * from start. */
+static uint32_t oracle_choice(const struct router *r)
+{
+    double scores[ENGINES_MAX];
+    double lowest = HUGE_VAL;
+    for (uint32_t j = 0; j < r->engines_count; j++) {
+        const struct engine_counts *c = &r->counts[j];
+        double mine = (double)r->client_count * r->inflight[j];
+        scores[j] = fmax(mine, (double)c->waiting + c->running) +
+                    (c->waiting > 0 ? 6.0 * c->waiting * fmax(0.0, c->kv_usage - 0.5) : 0.0);
+        lowest = fmin(lowest, scores[j]);
+    }
+    uint32_t best = 0;
+    uint32_t best_distance = UINT32_MAX;
+    for (uint32_t j = 0; j < r->engines_count; j++) {
+        uint32_t distance = (j + r->engines_count - r->start) % r->engines_count;
+        if (scores[j] <= lowest && distance < best_distance) {
+            best = j;
+            best_distance = distance;
+        }
+    }
+    return best;
+}
+
+static void random_publish(struct router *r, struct random *random)
+{
+    struct engine_counts counts[ENGINES_MAX];
+    for (uint32_t j = 0; j < r->engines_count; j++) {
+        counts[j] = (struct engine_counts){
+            .waiting = (uint32_t)random_range(random, 0, 3),
+            .running = (uint32_t)random_range(random, 0, 4),
+            .kv_usage = (double)random_range(random, 0, 4) / 4.0,
+        };
+    }
+    router_publish(r, counts, r->engines_count);
+}
+
+static void equals_oracle(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        struct random random = random_stream(seed, "router", 0);
+        uint32_t engines = (uint32_t)random_range(&random, 1, 9);
+        uint32_t clients = (uint32_t)random_range(&random, 1, 4);
+        uint32_t client = (uint32_t)random_range(&random, 0, clients - 1);
+        struct router r = make_router(engines, client, clients);
+        for (int i = 0; i < 500; i++) {
+            uint32_t e = (uint32_t)random_range(&random, 0, engines - 1);
+            if (random_range(&random, 0, 19) == 0) {
+                random_publish(&r, &random);
+            } else if (random_range(&random, 0, 2) == 0 && r.inflight[e] > 0) {
+                router_finished(&r, e);
+            } else {
+                uint32_t want = oracle_choice(&r);
+                uint32_t waiting = r.counts[want].waiting;
+                assert_int_equal(router_choose(&r, RANK_NONE), want);
+                assert_int_equal(r.counts[want].waiting, waiting + clients);
+            }
+        }
+    }
+}
+
+/* k*n requests on a snapshot of zeros, republished at any moments: exactly k on each engine. */
+static void burst_of_one_client_is_exact(void **state)
+{
+    (void)state;
+    static const struct engine_counts zeros[ENGINES_MAX] = {{0}};
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        struct random random = random_stream(seed, "burst", 0);
+        uint32_t engines = (uint32_t)random_range(&random, 1, ENGINES_MAX);
+        uint32_t clients = (uint32_t)random_range(&random, 1, CLIENTS_MAX);
+        uint32_t client = (uint32_t)random_range(&random, 0, clients - 1);
+        uint32_t each = (uint32_t)random_range(&random, 1, 8);
+        int64_t publish_every = random_range(&random, 1, 40);
+        struct router r = make_router(engines, client, clients);
+        for (uint32_t i = 0; i < each * engines; i++) {
+            (void)router_choose(&r, RANK_NONE);
+            if (random_range(&random, 1, publish_every) == 1) {
+                router_publish(&r, zeros, engines);
+            }
+        }
+        for (uint32_t j = 0; j < engines; j++) {
+            assert_int_equal(r.inflight[j], each);
+        }
+    }
+}
+
+static void burst_of_many_clients_is_spread(void **state)
+{
+    (void)state;
+    static const struct engine_counts zeros[ENGINES_MAX] = {{0}};
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        struct random random = random_stream(seed, "bursts", 0);
+        uint32_t engines = (uint32_t)random_range(&random, 1, ENGINES_MAX);
+        uint32_t clients = (uint32_t)random_range(&random, 1, CLIENTS_MAX);
+        struct router routers[CLIENTS_MAX];
+        arena.used_bytes = 0;
+        for (uint32_t c = 0; c < clients; c++) {
+            router_init(&routers[c], &arena, engines, c, clients);
+            for (uint32_t j = 0; j < engines; j++) {
+                routers[c].counts[j] = (struct engine_counts){0};
+                routers[c].inflight[j] = 0;
+            }
+        }
+        uint32_t total[ENGINES_MAX] = {0};
+        for (int i = 0; i < 400; i++) {
+            struct router *r = &routers[random_range(&random, 0, clients - 1)];
+            total[router_choose(r, RANK_NONE)]++;
+            if (random_range(&random, 0, 30) == 0) {
+                router_publish(r, zeros, engines);
+            }
+        }
+        uint32_t least = UINT32_MAX;
+        uint32_t most = 0;
+        for (uint32_t j = 0; j < engines; j++) {
+            least = total[j] < least ? total[j] : least;
+            most = total[j] > most ? total[j] : most;
+        }
+        assert_true(most - least <= clients);
+    }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return arena_create(CLIENTS_MAX * router_arena_bytes(ENGINES_MAX), &arena, NULL) != STATUS_OK;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    arena_destroy(&arena);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(golden_idle_engine_wins),
+        cmocka_unit_test(golden_reset_keeps_balance),
+        cmocka_unit_test(golden_loads),
+        cmocka_unit_test(golden_finished),
+        cmocka_unit_test(pressure_counts_only_with_waiting),
+        cmocka_unit_test(clients_start_apart),
+        cmocka_unit_test(rank_wins_and_moves_nothing_else),
+        cmocka_unit_test(publish_replaces_additions),
+        cmocka_unit_test(equals_oracle),
+        cmocka_unit_test(burst_of_one_client_is_exact),
+        cmocka_unit_test(burst_of_many_clients_is_spread),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

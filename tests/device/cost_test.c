@@ -1,0 +1,187 @@
+/*
+ * cost_test.c - the roofline against the published-and-checked table of decode and prefill times on
+ * an H100 (worked out by hand from the ceilings, in ms), and properties that must hold for every
+ * GPU and model.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+
+#include "engine/device/cost.h"
+
+struct decode_row {
+    const char *model;
+    uint32_t context;
+    double ms[6]; /* batch 1, 8, 32, 64, 128, 256; 0: does not fit */
+};
+
+static const uint32_t batches[6] = {1, 8, 32, 64, 128, 256};
+
+static const struct decode_row decode_rows[] = {
+    {"llama-3.2-1b", 128, {1.04, 1.06, 1.12, 1.20, 1.35, 1.67}},
+    {"llama-3.2-1b", 1024, {1.05, 1.14, 1.43, 1.82, 2.61, 4.18}},
+    {"llama-3.2-1b", 4096, {1.08, 1.40, 2.50, 3.97, 6.90, 12.8}},
+    {"llama-3.2-1b", 8192, {1.13, 1.76, 3.94, 6.83, 12.6, 24.2}},
+    {"llama-3.1-8b", 128, {5.43, 5.50, 5.72, 6.01, 6.59, 7.76}},
+    {"llama-3.1-8b", 1024, {5.47, 5.81, 6.97, 8.51, 11.6, 17.8}},
+    {"llama-3.1-8b", 4096, {5.61, 6.88, 11.3, 17.1, 0, 0}},
+    {"llama-3.1-8b", 8192, {5.79, 8.32, 17.0, 0, 0, 0}},
+    {"qwen2.5-0.5b", 128, {0.65, 0.66, 0.69, 0.74, 0.83, 1.01}},
+    {"qwen2.5-0.5b", 1024, {0.65, 0.69, 0.81, 0.97, 1.30, 1.95}},
+    {"qwen2.5-0.5b", 8192, {0.68, 0.92, 1.75, 2.85, 5.06, 9.47}},
+};
+
+struct prefill_row {
+    const char *model;
+    double ms[7]; /* 128 .. 8192 tokens; 0: not in the table */
+};
+
+static const struct prefill_row prefill_rows[] = {
+    {"llama-3.2-1b", {1.14, 1.26, 1.90, 3.5, 7.0, 14.7, 33.6}},
+    {"llama-3.1-8b", {5.8, 6.3, 10.8, 21, 43, 89, 196}},
+    {"qwen2.5-0.5b", {0.71, 0.80, 1.06, 1.8, 3.4, 7.1, 16.9}},
+};
+
+static double step_ms(const char *gpu, const char *model, uint32_t tp, const struct step_load *load)
+{
+    return (double)cost_step(gpu_shape_find(gpu), model_shape_find(model), tp, load) / 1e9;
+}
+
+static struct step_load decode_load(uint32_t batch, uint32_t context)
+{
+    struct step_load load = {0};
+    for (uint32_t i = 0; i < batch; i++) {
+        step_load_add(&load, context - 1, 1, true);
+    }
+    return load;
+}
+
+static void assert_near(double got, double want, double fraction)
+{
+    if (fabs(got - want) > want * fraction + 0.005) { /* the table is rounded to 0.01 ms */
+        fail_msg("got %.4f ms, want %.4f ms", got, want);
+    }
+}
+
+static void decode_matches_table(void **state)
+{
+    (void)state;
+    for (size_t r = 0; r < sizeof decode_rows / sizeof decode_rows[0]; r++) {
+        const struct decode_row *row = &decode_rows[r];
+        for (size_t b = 0; b < 6; b++) {
+            struct step_load load = decode_load(batches[b], row->context);
+            assert_int_equal(load.kv_read_tokens, (uint64_t)batches[b] * row->context);
+            if (row->ms[b] > 0) {
+                assert_near(step_ms("h100", row->model, 1, &load), row->ms[b], 0.02);
+            }
+        }
+    }
+}
+
+static void prefill_matches_table(void **state)
+{
+    (void)state;
+    for (size_t r = 0; r < sizeof prefill_rows / sizeof prefill_rows[0]; r++) {
+        for (uint32_t i = 0; i < 7; i++) {
+            struct step_load load = {0};
+            step_load_add(&load, 0, 128U << i, true);
+            assert_near(step_ms("h100", prefill_rows[r].model, 1, &load), prefill_rows[r].ms[i],
+                        0.10);
+        }
+    }
+}
+
+static void chunks_add_up_to_the_whole(void **state)
+{
+    (void)state;
+    struct step_load whole = {0};
+    struct step_load chunks = {0};
+    step_load_add(&whole, 0, 1000, true);
+    for (uint32_t done = 0; done < 1000; done += 125) {
+        step_load_add(&chunks, done, 125, done == 875);
+    }
+    assert_int_equal(whole.attention_pairs, 1000 * 1001 / 2);
+    assert_int_equal(chunks.attention_pairs, whole.attention_pairs);
+    assert_int_equal(chunks.tokens_count, 1000);
+    assert_int_equal(chunks.sampled_count, 1);
+    assert_int_equal(chunks.seqs_count, 8);
+}
+
+static void every_gpu_is_sane(void **state)
+{
+    (void)state;
+    for (uint32_t g = 0; gpu_shape_at(g) != NULL; g++) {
+        const struct gpu_shape *gpu = gpu_shape_at(g);
+        assert_ptr_equal(gpu_shape_find(gpu->name), gpu);
+        for (uint32_t m = 0; model_shape_at(m) != NULL; m++) {
+            const struct model_shape *model = model_shape_at(m);
+            struct step_load few = decode_load(1, 128);
+            struct step_load many = decode_load(64, 128);
+            struct step_load none = {0};
+            time_ps floor = model_step_kernels(model) * gpu->kernel_gap;
+            assert_true(cost_step(gpu, model, 1, &few) > floor);
+            assert_true(cost_step(gpu, model, 1, &many) > cost_step(gpu, model, 1, &few));
+            assert_int_equal(cost_step(gpu, model, 1, &none), 0);
+        }
+    }
+    assert_null(gpu_shape_find("h1000"));
+    for (const char *const *name = (const char *const[]){"h100", "h200", "a100", "l40s",
+                                                         "rtx-pro-6000", "rtx-4090", "b200", NULL};
+         *name != NULL; name++) {
+        assert_non_null(gpu_shape_find(*name));
+    }
+}
+
+static void tensor_parallel_divides_and_adds_all_reduces(void **state)
+{
+    (void)state;
+    struct step_load load = decode_load(1, 128);
+    const struct gpu_shape *gpu = gpu_shape_find("h100");
+    const struct model_shape *model = model_shape_find("llama-3.1-8b");
+    time_ps gaps = 324 * gpu->kernel_gap;
+    time_ps one = cost_step(gpu, model, 1, &load) - gaps;
+    time_ps two = cost_step(gpu, model, 2, &load) - gaps;
+    /* 2 x 32 all-reduces of one bf16 row of 4,096: 10 us + 8,192 B / 300 GB/s = 10.027 us. */
+    time_ps allreduces = 64 * (10 * PS_PER_US + 27307);
+    assert_in_range(two - allreduces, one / 2 - 2, one / 2 + 2);
+}
+
+static void host_profiles_carry_the_published_constants(void **state)
+{
+    (void)state;
+    static const struct host_profile zero = {.name = "native"};
+    const struct host_profile *native = host_profile_find("native");
+    const struct host_profile *python = host_profile_find("vllm-python");
+    assert_non_null(native);
+    assert_non_null(python);
+    assert_memory_equal(native, &zero, sizeof zero);
+    /* The closed form for an API server: 256 output tokens, 128 prompt tokens, 29 tokens a
+     * message: 19.0 k tokens/s. */
+    double token_ps =
+        (double)python->api_output_token +
+        ((double)python->api_request + 128.0 * (double)python->api_prompt_token) / 256 +
+        (double)python->api_message / 29;
+    assert_in_range((uint64_t)(1e12 / token_ps), 18900, 19100);
+    assert_int_equal(python->engine_step + 40 * python->engine_seq, 286 * PS_PER_US);
+    assert_int_equal(python->coordinator_message, 50 * PS_PER_US);
+    assert_int_equal(python->api_output_token_lo, 9700 * PS_PER_NS);
+    assert_null(host_profile_find("python"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(decode_matches_table),
+        cmocka_unit_test(prefill_matches_table),
+        cmocka_unit_test(chunks_add_up_to_the_whole),
+        cmocka_unit_test(every_gpu_is_sane),
+        cmocka_unit_test(tensor_parallel_divides_and_adds_all_reduces),
+        cmocka_unit_test(host_profiles_carry_the_published_constants),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
