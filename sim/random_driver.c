@@ -192,6 +192,7 @@ static bool check_laws(struct driver *d)
     DRIVER_REQUIRE(d, engine_core_unfinished(d->engine) == unfinished,
                    "%u unfinished requests, the engine says %u", unfinished,
                    engine_core_unfinished(d->engine));
+    d->unfinished_count = unfinished;
     DRIVER_REQUIRE(d,
                    engine_core_has_work(d->engine) ||
                        (unfinished == 0 && !unreported && d->in_flight_count == 0),

@@ -69,6 +69,8 @@ struct driver {
     struct driver_request requests[DRIVER_REQUESTS_MAX];
     uint32_t requests_count;
     uint32_t next_request;
+    uint32_t unfinished_count;  /* as of the last check */
+    uint32_t empty_steps_count; /* in a row */
     struct driver_slot slots[DRIVER_REQUESTS_MAX];
     uint64_t content[DRIVER_BLOCKS_MAX][DRIVER_BLOCK_TOKENS_MAX];
     struct driver_step in_flight[2];

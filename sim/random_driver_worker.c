@@ -49,24 +49,30 @@ static bool introduce(struct driver *d, const struct step_plan *plan, const stru
     return true;
 }
 
-/* A block that a step in flight still writes for an ended request must not be given to another. */
-static bool check_not_in_flight(struct driver *d, uint32_t block)
+static bool slot_has(const struct driver_slot *slot, uint32_t block)
+{
+    for (uint32_t i = 0; i < slot->blocks_count; i++) {
+        if (slot->blocks[i] == block) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The ended request for which a step in flight still writes `block`, NULL if none. */
+static const struct driver_request *writer_of(const struct driver *d, uint32_t block)
 {
     for (uint32_t s = 0; s < d->in_flight_count; s++) {
         const struct driver_step *step = &d->in_flight[s];
         for (uint32_t i = 0; i < step->plan->seqs_count; i++) {
+            const struct driver_request *owner = step->owners[i];
             const struct driver_slot *slot = &d->slots[step->plan->seqs[i].slot];
-            if (!step->owners[i]->ended || slot->owner != step->owners[i]) {
-                continue;
-            }
-            for (uint32_t b = 0; b < slot->blocks_count; b++) {
-                DRIVER_REQUIRE(d, slot->blocks[b] != block,
-                               "block %u reused while a step of ended %s is in flight", block,
-                               step->owners[i]->id);
+            if (owner->ended && slot->owner == owner && slot_has(slot, block)) {
+                return owner;
             }
         }
     }
-    return true;
+    return NULL;
 }
 
 static bool take_blocks(struct driver *d, const struct step_plan *plan, const struct step_seq *seq)
@@ -140,6 +146,14 @@ static bool execute_seq(struct driver *d, struct driver_step *step, uint32_t ind
     return true;
 }
 
+static bool check_given_block(struct driver *d, uint32_t block)
+{
+    const struct driver_request *writer = writer_of(d, block);
+    DRIVER_REQUIRE(d, writer == NULL, "block %u reused while a step of ended %s is in flight",
+                   block, writer->id);
+    return true;
+}
+
 /* Blocks that the plan gives to be written: those of a new request after its hits, all of the
  * others. */
 static bool check_given_blocks(struct driver *d, const struct step_plan *plan)
@@ -151,7 +165,7 @@ static bool check_given_blocks(struct driver *d, const struct step_plan *plan)
             hits = seq->computed_tokens / d->options.block_tokens;
         }
         for (uint32_t b = hits; b < seq->blocks_count; b++) {
-            if (!check_not_in_flight(d, plan->block_ids[seq->blocks_first + b])) {
+            if (!check_given_block(d, plan->block_ids[seq->blocks_first + b])) {
                 return false;
             }
         }
@@ -189,6 +203,10 @@ bool driver_execute(struct driver *d, const struct step_plan *plan)
     DRIVER_REQUIRE(d, tokens == plan->tokens_count && tokens <= d->options.max_num_batched_tokens,
                    "%u tokens scheduled, plan says %u, budget %u", tokens, plan->tokens_count,
                    d->options.max_num_batched_tokens);
+    /* Preempting the one it was serving makes an empty step, but not endlessly. */
+    d->empty_steps_count = tokens == 0 && d->unfinished_count > 0 ? d->empty_steps_count + 1 : 0;
+    DRIVER_REQUIRE(d, d->empty_steps_count < 2 * DRIVER_SEQS_MAX,
+                   "no progress: one empty step after the other while requests wait");
     step->plan_hash = hash64(plan->seqs, plan->seqs_count * sizeof *plan->seqs, 0);
     driver_digest(d, tokens);
     d->next_step++;

@@ -390,29 +390,34 @@ static void seal_messages(struct engine_core *e, time_ps now)
     }
 }
 
+static void commit_plan(struct engine_core *e, const struct step_plan *plan,
+                        const struct step_result *result)
+{
+    uint32_t samples = 0;
+    uint32_t outputs = 0;
+    for (uint32_t i = 0; i < plan->seqs_count; i++) {
+        const struct step_seq *seq = &plan->seqs[i];
+        bool sampled = (seq->flags & STEP_SEQ_SAMPLES) != 0;
+        ASSERT(!sampled || samples < result->tokens_count);
+        uint32_t token = sampled ? result->tokens[samples] : 0;
+        samples += sampled;
+        struct commit_outcome outcome;
+        if (scheduler_commit(&e->scheduler, seq, token, &outcome)) {
+            e->new_tokens[outputs] = token;
+            put_output(e, seq->slot, &e->new_tokens[outputs], &outcome);
+            outputs++;
+        }
+    }
+    ASSERT(samples == result->tokens_count);
+}
+
 void engine_core_complete(struct engine_core *e, time_ps now, const struct step_result *result,
                           struct engine_core_messages *messages)
 {
     ASSERT(in_flight(e) > 0 && result->step == e->completed_steps + 1);
     const struct step_plan *plan = &buffer_of(e, result->step)->plan;
     clear_messages(e);
-    uint32_t samples = 0;
-    uint32_t tokens = 0;
-    for (uint32_t i = 0; i < plan->seqs_count; i++) {
-        const struct step_seq *seq = &plan->seqs[i];
-        uint32_t token = 0;
-        if ((seq->flags & STEP_SEQ_SAMPLES) != 0) {
-            ASSERT(samples < result->tokens_count);
-            token = result->tokens[samples++];
-        }
-        struct commit_outcome outcome;
-        if (scheduler_commit(&e->scheduler, seq, token, &outcome)) {
-            e->new_tokens[tokens] = token;
-            put_output(e, seq->slot, &e->new_tokens[tokens], &outcome);
-            tokens++;
-        }
-    }
-    ASSERT(samples == result->tokens_count);
+    commit_plan(e, plan, result);
     scheduler_commit_end(&e->scheduler);
     e->completed_steps++;
     e->just_submitted = false;

@@ -1,8 +1,9 @@
 /*
- * engine_core.h - one engine core: continuous batching over a paged KV cache with prefix caching, asynchronous depth 1 or 2.
+ * engine_core.h - one engine core: continuous batching over a paged KV cache with prefix caching,
+ * asynchronous depth 1 or 2.
  *
- * Sans-IO (law 1): no clock, no thread, no allocation after creation. The process in engine/node and the simulator drive
- * this same object:
+ * Sans-IO (law 1): no clock, no thread, no allocation after creation. The process in engine/node
+ * and the simulator drive this same object:
  *
  *     for (;;) {
  *         if (!engine_core_has_work(e)) wait for input;
@@ -13,17 +14,18 @@
  *             switch (engine_core_turn(e, now, &plan)) {
  *             case ENGINE_TURN_SUBMIT: hand *plan to the executor without waiting for it; break;
  *             case ENGINE_TURN_AWAIT:  wait for the result of the oldest submitted plan;
- *                                      engine_core_complete(e, now, &result, &messages); send messages;
- *                                      turn = false; break;
- *             case ENGINE_TURN_DONE:   turn = false; break;    // filled the pipeline, or nothing to do
+ *                                      engine_core_complete(e, now, &result, &messages); send
+ * messages; turn = false; break; case ENGINE_TURN_DONE:   turn = false; break;    // filled the
+ * pipeline, or nothing to do
  *             }
  *         }
  *         publish counts again if they changed;
  *     }
  *
- * Step rules are those of vLLM V1 (docs: protocol notes): a step first serves RUNNING requests in order, preempting the
- * last one when blocks run out, then admits WAITING requests while budgets last; prompts longer than the budget are
- * computed in chunks; a finished request's id reaches the workers with the next step.
+ * Step rules are those of vLLM V1 (docs: protocol notes): a step first serves RUNNING requests in
+ * order, preempting the last one when blocks run out, then admits WAITING requests while budgets
+ * last; prompts longer than the budget are computed in chunks; a finished request's id reaches the
+ * workers with the next step.
  */
 #ifndef ENGINE_CORE_ENGINE_CORE_H
 #define ENGINE_CORE_ENGINE_CORE_H
@@ -31,25 +33,28 @@
 #include "engine/base/arena.h"
 #include "engine/core/message.h"
 
-enum scheduling_policy { POLICY_FCFS, POLICY_PRIORITY };
+enum scheduling_policy {
+    POLICY_FCFS,
+    POLICY_PRIORITY
+};
 
 struct engine_core_options {
-    uint32_t engine_index;         /* true rank, 0.. */
-    uint32_t clients_count;        /* API servers; outputs are grouped by client */
-    uint32_t requests_max;         /* held at once, running and waiting */
-    uint32_t max_model_len;        /* tokens of prompt + output */
-    uint32_t max_num_seqs;         /* running at once */
+    uint32_t engine_index;  /* true rank, 0.. */
+    uint32_t clients_count; /* API servers; outputs are grouped by client */
+    uint32_t requests_max;  /* held at once, running and waiting */
+    uint32_t max_model_len; /* tokens of prompt + output */
+    uint32_t max_num_seqs;  /* running at once */
     uint32_t max_num_batched_tokens;
     uint32_t long_prefill_token_threshold; /* 0: off */
-    uint32_t num_gpu_blocks;       /* block 0 is the null block */
-    uint32_t block_tokens;         /* tokens a KV block */
+    uint32_t num_gpu_blocks;               /* block 0 is the null block */
+    uint32_t block_tokens;                 /* tokens a KV block */
     bool prefix_caching;
     bool chunked_prefill;
-    bool reserve_full_isl;         /* admit only if the whole sequence fits now (vLLM default: true) */
-    double watermark;              /* fraction of blocks kept free on admission */
-    uint32_t async_depth;          /* batches in flight, 1 or 2 */
+    bool reserve_full_isl; /* admit only if the whole sequence fits now (vLLM default: true) */
+    double watermark;      /* fraction of blocks kept free on admission */
+    uint32_t async_depth;  /* batches in flight, 1 or 2 */
     enum scheduling_policy policy;
-    uint64_t seed;                 /* of the emulated sampling, for requests that bring none */
+    uint64_t seed; /* of the emulated sampling, for requests that bring none */
 };
 
 /* One scheduled request in a step. */
@@ -58,28 +63,33 @@ struct step_seq {
     uint32_t computed_tokens;  /* already in the KV cache before this step, hits included */
     uint32_t scheduled_tokens; /* computed by this step */
     uint32_t flags;            /* STEP_SEQ_* */
-    uint64_t sample_key;       /* hash of (sampling seed, prompt hash, choice): with a position it gives a token */
-    uint32_t position;         /* index of the output token that this step samples, 0 = first */
-    uint32_t blocks_first;     /* blocks newly given to the request: plan->block_ids[blocks_first ..] */
+    uint64_t sample_key; /* hash of (sampling seed, prompt hash, choice): with a position it gives a
+                            token */
+    uint32_t position;   /* index of the output token that this step samples, 0 = first */
+    uint32_t blocks_first; /* blocks newly given to the request: plan->block_ids[blocks_first ..] */
     uint32_t blocks_count;
-    uint32_t tokens_first;     /* STEP_SEQ_NEW: all known token ids, plan->token_ids[tokens_first ..] */
+    uint32_t tokens_first; /* STEP_SEQ_NEW: all known token ids, plan->token_ids[tokens_first ..] */
     uint32_t tokens_count;
 };
 
 enum {
-    STEP_SEQ_NEW = 1U << 0,        /* first step of the request on the workers, or first after a preemption */
+    STEP_SEQ_NEW =
+        1U << 0, /* first step of the request on the workers, or first after a preemption */
     STEP_SEQ_SAMPLES = 1U << 1,    /* the step completes the known tokens: it samples one */
     STEP_SEQ_IGNORE_EOS = 1U << 2, /* the emulated device draws no end */
 };
 
 /*
- * What the workers must do in one step: first forget finished_slots, then compute seqs; a slot may be in both when a new
- * request took it over. Borrowed until engine_core_complete() of the same step. */
+ * What the workers must do in one step: first forget finished_slots, then compute seqs; a slot may
+ * be in both when a new request took it over. Borrowed until engine_core_complete() of the same
+ * step.
+ */
 struct step_plan {
     uint64_t step; /* 1, 2, ... */
     const struct step_seq *seqs;
     uint32_t seqs_count;
-    uint32_t tokens_count; /* sum of scheduled_tokens; 0 is a step that only brings finished slots */
+    uint32_t
+        tokens_count; /* sum of scheduled_tokens; 0 is a step that only brings finished slots */
     const uint32_t *block_ids;
     uint32_t block_ids_count;
     const uint32_t *token_ids;
@@ -88,7 +98,8 @@ struct step_plan {
     uint32_t finished_slots_count;
 };
 
-/* What the workers sampled: one token for each seq with STEP_SEQ_SAMPLES, in the order of plan->seqs. */
+/* What the workers sampled: one token for each seq with STEP_SEQ_SAMPLES, in the order of
+ * plan->seqs. */
 struct step_result {
     uint64_t step;
     const uint32_t *tokens;
@@ -104,26 +115,33 @@ struct engine_core_messages {
     uint32_t count;
 };
 
-enum engine_turn { ENGINE_TURN_DONE, ENGINE_TURN_SUBMIT, ENGINE_TURN_AWAIT };
+enum engine_turn {
+    ENGINE_TURN_DONE,
+    ENGINE_TURN_SUBMIT,
+    ENGINE_TURN_AWAIT
+};
 
 struct engine_core;
 
 /* Bytes to reserve for engine_core_create() with these options. */
 size_t engine_core_arena_bytes(const struct engine_core_options *options);
-/* Takes all its memory from `arena` and lives as long. INVALID names the option that is out of range. */
+/* Takes all its memory from `arena` and lives as long. INVALID names the option that is out of
+ * range. */
 MUST_CHECK enum status engine_core_create(struct arena *arena,
                                           const struct engine_core_options *options,
                                           struct engine_core **out, struct error *error);
 
 /*
- * ADD. Copies what it keeps. INVALID: prompt empty or not shorter than max_model_len, sequence that can never fit in the
- * KV cache, unknown client, duplicate id. FULL: requests_max are held; one that has ended is held until its id went out and
- * no step in flight computes it, so leave room for max_num_seqs more than may be unfinished. The caller answers a failed ADD with an ERROR
- * output to the client.
+ * ADD. Copies what it keeps. INVALID: prompt empty or not shorter than max_model_len, sequence that
+ * can never fit in the KV cache, unknown client, duplicate id. FULL: requests_max are held; one
+ * that has ended is held until its id went out and no step in flight computes it, so leave room for
+ * max_num_seqs more than may be unfinished. The caller answers a failed ADD with an ERROR output to
+ * the client.
  */
 MUST_CHECK enum status engine_core_add(struct engine_core *e, const struct engine_request *request,
                                        time_ps now, struct error *error);
-/* ABORT. Unknown ids are ignored (idempotent). The id comes back in finished_ids of the next completed step. */
+/* ABORT. Unknown ids are ignored (idempotent). The id comes back in finished_ids of the next
+ * completed step. */
 void engine_core_abort(struct engine_core *e, const char *id);
 
 bool engine_core_has_work(const struct engine_core *e);
@@ -131,19 +149,23 @@ bool engine_core_has_work(const struct engine_core *e);
 uint32_t engine_core_unfinished(const struct engine_core *e);
 
 /* See the loop above. *plan is written on ENGINE_TURN_SUBMIT. */
-enum engine_turn engine_core_turn(struct engine_core *e, time_ps now, const struct step_plan **plan);
+enum engine_turn engine_core_turn(struct engine_core *e, time_ps now,
+                                  const struct step_plan **plan);
 /*
- * The oldest submitted plan is done at `now`. Commits tokens, frees finished requests, gives the messages of this step:
- * outputs grouped by client, finished ids of every client that has some, stats on the first message (or alone to client 0).
- * The result must belong to the oldest plan in flight (asserted).
+ * The oldest submitted plan is done at `now`. Commits tokens, frees finished requests, gives the
+ * messages of this step: outputs grouped by client, finished ids of every client that has some,
+ * stats on the first message (or alone to client 0). The result must belong to the oldest plan in
+ * flight (asserted).
  */
 void engine_core_complete(struct engine_core *e, time_ps now, const struct step_result *result,
                           struct engine_core_messages *messages);
 
-/* True, and fills *stats, if (running, waiting) differ from what this function gave last. For the coordinator. */
+/* True, and fills *stats, if (running, waiting) differ from what this function gave last. For the
+ * coordinator. */
 bool engine_core_counts_changed(struct engine_core *e, struct scheduler_stats *stats);
 
-/* Invariants (used + free = blocks - 1, ref counts, budgets, queues); for tests and the random driver. NULL: all hold. */
+/* Invariants (used + free = blocks - 1, ref counts, budgets, queues); for tests and the random
+ * driver. NULL: all hold. */
 const char *engine_core_check(const struct engine_core *e);
 
 #endif

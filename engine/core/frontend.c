@@ -499,9 +499,10 @@ void frontend_cancel(struct frontend *f, int32_t handle)
 {
     ASSERT(handle >= 0 && (uint32_t)handle < f->options.requests_max);
     uint32_t slot = (uint32_t)handle;
-    ASSERT(f->requests[slot].open);
-    book_abort(f, slot);
-    leave_consumer(f, slot);
+    if (f->requests[slot].open) {
+        book_abort(f, slot);
+        leave_consumer(f, slot);
+    }
 }
 
 void frontend_fail_all(struct frontend *f)

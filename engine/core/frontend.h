@@ -143,7 +143,10 @@ uint32_t frontend_outputs_slice(struct frontend *f, time_ps now);
 bool frontend_take(struct frontend *f, struct frontend_delta *delta);
 /* Next ABORT to send (stop strings, cancels). False: none. */
 bool frontend_take_abort(struct frontend *f, struct frontend_abort *abort);
-/* The client went away: drops its deltas and books an ABORT. The handle is free at once. */
+/*
+ * The client went away: drops its deltas and books an ABORT. The handle is free at once. Nothing
+ * happens if the request is over already and no other has been given its handle.
+ */
 void frontend_cancel(struct frontend *f, int32_t handle);
 /*
  * Ends every open request with FINISH_ERROR deltas and forgets what is in flight: an engine core

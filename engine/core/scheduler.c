@@ -146,6 +146,7 @@ static uint32_t victim_index(const struct scheduler *s)
 
 static void running_remove(struct scheduler *s, uint32_t index)
 {
+    ASSERT(index < s->running_count);
     s->running_count--;
     memmove(&s->running[index], &s->running[index + 1],
             (s->running_count - index) * sizeof *s->running);
@@ -444,9 +445,8 @@ void scheduler_abort(struct scheduler *s, uint32_t slot)
         wait_queue_remove(&s->waiting, slot);
     } else {
         uint32_t index = 0;
-        while (s->running[index] != slot) {
+        while (index < s->running_count && s->running[index] != slot) {
             index++;
-            ASSERT(index < s->running_count);
         }
         running_remove(s, index);
     }

@@ -1,5 +1,5 @@
 /*
- * cost.c - owns the tables of GPUs and host profiles and the roofline of one step. Driven by the
+ * cost.c - owns the table of GPUs and the roofline of one step. Driven by the
  * emulated device, the simulator and the reports. Pure: no clock, no state, no memory.
  */
 #include "engine/device/cost.h"
@@ -10,11 +10,11 @@
 
 /*
  * Common to all rows, measured on an H100 or published for it:
- *   kernel_gap 1.3 us    hand-over from one kernel to the next inside a graph (Hazy Research, "Look
- * Ma, No Bubbles"); launch 2.0 us        a lean C loop round cuLaunchKernel, estimate within the
- * published 2-6 us; graph 2.5 us + 1 ns  straight-line graphs since CUDA 12.6 (NVIDIA, "Constant
- * time launch for straight-line graphs"); all-reduce           10 us + bytes / 300 GB/s,
- * uncalibrated.
+ * - kernel_gap 1.3 us: from kernel to kernel inside a graph (Hazy Research, "Look Ma, No Bubbles");
+ * - launch 2.0 us: estimate for a lean C loop, between 1.6 us (A100, EPYC) and published 4-6 us;
+ * - graph 2.5 us + 1 ns a node: straight-line graphs since CUDA 12.6 (NVIDIA, "Constant time
+ *   launch for straight-line graphs"); PyTorch with large graphs showed up to 1 us a node;
+ * - all-reduce 10 us + bytes / 300 GB/s: uncalibrated.
  */
 #define HOST_AND_LINK_COSTS                                                  \
     .kernel_gap = 1300000, .launch = 2 * PS_PER_US, .graph_launch = 2500000, \

@@ -4,11 +4,11 @@
  * thread. Must not read plans after submit returns.
  *
  * A step is one copy of metadata and then
- *   - one graph launch of the model's kernels if graphs are on and every sequence computes one
- * token, up to 512 sequences (full graphs for uniform decode, vLLM's default). vLLM pads the batch
- * to a graph bucket; here the time is that of the unpadded batch, an error below one bucket step;
- *   - else eager kernels, the step's time spread evenly over them, so that a slow launching thread
- * starves the GPU.
+ * - one graph launch of the model's kernels if graphs are on and every sequence computes one token,
+ *   up to 512 sequences (full graphs for uniform decode, vLLM's default). vLLM pads the batch to a
+ *   graph bucket; here the time is that of the unpadded batch;
+ * - else eager kernels, the step's time spread evenly over them, so that a slow launching thread
+ *   starves the GPU.
  *
  * Pipeline stage p computes 1/P of the kernels and the time, and begins p stage times after the
  * launch: stages are equal and get their plans together, so a stage begins when the one before it

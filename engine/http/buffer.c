@@ -146,7 +146,9 @@ static size_t escape_ascii(unsigned char c, char out[ESCAPED_BYTES_MAX])
         out[1] = to[found - from];
         return 2;
     }
-    memcpy(out + 1, "u00", 3);
+    out[1] = 'u';
+    out[2] = '0';
+    out[3] = '0';
     out[4] = hex[c >> 4];
     out[5] = hex[c & 15];
     return ESCAPED_BYTES_MAX;

@@ -17,9 +17,9 @@ enum {
     CHUNK_OVERHEAD_BYTES = SIZE_DIGITS + 2
 };
 
-static const char DATA_PREFIX[] = "data: ";
-static const char PLAIN_COMPLETION_END[] = "\",\"logprobs\":null,\"finish_reason\":null}]}";
-static const char PLAIN_CHAT_END[] = "\"},\"logprobs\":null,\"finish_reason\":null}]}";
+static const char data_prefix[] = "data: ";
+static const char plain_completion_end[] = "\",\"logprobs\":null,\"finish_reason\":null}]}";
+static const char plain_chat_end[] = "\"},\"logprobs\":null,\"finish_reason\":null}]}";
 
 /* Begins an HTTP chunk with a `data: ` event in it; returns where the chunk begins. */
 static size_t event_begin(struct http_buffer *out)
@@ -51,7 +51,7 @@ void sse_writer_open(struct sse_writer *w, const struct sse_stream_options *opti
     w->chat = options->chat;
     w->include_usage = options->include_usage;
     w->continuous_usage = options->include_usage && options->continuous_usage;
-    http_buffer_text(b, DATA_PREFIX);
+    http_buffer_text(b, data_prefix);
     http_buffer_text(b, "{\"id\":\"");
     http_buffer_json(b, options->id, strlen(options->id));
     http_buffer_text(b, w->chat ? "\",\"object\":\"chat.completion.chunk\",\"created\":"
@@ -132,9 +132,9 @@ void sse_write_delta(const struct sse_writer *w, struct http_buffer *out,
     if (delta->finish_reason != NULL || w->continuous_usage) {
         append_delta_end(w, out, delta);
     } else if (w->chat) {
-        http_buffer_append(out, PLAIN_CHAT_END, sizeof PLAIN_CHAT_END - 1);
+        http_buffer_append(out, plain_chat_end, sizeof plain_chat_end - 1);
     } else {
-        http_buffer_append(out, PLAIN_COMPLETION_END, sizeof PLAIN_COMPLETION_END - 1);
+        http_buffer_append(out, plain_completion_end, sizeof plain_completion_end - 1);
     }
     event_end(out, start);
 }
@@ -157,7 +157,7 @@ void sse_write_usage(const struct sse_writer *w, struct http_buffer *out, uint64
 void sse_write_event(struct http_buffer *out, const char *json, size_t json_bytes)
 {
     size_t start = event_begin(out);
-    http_buffer_append(out, DATA_PREFIX, sizeof DATA_PREFIX - 1);
+    http_buffer_append(out, data_prefix, sizeof data_prefix - 1);
     http_buffer_append(out, json, json_bytes);
     event_end(out, start);
 }

@@ -16,12 +16,12 @@
 #include "engine/base/clock.h"
 #include "engine/ledger/metrics.h"
 
+#define LEDGER_MAGIC UINT64_C(0x7265676465c0ffee)
+
 enum {
     LEDGER_ALIGN = 4096,
     SERIAL_DIGITS = 8
 };
-
-static const uint64_t MAGIC = 0x7265676465c0ffeeU;
 
 /* What a process must agree on before it may touch the rest; compared as a whole. */
 struct ledger_layout {
@@ -62,7 +62,7 @@ static uint64_t align_up(uint64_t bytes)
 static struct ledger_layout layout_of(uint32_t api_servers_count)
 {
     struct ledger_layout layout = {
-        .magic = MAGIC,
+        .magic = LEDGER_MAGIC,
         .version = LEDGER_VERSION,
         .header_bytes = sizeof(struct ledger_header),
         .topology_bytes = sizeof(struct topology),
@@ -167,7 +167,7 @@ enum status ledger_open(int fd, struct ledger *out, struct error *error)
     }
     struct ledger_header header;
     ssize_t got = pread(fd, &header, sizeof header, 0);
-    if (got < (ssize_t)sizeof header.layout || header.layout.magic != MAGIC) {
+    if (got < (ssize_t)sizeof header.layout || header.layout.magic != LEDGER_MAGIC) {
         return error_set(error, STATUS_PROTOCOL, "fd %d is not a ledger", fd);
     }
     if (header.layout.version != LEDGER_VERSION) {
@@ -292,44 +292,44 @@ struct ledger_record *ledger_record_of_id(struct ledger *l, const char *internal
 
 const char *ledger_thread_kind_name(enum ledger_thread_kind kind)
 {
-    static const char *const NAMES[THREAD_KINDS_COUNT] = {
-#define X(name, kind, stage) [THREAD_##name] = kind,
+    static const char *const names[THREAD_KINDS_COUNT] = {
+#define X(name, kind, stage) [THREAD_##name] = (kind),
         LEDGER_THREAD_KINDS(X)
 #undef X
     };
     ASSERT((unsigned)kind < THREAD_KINDS_COUNT);
-    return NAMES[kind];
+    return names[kind];
 }
 
 const char *ledger_thread_stage(enum ledger_thread_kind kind)
 {
-    static const char *const STAGES[THREAD_KINDS_COUNT] = {
-#define X(name, kind, stage) [THREAD_##name] = stage,
+    static const char *const stages[THREAD_KINDS_COUNT] = {
+#define X(name, kind, stage) [THREAD_##name] = (stage),
         LEDGER_THREAD_KINDS(X)
 #undef X
     };
     ASSERT((unsigned)kind < THREAD_KINDS_COUNT);
-    return STAGES[kind];
+    return stages[kind];
 }
 
 const char *ledger_hop_name(enum ledger_hop hop)
 {
-    static const char *const NAMES[HOPS_COUNT] = {
-#define X(name, text) [HOP_##name] = text,
+    static const char *const names[HOPS_COUNT] = {
+#define X(name, text) [HOP_##name] = (text),
         LEDGER_HOPS(X)
 #undef X
     };
     ASSERT((unsigned)hop < HOPS_COUNT);
-    return NAMES[hop];
+    return names[hop];
 }
 
 const char *ledger_launch_class_name(enum ledger_launch_class launch_class)
 {
-    static const char *const NAMES[LAUNCH_CLASSES_COUNT] = {
-#define X(name, text) [LAUNCH_CLASS_##name] = text,
+    static const char *const names[LAUNCH_CLASSES_COUNT] = {
+#define X(name, text) [LAUNCH_CLASS_##name] = (text),
         LEDGER_LAUNCH_CLASSES(X)
 #undef X
     };
     ASSERT((unsigned)launch_class < LAUNCH_CLASSES_COUNT);
-    return NAMES[launch_class];
+    return names[launch_class];
 }

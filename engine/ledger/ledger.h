@@ -106,6 +106,7 @@ struct ledger_thread {
     ledger_counter queue_max; /* high-water mark of the thread's input queue */
     /* engine core */
     ledger_counter steps_count;
+    ledger_counter backlog_steps_count; /* steps that left requests waiting: the batch could not be larger */
     ledger_counter
         step_seqs; /* sum of sequences over steps: batch mean = step_seqs / steps_count */
     ledger_counter step_tokens; /* sum of scheduled tokens */

@@ -14,20 +14,20 @@ enum {
     LABEL_BYTES = 160
 };
 
-static const double BOUNDS_TTFT[] = {0.001, 0.005, 0.01, 0.02,  0.04,  0.06,  0.08, 0.1,
+static const double bounds_ttft[] = {0.001, 0.005, 0.01, 0.02,  0.04,  0.06,  0.08, 0.1,
                                      0.25,  0.5,   0.75, 1.0,   2.5,   5.0,   7.5,  10.0,
                                      20.0,  40.0,  80.0, 160.0, 640.0, 2560.0};
-static const double BOUNDS_TOKEN[] = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,  0.3,  0.4, 0.5,
+static const double bounds_token[] = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,  0.3,  0.4, 0.5,
                                       0.75, 1.0,   2.5,  5.0,   7.5, 10.0, 20.0, 40.0, 80.0};
-static const double BOUNDS_REQUEST[] = {0.3,  0.5,   0.8,   1.0,   1.5,   2.0,    2.5,
+static const double bounds_request[] = {0.3,  0.5,   0.8,   1.0,   1.5,   2.0,    2.5,
                                         5.0,  10.0,  15.0,  20.0,  30.0,  40.0,   50.0,
                                         60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0};
 /* The whole 1-2-5 series is counted; what lies beyond max_model_len is folded into +Inf when
  * rendered. */
-static const double BOUNDS_LENGTH[] = {1,   2,   5,   10,  20,  50,  100, 200, 500,
+static const double bounds_length[] = {1,   2,   5,   10,  20,  50,  100, 200, 500,
                                        1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5,
                                        1e6, 2e6, 5e6, 1e7, 2e7, 5e7, 1e8, 2e8, 5e8};
-static const double BOUNDS_ITERATION[] = {1,   8,    16,   32,   64,   128,  256,
+static const double bounds_iteration[] = {1,   8,    16,   32,   64,   128,  256,
                                           512, 1024, 2048, 4096, 8192, 16384};
 
 struct bucket_set {
@@ -49,26 +49,26 @@ enum bucket_set_id {
         list, sizeof(list) / sizeof(list)[0], is_tokens \
     }
 
-static const struct bucket_set SETS[] = {
-    [SET_TTFT] = SET(BOUNDS_TTFT, false),          [SET_TOKEN] = SET(BOUNDS_TOKEN, false),
-    [SET_REQUEST] = SET(BOUNDS_REQUEST, false),    [SET_LENGTH] = SET(BOUNDS_LENGTH, true),
-    [SET_ITERATION] = SET(BOUNDS_ITERATION, true),
+static const struct bucket_set bucket_sets[] = {
+    [SET_TTFT] = SET(bounds_ttft, false),          [SET_TOKEN] = SET(bounds_token, false),
+    [SET_REQUEST] = SET(bounds_request, false),    [SET_LENGTH] = SET(bounds_length, true),
+    [SET_ITERATION] = SET(bounds_iteration, true),
 };
 
-_Static_assert(sizeof BOUNDS_LENGTH / sizeof *BOUNDS_LENGTH < INF_CELL, "METRICS_BUCKETS_MAX");
+_Static_assert(sizeof bounds_length / sizeof *bounds_length < INF_CELL, "METRICS_BUCKETS_MAX");
 
 struct histogram {
     const char *name;
     enum bucket_set_id set;
 };
 
-static const struct histogram HISTOGRAMS[METRICS_HISTOGRAMS_COUNT] = {
+static const struct histogram histograms[METRICS_HISTOGRAMS_COUNT] = {
 #define X(name, text, buckets) [METRICS_##name] = {text, SET_##buckets},
     METRICS_HISTOGRAMS(X)
 #undef X
 };
 
-static const char *const HISTOGRAM_HELP[METRICS_HISTOGRAMS_COUNT] = {
+static const char *const histogram_help[METRICS_HISTOGRAMS_COUNT] = {
     [METRICS_TTFT] = "Histogram of time to first token in seconds.",
     [METRICS_ITL] = "Histogram of inter-token latency in seconds.",
     [METRICS_TPOT] = "Histogram of time_per_output_token_seconds per request.",
@@ -83,13 +83,13 @@ static const char *const HISTOGRAM_HELP[METRICS_HISTOGRAMS_COUNT] = {
     [METRICS_ITERATION_TOKENS] = "Histogram of number of tokens per engine_step.",
 };
 
-static const char *const COUNTER_NAMES[METRICS_COUNTERS_COUNT] = {
+static const char *const counter_names[METRICS_COUNTERS_COUNT] = {
 #define X(name, text) [METRICS_##name] = text "_total",
     METRICS_COUNTERS(X)
 #undef X
 };
 
-static const char *const COUNTER_HELP[METRICS_COUNTERS_COUNT] = {
+static const char *const counter_help[METRICS_COUNTERS_COUNT] = {
     [METRICS_PROMPT_TOKENS_TOTAL] = "Number of prefill tokens processed.",
     [METRICS_GENERATION_TOKENS_TOTAL] = "Number of generation tokens processed.",
     [METRICS_PREFIX_QUERIES] = "Prefix cache queries, in terms of number of queried tokens.",
@@ -97,7 +97,7 @@ static const char *const COUNTER_HELP[METRICS_COUNTERS_COUNT] = {
     [METRICS_PREEMPTIONS] = "Cumulative number of preemptions from the engine.",
 };
 
-static const char *const FINISH_NAMES[METRICS_FINISH_REASONS] = {
+static const char *const finish_names[METRICS_FINISH_REASONS] = {
     [FINISH_STOP] = "stop",   [FINISH_LENGTH] = "length",         [FINISH_ABORT] = "abort",
     [FINISH_ERROR] = "error", [FINISH_REPETITION] = "repetition",
 };
@@ -105,7 +105,7 @@ static const char *const FINISH_NAMES[METRICS_FINISH_REASONS] = {
 void metrics_observe(struct metrics_engine *m, enum metrics_histogram h, double value)
 {
     ASSERT((unsigned)h < METRICS_HISTOGRAMS_COUNT);
-    const struct bucket_set *set = &SETS[HISTOGRAMS[h].set];
+    const struct bucket_set *set = &bucket_sets[histograms[h].set];
     struct metrics_cells *cells = &m->histograms[h];
     /* Two clocks may disagree by a little; a negative duration counts as none (and so does NaN). */
     if (!(value > 0.0)) {
@@ -163,7 +163,7 @@ static void escape_label(const char *in, size_t in_cap, char out[LABEL_BYTES])
         char c = in[i];
         if (c == '\\' || c == '"' || c == '\n') {
             out[n++] = '\\';
-            c = c == '\n' ? 'n' : c;
+            c = (char)(c == '\n' ? 'n' : c);
         }
         out[n++] = c;
     }
@@ -178,9 +178,10 @@ static void put_head(struct render *r, const char *name, const char *help, const
 /* A bound as Prometheus clients write it: always visibly a floating-point number. */
 static void format_bound(double bound, char out[32])
 {
-    (void)snprintf(out, 32, "%g", bound);
+    int length = snprintf(out, 32, "%g", bound);
+    ASSERT(length > 0 && length < 29);
     if (strpbrk(out, ".e") == NULL) {
-        (void)strcat(out, ".0");
+        (void)snprintf(out + length, 32 - (size_t)length, ".0");
     }
 }
 
@@ -211,8 +212,8 @@ static uint64_t counter_sum(const struct ledger *l, uint32_t engine, int counter
 static void render_counters(struct render *r)
 {
     for (int c = 0; c < METRICS_COUNTERS_COUNT; c++) {
-        const char *name = COUNTER_NAMES[c];
-        put_head(r, name, COUNTER_HELP[c], "counter");
+        const char *name = counter_names[c];
+        put_head(r, name, counter_help[c], "counter");
         for (uint32_t e = 0; e < r->l->topology->engines_count; e++) {
             put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.0\n", name, e, r->model,
                 (unsigned long long)counter_sum(r->l, e, c));
@@ -233,7 +234,7 @@ static void render_success(struct render *r)
             put(&r->text,
                 "vllm:request_success_total{engine=\"%u\",finished_reason=\"%s\","
                 "model_name=\"%s\"} %llu.0\n",
-                e, FINISH_NAMES[reason], r->model, (unsigned long long)sum);
+                e, finish_names[reason], r->model, (unsigned long long)sum);
         }
     }
 }
@@ -254,23 +255,23 @@ static const struct metrics_engine *newest_gauges(const struct ledger *l, uint32
 static void render_gauges(struct render *r)
 {
     const uint32_t engines = r->l->topology->engines_count;
-    static const char RUNNING[] = "vllm:num_requests_running";
-    static const char WAITING[] = "vllm:num_requests_waiting";
-    static const char USAGE[] = "vllm:kv_cache_usage_perc";
-    put_head(r, RUNNING, "Number of requests in model execution batches.", "gauge");
+    static const char running_name[] = "vllm:num_requests_running";
+    static const char waiting_name[] = "vllm:num_requests_waiting";
+    static const char usage_name[] = "vllm:kv_cache_usage_perc";
+    put_head(r, running_name, "Number of requests in model execution batches.", "gauge");
     for (uint32_t e = 0; e < engines; e++) {
-        put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.0\n", RUNNING, e, r->model,
+        put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.0\n", running_name, e, r->model,
             (unsigned long long)ledger_get(&newest_gauges(r->l, e)->running));
     }
-    put_head(r, WAITING, "Number of requests waiting to be processed.", "gauge");
+    put_head(r, waiting_name, "Number of requests waiting to be processed.", "gauge");
     for (uint32_t e = 0; e < engines; e++) {
-        put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.0\n", WAITING, e, r->model,
+        put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.0\n", waiting_name, e, r->model,
             (unsigned long long)ledger_get(&newest_gauges(r->l, e)->waiting));
     }
-    put_head(r, USAGE, "KV-cache usage. 1 means 100 percent usage.", "gauge");
+    put_head(r, usage_name, "KV-cache usage. 1 means 100 percent usage.", "gauge");
     for (uint32_t e = 0; e < engines; e++) {
         uint64_t ppm = ledger_get(&newest_gauges(r->l, e)->kv_usage_ppm);
-        put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.%06llu\n", USAGE, e, r->model,
+        put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.%06llu\n", usage_name, e, r->model,
             (unsigned long long)(ppm / 1000000), (unsigned long long)(ppm % 1000000));
     }
 }
@@ -286,9 +287,9 @@ static uint64_t cell_sum(const struct ledger *l, uint32_t engine, int h, uint32_
 
 static void render_histogram(struct render *r, int h, uint32_t engine)
 {
-    const struct bucket_set *set = &SETS[HISTOGRAMS[h].set];
-    const char *name = HISTOGRAMS[h].name;
-    bool capped = HISTOGRAMS[h].set == SET_LENGTH;
+    const struct bucket_set *set = &bucket_sets[histograms[h].set];
+    const char *name = histograms[h].name;
+    bool capped = histograms[h].set == SET_LENGTH;
     uint64_t total = 0;
     for (uint32_t cell = 0; cell < set->count; cell++) {
         total += cell_sum(r->l, engine, h, cell);
@@ -325,7 +326,7 @@ size_t metrics_render(const struct ledger *l, char *out, size_t cap)
     render_counters(&r);
     render_success(&r);
     for (int h = 0; h < METRICS_HISTOGRAMS_COUNT; h++) {
-        put_head(&r, HISTOGRAMS[h].name, HISTOGRAM_HELP[h], "histogram");
+        put_head(&r, histograms[h].name, histogram_help[h], "histogram");
         for (uint32_t e = 0; e < l->topology->engines_count; e++) {
             render_histogram(&r, h, e);
         }

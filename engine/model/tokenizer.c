@@ -17,7 +17,7 @@ enum {
     PRINTABLE_COUNT = 94
 };
 
-static const char REPLACEMENT[] = "\xEF\xBF\xBD";
+static const char replacement[] = "\xEF\xBF\xBD";
 
 static enum status encode_bytes(void *ctx, const char *text, size_t text_bytes, uint32_t *ids,
                                 size_t cap, size_t *count)
@@ -81,7 +81,7 @@ static void put_byte(struct output *out, uint64_t *state, unsigned char byte)
         text[i] = (char)(*state >> (8 * i));
     }
     if (waiting > 0 && !continues((unsigned char)text[0], waiting, byte)) {
-        put(out, REPLACEMENT, 3);
+        put(out, replacement, 3);
         waiting = 0;
     }
     text[waiting] = (char)byte;
@@ -89,7 +89,7 @@ static void put_byte(struct output *out, uint64_t *state, unsigned char byte)
     *state = 0;
     uint32_t want = lead_length((unsigned char)text[0]);
     if (want == 0) {
-        put(out, REPLACEMENT, 3);
+        put(out, replacement, 3);
     } else if (waiting == want) {
         put(out, text, waiting);
     } else {
@@ -109,7 +109,7 @@ static uint32_t append_token(void *ctx, uint64_t *state, uint32_t token, char *o
         return output.bytes;
     }
     if (*state != 0) {
-        put(&output, REPLACEMENT, 3);
+        put(&output, replacement, 3);
         *state = 0;
     }
     if (token >= TOKENIZER_BYTE_FIRST_OTHER) {

@@ -411,6 +411,7 @@ void completion_message(struct api_server *s, const struct engine_outputs *outpu
     while (frontend_outputs_slice(s->frontend, process_now(&s->process)) > 0) {
         completion_deliver(s);
     }
+    completion_deliver(s); /* requests that ended without an output of their own */
 }
 
 void completion_aborts(struct api_server *s)

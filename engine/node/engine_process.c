@@ -365,6 +365,7 @@ static enum status complete(struct engine_process *e, struct error *error)
     ledger_add(&e->thread->sync_wait_ns, (uint64_t)(now - before));
     occupancy_wake(&e->occupancy, now);
     ledger_add(&e->thread->steps_count, 1);
+    ledger_add(&e->thread->backlog_steps_count, ledger_get(&e->thread->waiting_now) > 0 ? 1 : 0);
     ledger_add(&e->thread->step_ns, (uint64_t)(now - step.submitted_ns));
     struct engine_core_messages messages;
     engine_core_complete(e->core, process_run_time(&e->process, now), &result, &messages);

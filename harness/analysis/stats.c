@@ -9,7 +9,7 @@
 
 #include "engine/base/status.h"
 
-static const double TAIL = 0.025; /* either side of a two-sided 95 % interval */
+static const double tail_frac = 0.025; /* either side of a two-sided 95 % interval */
 
 struct stats_mean stats_mean_of(const double *values, size_t count)
 {
@@ -40,7 +40,7 @@ struct stats_mean stats_mean_of(const double *values, size_t count)
         products += i + 1 < count ? d * (values[i + 1] - m.mean) : 0.0;
     }
     m.std_error = sqrt(squares / (n - 1.0) / n);
-    m.half_width = stats_student_quantile(1.0 - TAIL, n - 1.0) * m.std_error;
+    m.half_width = stats_student_quantile(1.0 - tail_frac, n - 1.0) * m.std_error;
     m.lo = m.mean - m.half_width;
     m.hi = m.mean + m.half_width;
     if (count >= 4 && squares > 0.0) {
@@ -89,7 +89,7 @@ size_t stats_quantile_samples_needed(double p)
 {
     ASSERT(p > 0.0 && p < 1.0);
     /* The largest of n samples lies above the quantile with probability 1 - p^n. */
-    return (size_t)ceil(log(2.0 * TAIL) / log(p));
+    return (size_t)ceil(log(2.0 * tail_frac) / log(p));
 }
 
 /* Smallest k in 0..n with P(X <= k) >= level, X binomial(n, p). */
@@ -122,13 +122,13 @@ struct stats_percentile stats_percentile_of(const double *sorted, size_t count,
     /*
      * x(r) lies above the quantile with probability P(B < r), at or below it with P(B >= r), where
      * B counts the samples under the quantile. Each end of the interval is the nearest rank that
-     * errs with no more than TAIL.
+     * errs with no more than tail_frac.
      */
-    double low_rank = binomial_quantile(TAIL, n, p);
-    if (stats_binomial_cdf(low_rank, n, p) <= TAIL) {
+    double low_rank = binomial_quantile(tail_frac, n, p);
+    if (stats_binomial_cdf(low_rank, n, p) <= tail_frac) {
         low_rank += 1.0;
     }
-    double high_rank = binomial_quantile(1.0 - TAIL, n, p) + 1.0;
+    double high_rank = binomial_quantile(1.0 - tail_frac, n, p) + 1.0;
     if (low_rank >= 1.0) {
         double rank = floor(low_rank * total / n);
         out.lo = sorted[(size_t)rank - 1];

@@ -47,6 +47,8 @@ int cli_expand(int argc, char **argv);
 int cli_keys(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_serve(int argc, char **argv);
+int cli_load(int argc, char **argv);
+int cli_null(int argc, char **argv);
 int cli_client(int argc, char **argv);
 
 /* Prints usage, summary and example of a command. `options` (may be NULL) are lines that explain

@@ -132,12 +132,10 @@ static int parse(struct run_command *c, int argc, char **argv, bool *done)
 
 /* ---- preparation ---- */
 
-static void utc_now(char *out, size_t cap, const char *format)
+static void utc_now(struct tm *utc)
 {
     time_t now = (time_t)(clock_wall_ns() / 1000000000);
-    struct tm utc;
-    (void)gmtime_r(&now, &utc);
-    (void)strftime(out, cap, format, &utc);
+    (void)gmtime_r(&now, utc);
 }
 
 static void read_revision(char *out, size_t cap)
@@ -172,7 +170,9 @@ static void describe_host(struct session *s)
     }
     s->host.client_ceiling_rps = STATS_UNKNOWN;
     read_revision(s->host.git_rev, sizeof s->host.git_rev);
-    utc_now(s->host.started_utc, sizeof s->host.started_utc, "%Y-%m-%dT%H:%M:%SZ");
+    struct tm utc;
+    utc_now(&utc);
+    (void)strftime(s->host.started_utc, sizeof s->host.started_utc, "%Y-%m-%dT%H:%M:%SZ", &utc);
     (void)snprintf(s->host.command, sizeof s->host.command, "%s", s->command->command_line);
     (void)snprintf(s->host.config_hash, sizeof s->host.config_hash, "%016llx",
                    (unsigned long long)hash_cells(s->scenario));
@@ -185,7 +185,9 @@ static void choose_folder(const struct session *s, char out[PATH_BYTES])
         return;
     }
     char stamp[32];
-    utc_now(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ");
+    struct tm utc;
+    utc_now(&utc);
+    (void)strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &utc);
     (void)mkdir("results", 0777);
     (void)snprintf(out, PATH_BYTES, "results/%s-%s", s->scenario->general.name, stamp);
 }

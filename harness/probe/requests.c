@@ -81,8 +81,8 @@ const struct probe_request *probe_requests_find(const struct probe_requests *r,
 
 const char *probe_part_name(enum probe_part part)
 {
-    static const char *const NAMES[PROBE_PARTS_COUNT] = {
-#define X(name, text, hop) [PROBE_PART_##name] = text,
+    static const char *const names[PROBE_PARTS_COUNT] = {
+#define X(name, text, hop) [PROBE_PART_##name] = (text),
         PROBE_TTFT_PARTS(X)
 #undef X
             [PROBE_PART_FIRST_NET_OUT] = "first_net_out",
@@ -92,7 +92,7 @@ const char *probe_part_name(enum probe_part part)
         [PROBE_PART_LAST_NET_OUT] = "last_net_out",
     };
     ASSERT((unsigned)part < PROBE_PARTS_COUNT);
-    return NAMES[part];
+    return names[part];
 }
 
 static double gap_us(int64_t from_ns, int64_t to_ns)

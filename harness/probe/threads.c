@@ -24,16 +24,16 @@ static enum ledger_thread_kind main_thread_kind(const char *comm)
     static const struct {
         const char *prefix;
         enum ledger_thread_kind kind;
-    } PROCESSES[] = {
+    } processes[] = {
         {"launcher", THREAD_LAUNCHER_MAIN},
         {"ApiServer_", THREAD_API_MAIN},
         {"DPCoordinator", THREAD_COORDINATOR_MAIN},
         {"EngineCore", THREAD_ENGINE_MAIN},
         {"Worker_", THREAD_WORKER_MAIN},
     };
-    for (size_t i = 0; i < sizeof PROCESSES / sizeof PROCESSES[0]; i++) {
-        if (starts_with(comm, PROCESSES[i].prefix)) {
-            return PROCESSES[i].kind;
+    for (size_t i = 0; i < sizeof processes / sizeof processes[0]; i++) {
+        if (starts_with(comm, processes[i].prefix)) {
+            return processes[i].kind;
         }
     }
     return THREAD_KINDS_COUNT;
@@ -46,11 +46,11 @@ enum ledger_thread_kind proc_thread_kind(const struct proc_thread *t)
     if (t->pid == t->tid) {
         return main_thread_kind(t->comm);
     }
-    static const enum ledger_thread_kind OTHERS[] = {THREAD_ENGINE_INPUT, THREAD_ENGINE_OUTPUT,
+    static const enum ledger_thread_kind others[] = {THREAD_ENGINE_INPUT, THREAD_ENGINE_OUTPUT,
                                                      THREAD_WORKER_OUTPUT};
-    for (size_t i = 0; i < sizeof OTHERS / sizeof OTHERS[0]; i++) {
-        if (strcmp(t->comm, ledger_thread_kind_name(OTHERS[i])) == 0) {
-            return OTHERS[i];
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (strcmp(t->comm, ledger_thread_kind_name(others[i])) == 0) {
+            return others[i];
         }
     }
     return THREAD_KINDS_COUNT;

@@ -54,6 +54,7 @@ enum run_metric {
 struct run_stage {
     char stage[STAGE_NAME_BYTES];
     char instance[32]; /* "ApiServer_0", "EngineCore_DP3", "gpu 3", "client" */
+    double use_frac; /* what the verdict is made of: busy, of a GPU only with a backlog at its engine core */
     double busy_frac;
     double cpu_frac;
     double occupancy_frac;

@@ -31,10 +31,8 @@ void observation_free(struct observation *o)
 
 /* ---- stages ---- */
 
-static void name_instance(const struct probe_rates *t, const struct topology *topology,
-                          char out[32])
+static void name_instance(const struct probe_rates *t, char out[32])
 {
-    uint32_t workers = topology_workers_per_engine(topology);
     switch (t->kind) {
     case THREAD_API_MAIN:
         (void)snprintf(out, 32, "ApiServer_%u", t->instance);
@@ -59,7 +57,6 @@ static void name_instance(const struct probe_rates *t, const struct topology *to
     case THREAD_KINDS_COUNT:
         break;
     }
-    (void)workers;
     (void)snprintf(out, 32, "%s", ledger_thread_kind_name(t->kind));
 }
 
@@ -94,11 +91,11 @@ static double per(double frac, double rate_per_s)
     return rate_per_s > 0 ? frac * 1e6 / rate_per_s : STATS_UNKNOWN;
 }
 
-static void add_thread_stage(struct run_result *r, const struct probe_rates *t, double runq_wait,
-                             const struct topology *topology)
+static void add_thread_stage(struct run_result *r, const struct probe_rates *t, double runq_wait)
 {
     struct run_stage *s = &r->stages[r->stages_count++];
     *s = (struct run_stage){
+        .use_frac = t->busy_frac,
         .busy_frac = t->busy_frac,
         .cpu_frac = t->cpu_frac,
         .occupancy_frac = t->occupancy_frac,
@@ -110,13 +107,33 @@ static void add_thread_stage(struct run_result *r, const struct probe_rates *t, 
         .source = "ledger",
     };
     (void)snprintf(s->stage, sizeof s->stage, "%s", t->stage);
-    name_instance(t, topology, s->instance);
+    name_instance(t, s->instance);
 }
 
-static void add_gpu_stage(struct run_result *r, const struct probe_rates *t)
+/*
+ * Share of the steps of engine core `rank` that left requests waiting. A memory-bound GPU is busy at any batch size, so
+ * "busy" alone says nothing: it limits only while its engine core cannot take more.
+ */
+static double backlog_frac(const struct observation *a, const struct observation *b, uint32_t rank)
+{
+    for (uint32_t i = 0; i < a->ledger.threads_count; i++) {
+        const struct ledger_thread *first = &a->ledger.threads[i];
+        const struct ledger_thread *last = &b->ledger.threads[i];
+        if (first->kind == THREAD_ENGINE_MAIN && first->instance == rank) {
+            uint64_t steps = ledger_get(&last->steps_count) - ledger_get(&first->steps_count);
+            uint64_t backlog =
+                ledger_get(&last->backlog_steps_count) - ledger_get(&first->backlog_steps_count);
+            return steps > 0 ? (double)backlog / (double)steps : 0;
+        }
+    }
+    return STATS_UNKNOWN;
+}
+
+static void add_gpu_stage(struct run_result *r, const struct probe_rates *t, double backlog)
 {
     struct run_stage *s = &r->stages[r->stages_count++];
     *s = (struct run_stage){
+        .use_frac = t->gpu_busy_frac * backlog,
         .busy_frac = t->gpu_busy_frac,
         .cpu_frac = STATS_UNKNOWN,
         .occupancy_frac = STATS_UNKNOWN,
@@ -135,6 +152,7 @@ static void add_client_stage(struct run_result *r)
 {
     struct run_stage *s = &r->stages[r->stages_count++];
     *s = (struct run_stage){
+        .use_frac = r->client_cpu_frac,
         .busy_frac = r->client_cpu_frac,
         .cpu_frac = r->client_cpu_frac,
         .occupancy_frac = STATS_UNKNOWN,
@@ -167,7 +185,7 @@ static void decide_verdict(struct run_result *r, const struct topology *topology
             bool spinning = topology->wait == WAIT_SPIN && (strcmp(s->stage, "scheduler") == 0 ||
                                                             strcmp(s->stage, "launch") == 0);
             uses[count++] = (struct stage_use){.stage = s->stage,
-                                               .busy_frac = s->busy_frac,
+                                               .busy_frac = s->use_frac,
                                                .cpu_frac = s->cpu_frac,
                                                .occupancy_frac = s->occupancy_frac,
                                                .spins = spinning};
@@ -192,6 +210,26 @@ static void fill_engine_shares(struct run_result *r)
     }
     r->rank_jain = stats_jain(r->engine_tok_per_s, r->engines_count);
     r->dp_imbalance_frac = most > 0 ? 1 - sum / r->engines_count / most : STATS_UNKNOWN;
+}
+
+/*
+ * While a queue still grows behind the engine cores they make more tokens than reach the clients. A GPU's use is what it
+ * would need for the throughput that was really served, so that the stage behind it is named and not both.
+ */
+static void scale_gpu_use(struct run_result *r)
+{
+    double made = 0;
+    for (uint32_t i = 0; i < r->engines_count; i++) {
+        made += r->engines[i].output_tokens_per_s;
+    }
+    if (!(made > r->output_tok_per_s.mean)) {
+        return;
+    }
+    for (uint32_t i = 0; i < r->stages_count; i++) {
+        if (strcmp(r->stages[i].stage, "gpu") == 0) {
+            r->stages[i].use_frac *= r->output_tok_per_s.mean / made;
+        }
+    }
 }
 
 static void fill_launchers(struct run_result *r)
@@ -241,17 +279,18 @@ void observe_fill(const struct observation *a, const struct observation *b,
         if (!probe_diff(&a->ledger, &b->ledger, i, &t)) {
             continue;
         }
-        add_thread_stage(r, &t, runq_wait_frac(a, b, t.tid), topology);
+        add_thread_stage(r, &t, runq_wait_frac(a, b, t.tid));
         if (t.kind == THREAD_ENGINE_MAIN && r->engines_count < TOPOLOGY_ENGINES_MAX) {
             r->engines[r->engines_count++] = t;
         }
         if (launches(&t, topology)) {
             r->launchers[r->launchers_count++] = t;
-            add_gpu_stage(r, &t);
+            add_gpu_stage(r, &t, backlog_frac(a, b, t.instance));
         }
     }
     add_client_stage(r);
     fill_engine_shares(r);
+    scale_gpu_use(r);
     fill_launchers(r);
     fill_host(a, b, r);
     if (b->system_known) {

@@ -191,9 +191,7 @@ static enum status axis_put(void *ctx, const char *value, struct error *error)
         return error_set(error, STATUS_INVALID, "a value is longer than %d characters",
                          AXIS_VALUE_BYTES - 1);
     }
-    char *copy = arena_new(&sink->x->settings->arena, char, bytes + 1);
-    memcpy(copy, value, bytes);
-    axis->values[axis->values_count++] = copy;
+    axis->values[axis->values_count++] = source_copy(&sink->x->settings->arena, value, bytes);
     return STATUS_OK;
 }
 

@@ -178,18 +178,28 @@ static const struct source_section *parent(struct resolver *r, const struct sour
     return NULL;
 }
 
+static bool listed(const struct source_section *const *chain, uint32_t count,
+                   const struct source_section *section)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (chain[i] == section) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void assign_inherited(struct resolver *r, struct settings_section *section,
                              const struct source_section *from)
 {
     const struct source_section *chain[SOURCE_SECTIONS_MAX];
     uint32_t count = 0;
     for (const struct source_section *s = from; s != NULL; s = parent(r, s)) {
-        for (uint32_t i = 0; i < count; i++) {
-            if (chain[i] == s) {
-                problems_add(r->problems, from->origin, "[%s %s] inherits itself", from->kind,
-                             from->name);
-                return;
-            }
+        if (listed(chain, count, s)) {
+            problems_add(r->problems, from->origin, "[%s %s] inherits itself", from->kind,
+                         from->name);
+            count = 1; /* its own keys are still looked at */
+            break;
         }
         chain[count++] = s;
     }
@@ -341,7 +351,7 @@ static void override_set(struct resolver *r, const char *set)
         return;
     }
     char *text = arena_new(&r->settings->arena, char, bytes + 1);
-    memcpy(text, set, bytes);
+    memcpy(text, set, bytes + 1);
     char *value = text + (equals - set);
     for (char *at = value; at > text && at[-1] == ' '; at--) {
         at[-1] = '\0';
@@ -418,12 +428,10 @@ static const char *substitute(struct resolver *r, const struct setting *item)
                          SOURCE_VALUE_BYTES - 1);
             return NULL;
         }
-        memcpy(out + bytes, piece, piece_bytes);
+        memcpy(out + bytes, piece, piece_bytes + 1);
         bytes += piece_bytes;
     }
-    char *copy = arena_new(&r->settings->arena, char, bytes + 1);
-    memcpy(copy, out, bytes);
-    return copy;
+    return source_copy(&r->settings->arena, out, bytes);
 }
 
 static void finish_section(struct resolver *r, struct settings_section *section)

@@ -41,10 +41,11 @@ size_t source_arena_bytes(void)
                 ARENA_BYTES(1, struct source_entry));
 }
 
-static const char *copy(struct arena *arena, const char *text, size_t bytes)
+const char *source_copy(struct arena *arena, const char *text, size_t bytes)
 {
     char *out = arena_new(arena, char, bytes + 1);
     memcpy(out, text, bytes);
+    out[bytes] = '\0';
     return out;
 }
 
@@ -146,8 +147,8 @@ static void read_section(struct reader *r, struct cursor *c, const char *open)
         return;
     }
     if (c->section != NULL) {
-        c->section->kind = copy(r->arena, kind, kind_bytes);
-        c->section->name = copy(r->arena, name, name_bytes);
+        c->section->kind = source_copy(r->arena, kind, kind_bytes);
+        c->section->name = source_copy(r->arena, name, name_bytes);
         c->section->origin = here(c, kind);
     }
 }
@@ -272,7 +273,7 @@ static void read_include(struct reader *r, const struct cursor *c, const char *v
                      SOURCE_INCLUDE_DEPTH_MAX);
         return;
     }
-    read_file(r, copy(r->arena, path, (size_t)bytes), origin);
+    read_file(r, source_copy(r->arena, path, (size_t)bytes), origin);
 }
 
 static void entry_add(struct reader *r, struct source_section *section, struct source_entry found)
@@ -330,8 +331,8 @@ static void read_assignment(struct reader *r, struct cursor *c, const char *key)
     }
     r->source->entries_count++;
     entry_add(r, c->section,
-              (struct source_entry){.key = copy(r->arena, key, key_bytes),
-                                    .value = copy(r->arena, value.text, value.bytes),
+              (struct source_entry){.key = source_copy(r->arena, key, key_bytes),
+                                    .value = source_copy(r->arena, value.text, value.bytes),
                                     .key_origin = key_origin,
                                     .value_origin = value_origin});
 }
@@ -405,5 +406,5 @@ void source_read(struct source *source, const char *path,
         problems_add(problems, origin, "the path is longer than %d characters", PATH_BYTES_MAX - 1);
         return;
     }
-    read_file(&r, copy(arena, path, bytes), origin);
+    read_file(&r, source_copy(arena, path, bytes), origin);
 }

@@ -44,6 +44,8 @@ struct source {
     uint32_t entries_count;
 };
 
+/* The bytes as a string in the arena. */
+const char *source_copy(struct arena *arena, const char *text, size_t bytes);
 /* Memory that source_read() may take from its arena. */
 size_t source_arena_bytes(void);
 void source_read(struct source *source, const char *path,

@@ -473,6 +473,25 @@ static enum status parse_quantile_time(const char *text, struct scenario_quantil
     return STATUS_OK;
 }
 
+static enum status topology_count(const struct part *part, uint32_t index,
+                                  const struct value_machine *machine, int64_t *out,
+                                  struct error *error)
+{
+    static const int64_t most[] = {TOPOLOGY_API_SERVERS_MAX, TOPOLOGY_ENGINES_MAX,
+                                   TOPOLOGY_WORKERS_PER_ENGINE_MAX,
+                                   TOPOLOGY_WORKERS_PER_ENGINE_MAX};
+    int64_t value = 1;
+    if (part->given) {
+        TRY(integer(part->text, machine, &value, error));
+    }
+    if (value < 1 || value > most[index]) {
+        return error_set(error, STATUS_INVALID, "%s: want 1 to %" PRId64 ", got %" PRId64,
+                         part->name, most[index], value);
+    }
+    *out = value;
+    return STATUS_OK;
+}
+
 static enum status parse_topology(const char *text, const struct value_machine *machine,
                                   struct topology *out, struct error *error)
 {
@@ -480,29 +499,20 @@ static enum status parse_topology(const char *text, const struct value_machine *
                            {.name = "dp", .required = true},
                            {.name = "tp"},
                            {.name = "pp"}};
-    uint32_t *counts[] = {&out->api_servers_count, &out->engines_count, &out->tp, &out->pp};
-    static const int64_t most[] = {TOPOLOGY_API_SERVERS_MAX, TOPOLOGY_ENGINES_MAX,
-                                   TOPOLOGY_WORKERS_PER_ENGINE_MAX,
-                                   TOPOLOGY_WORKERS_PER_ENGINE_MAX};
-    int64_t values[4] = {1, 1, 1, 1};
+    int64_t values[4];
     TRY(parse_parts(text, parts, 4, error));
     for (uint32_t i = 0; i < 4; i++) {
-        if (parts[i].given) {
-            TRY(integer(parts[i].text, machine, &values[i], error));
-        }
-        if (values[i] < 1 || values[i] > most[i]) {
-            return error_set(error, STATUS_INVALID, "%s: want 1 to %" PRId64 ", got %" PRId64,
-                             parts[i].name, most[i], values[i]);
-        }
+        TRY(topology_count(&parts[i], i, machine, &values[i], error));
     }
     if (values[2] * values[3] > TOPOLOGY_WORKERS_PER_ENGINE_MAX) {
         return error_set(error, STATUS_INVALID,
                          "tp x pp: want at most %d workers of an engine core, got %" PRId64,
                          TOPOLOGY_WORKERS_PER_ENGINE_MAX, values[2] * values[3]);
     }
-    for (uint32_t i = 0; i < 4; i++) {
-        *counts[i] = (uint32_t)values[i];
-    }
+    out->api_servers_count = (uint32_t)values[0];
+    out->engines_count = (uint32_t)values[1];
+    out->tp = (uint32_t)values[2];
+    out->pp = (uint32_t)values[3];
     return STATUS_OK;
 }
 
@@ -565,7 +575,7 @@ static enum status parse_text(const struct option *option, const char *text, cha
         }
     }
     memset(out, 0, option->bytes);
-    memcpy(out, text, strlen(text));
+    (void)snprintf(out, option->bytes, "%s", text);
     return STATUS_OK;
 }
 

@@ -617,6 +617,25 @@ static void stop_hit_then_cancel_is_one_abort(void **state)
     assert_nothing_left();
 }
 
+static void cancel_of_what_is_over_does_nothing(void **state)
+{
+    (void)state;
+    make(1, &byte_detokenizer);
+    struct frontend_send send = submit_plain(1, true);
+    give(send.request.id, "b", FINISH_LENGTH);
+    (void)take_text("b");
+    frontend_cancel(f, send.handle);
+    assert_nothing_left();
+    send = submit_plain(2, true);
+    frontend_cancel(f, send.handle);
+    frontend_cancel(f, send.handle);
+    struct frontend_abort abort;
+    assert_true(frontend_take_abort(f, &abort));
+    assert_false(frontend_take_abort(f, &abort));
+    give_finished(send.request.id);
+    assert_nothing_left();
+}
+
 static void unknown_ids_are_dropped(void **state)
 {
     (void)state;
@@ -710,6 +729,7 @@ int main(void)
         TEST(cancel_books_one_abort),
         TEST(no_abort_for_what_ended_meanwhile),
         TEST(stop_hit_then_cancel_is_one_abort),
+        TEST(cancel_of_what_is_over_does_nothing),
         TEST(unknown_ids_are_dropped),
         TEST(dropped_by_the_engine_is_told),
         TEST(failure_ends_everything),

@@ -1,3 +1,4 @@
+/* helper_core.c - see helper_core.h. Fails the running test when an expectation does not hold. */
 #include "tests/core/helper_core.h"
 
 #include <setjmp.h>

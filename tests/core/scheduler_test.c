@@ -184,6 +184,61 @@ static void test_priority_request_that_gives_way_itself_ends_the_step(void **sta
     small_close(&e);
 }
 
+/* b is the least important of four; it runs in the middle and has been served when c needs a block.
+ * d is still served. */
+static void test_priority_picks_the_least_important_and_goes_on_behind_it(void **state)
+{
+    (void)state;
+    struct engine_core_options options = small_options();
+    options.policy = POLICY_PRIORITY;
+    options.num_gpu_blocks = 1 + 4;
+    options.max_model_len = 16;
+    options.reserve_full_isl = false;
+    struct small_engine e;
+    small_open(&e, &options);
+    add_with_priority(&e, "a", 1, 0);
+    ASSERT_PLAN(small_step(&e, TOKEN), {0, 0, 1, true});
+    add_with_priority(&e, "b", 2, 5);
+    ASSERT_PLAN(small_step(&e, TOKEN), {0, 1, 1, true}, {1, 0, 2, true});
+    add_with_priority(&e, "c", 4, 3);
+    add_with_priority(&e, "d", 1, 4);
+    ASSERT_PLAN(small_step(&e, TOKEN), {0, 2, 1, true}, {1, 2, 1, true}, {2, 0, 4, true},
+                {3, 0, 1, true});
+    ASSERT_PLAN(small_step(&e, TOKEN), {0, 3, 1, true}, {2, 4, 1, true}, {3, 1, 1, true});
+    assert_null(small_output(&e, "b"));
+    small_close(&e);
+}
+
+/*
+ * As above, in the middle of a prompt: the blocks which the step had entered into the prefix cache
+ * were never filled, so only what earlier steps computed is a hit afterwards.
+ */
+static void test_blocks_of_a_step_taken_back_are_not_cached(void **state)
+{
+    (void)state;
+    struct engine_core_options options = small_options();
+    options.policy = POLICY_PRIORITY;
+    options.prefix_caching = true;
+    options.reserve_full_isl = false;
+    options.long_prefill_token_threshold = 8;
+    options.num_gpu_blocks = 1 + 7;
+    struct small_engine e;
+    small_open(&e, &options);
+    struct engine_request a = small_request("a", 1000, 28, 1);
+    a.priority = 5;
+    assert_int_equal(engine_core_add(e.core, &a, 0, NULL), STATUS_OK);
+    ASSERT_PLAN(small_step(&e, TOKEN), {0, 0, 8, false});
+    struct engine_request b = small_request("b", 2000, 4, 2);
+    assert_int_equal(engine_core_add(e.core, &b, 0, NULL), STATUS_OK);
+    ASSERT_PLAN(small_step(&e, TOKEN), {0, 8, 8, false}, {1, 0, 4, true});
+    /* 5 of 7 blocks are held; a gets the last two for its next 8 tokens, then b needs one. */
+    ASSERT_PLAN(small_step(&e, TOKEN), {1, 4, 1, true});
+    assert_int_equal(small_output(&e, "b")->finish, FINISH_LENGTH);
+    ASSERT_PLAN(small_step(&e, TOKEN), {0, 16, 8, false});
+    assert_int_equal(small_stats(&e)->preemptions_count, 1);
+    small_close(&e);
+}
+
 static void test_the_first_that_does_not_fit_holds_up_the_others(void **state)
 {
     (void)state;
@@ -403,6 +458,8 @@ int main(void)
         cmocka_unit_test(test_priority_decides_who_is_admitted_first),
         cmocka_unit_test(test_priority_takes_back_what_the_step_had_given),
         cmocka_unit_test(test_priority_request_that_gives_way_itself_ends_the_step),
+        cmocka_unit_test(test_priority_picks_the_least_important_and_goes_on_behind_it),
+        cmocka_unit_test(test_blocks_of_a_step_taken_back_are_not_cached),
         cmocka_unit_test(test_the_first_that_does_not_fit_holds_up_the_others),
         cmocka_unit_test(test_watermark_applies_only_beside_running_requests),
         cmocka_unit_test(test_prefix_hits_never_cover_the_last_token),

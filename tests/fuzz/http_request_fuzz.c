@@ -21,8 +21,30 @@ static void note(struct http_buffer *log, const struct http_request *q)
     http_buffer_append(log, q->body, q->body_bytes);
 }
 
-/* Feeds reads of `step` bytes, each in memory of its own, and notes every request; ends at the
- * first refusal. */
+/* One read, in memory of its own. */
+static enum http_feed feed_piece(struct http_server_parser *p, const char *data, size_t bytes,
+                                 struct http_buffer *log)
+{
+    char *copy = malloc(bytes);
+    enum http_feed feed = HTTP_FEED_MORE;
+    ASSERT(copy != NULL);
+    memcpy(copy, data, bytes);
+    for (size_t done = 0; done < bytes && feed != HTTP_FEED_ERROR;) {
+        size_t used;
+        struct http_request request;
+        feed = http_server_feed(p, copy + done, bytes - done, &used, &request);
+        ASSERT(used <= bytes - done);
+        done += used;
+        if (feed == HTTP_FEED_COMPLETE) {
+            note(log, &request);
+        }
+    }
+    (void)http_server_take_continue(p);
+    free(copy);
+    return feed;
+}
+
+/* Feeds reads of `step` bytes and notes every request; ends at the first refusal. */
 static struct http_buffer run(const char *text, size_t bytes, size_t step)
 {
     struct http_limits limits = {4096, 1024};
@@ -32,21 +54,7 @@ static struct http_buffer run(const char *text, size_t bytes, size_t step)
     ASSERT(http_server_create(&limits, &p, NULL) == STATUS_OK);
     for (size_t at = 0; at < bytes && feed != HTTP_FEED_ERROR;) {
         size_t piece = step < bytes - at ? step : bytes - at;
-        char *copy = malloc(piece);
-        ASSERT(copy != NULL);
-        memcpy(copy, text + at, piece);
-        for (size_t done = 0; done < piece && feed != HTTP_FEED_ERROR;) {
-            size_t used;
-            struct http_request request;
-            feed = http_server_feed(p, copy + done, piece - done, &used, &request);
-            ASSERT(used <= piece - done);
-            done += used;
-            if (feed == HTTP_FEED_COMPLETE) {
-                note(&log, &request);
-            }
-        }
-        (void)http_server_take_continue(p);
-        free(copy);
+        feed = feed_piece(p, text + at, piece, &log);
         at += piece;
     }
     if (feed == HTTP_FEED_ERROR) {

@@ -46,6 +46,25 @@ static void on_body(void *ctx, const char *data, size_t bytes)
     ASSERT(at == bytes);
 }
 
+/* One read, in memory of its own. */
+static enum http_feed feed_piece(struct http_client_parser *p, const char *data, size_t bytes,
+                                 struct sink *sink)
+{
+    char *copy = malloc(bytes);
+    enum http_feed feed = HTTP_FEED_MORE;
+    ASSERT(copy != NULL);
+    memcpy(copy, data, bytes);
+    for (size_t done = 0; done < bytes && feed != HTTP_FEED_ERROR;) {
+        size_t used;
+        feed = http_client_feed(p, copy + done, bytes - done, &used);
+        ASSERT(used <= bytes - done);
+        done += used;
+        http_buffer_text(&sink->log, feed == HTTP_FEED_COMPLETE ? "|" : "");
+    }
+    free(copy);
+    return feed;
+}
+
 static void run(struct sink *sink, const char *text, size_t bytes, size_t step)
 {
     struct http_client_handlers handlers = {sink, on_head, on_body};
@@ -54,17 +73,7 @@ static void run(struct sink *sink, const char *text, size_t bytes, size_t step)
     ASSERT(http_client_create(&handlers, &p, NULL) == STATUS_OK);
     for (size_t at = 0; at < bytes && feed != HTTP_FEED_ERROR;) {
         size_t piece = step < bytes - at ? step : bytes - at;
-        char *copy = malloc(piece);
-        ASSERT(copy != NULL);
-        memcpy(copy, text + at, piece);
-        for (size_t done = 0; done < piece && feed != HTTP_FEED_ERROR;) {
-            size_t used;
-            feed = http_client_feed(p, copy + done, piece - done, &used);
-            ASSERT(used <= piece - done);
-            done += used;
-            http_buffer_text(&sink->log, feed == HTTP_FEED_COMPLETE ? "|" : "");
-        }
-        free(copy);
+        feed = feed_piece(p, text + at, piece, sink);
         at += piece;
     }
     http_buffer_u64(&sink->log, http_client_eof(p));

@@ -219,14 +219,14 @@ static void check_row(const struct row *row, struct scenario_problems *problems)
     scenario_close(scenario);
 }
 
-#define TABLE_TEST(name, rows)                                      \
-    static void name(void **state)                                  \
-    {                                                               \
-        static struct scenario_problems problems;                   \
-        (void)state;                                                \
-        for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) { \
-            check_row(&rows[i], &problems);                         \
-        }                                                           \
+#define TABLE_TEST(name, rows)                                          \
+    static void name(void **state)                                      \
+    {                                                                   \
+        static struct scenario_problems problems;                       \
+        (void)state;                                                    \
+        for (size_t i = 0; i < sizeof(rows) / sizeof((rows)[0]); i++) { \
+            check_row(&(rows)[i], &problems);                           \
+        }                                                               \
     }
 
 TABLE_TEST(test_text, text_rows)

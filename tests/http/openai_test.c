@@ -15,7 +15,7 @@
 
 #include "engine/http/openai.h"
 
-static const struct openai_limits LIMITS = {"llama", 100, 1000};
+static const struct openai_limits served = {"llama", 100, 1000};
 
 /* Parses a copy of exact size, so that reading past it would be seen. */
 static enum status parse(enum openai_kind kind, const char *body, size_t bytes,
@@ -339,7 +339,7 @@ static void another_model_is_not_found(void **state)
     struct openai_request q = {0};
     struct openai_problem problem = {0};
     assert_parses(OPENAI_COMPLETION, "{\"model\":\"gpt\",\"prompt\":\"x\"}", &q);
-    assert_int_equal(openai_check_model(&q, &LIMITS, &problem), STATUS_NOT_FOUND);
+    assert_int_equal(openai_check_model(&q, &served, &problem), STATUS_NOT_FOUND);
     struct http_buffer out = {0};
     openai_write_error(&out, &problem);
     http_buffer_append(&out, "", 1);
@@ -347,9 +347,9 @@ static void another_model_is_not_found(void **state)
                         "{\"error\":{\"message\":\"The model `gpt` does not exist.\",\"type\":"
                         "\"NotFoundError\",\"param\":\"model\",\"code\":404}}");
     assert_parses(OPENAI_COMPLETION, "{\"model\":\"llama\",\"prompt\":\"x\"}", &q);
-    assert_int_equal(openai_check_model(&q, &LIMITS, &problem), STATUS_OK);
+    assert_int_equal(openai_check_model(&q, &served, &problem), STATUS_OK);
     assert_parses(OPENAI_COMPLETION, "{\"prompt\":\"x\"}", &q);
-    assert_int_equal(openai_check_model(&q, &LIMITS, &problem), STATUS_OK);
+    assert_int_equal(openai_check_model(&q, &served, &problem), STATUS_OK);
     openai_problem_set(&problem, 503, NULL, "say \"%s\"", "no");
     http_buffer_clear(&out);
     openai_write_error(&out, &problem);
@@ -396,7 +396,7 @@ static void lengths_are_checked_against_the_model(void **state)
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         struct openai_problem problem = {0};
         assert_parses(lengths[i].kind, lengths[i].body, &q);
-        enum status status = openai_validate(&q, &LIMITS, lengths[i].prompt_tokens, &problem);
+        enum status status = openai_validate(&q, &served, lengths[i].prompt_tokens, &problem);
         if (lengths[i].max_tokens > 0) {
             assert_int_equal(status, STATUS_OK);
             assert_int_equal(q.max_tokens, lengths[i].max_tokens);
@@ -447,7 +447,7 @@ static void bodies_of_answers_are_those_of_the_api(void **state)
                         "\"usage\":{\"prompt_tokens\":5,\"total_tokens\":8,"
                         "\"completion_tokens\":3}}");
     http_buffer_clear(&out);
-    openai_write_models(&out, &LIMITS, 1);
+    openai_write_models(&out, &served, 1);
     http_buffer_append(&out, "", 1);
     assert_string_equal(out.data,
                         "{\"object\":\"list\",\"data\":[{\"id\":\"llama\",\"object\":\"model\","

@@ -1,0 +1,441 @@
+/*
+ * load.c - `harness load URL`: drives any OpenAI-compatible server with the harness's load client and prints what it saw.
+ *
+ * Closed loop (--users) or open loop (--rate, --trace). The client is a process of its own, as in `harness run`; a client
+ * that could not keep up makes the result invalid (exit status 5) instead of looking like a slow server.
+ */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "engine/base/clock.h"
+#include "engine/http/buffer.h"
+#include "engine/http/http_parser.h"
+#include "harness/cli/cli.h"
+#include "harness/run/child.h"
+#include "harness/run/observe.h"
+
+enum {
+    OPTION_USERS = CLI_OPTION_OWN,
+    OPTION_RATE,
+    OPTION_TRACE,
+    OPTION_TIME_SCALE,
+    OPTION_REQUESTS,
+    OPTION_PROMPT,
+    OPTION_OUTPUT,
+    OPTION_WARMUP,
+    OPTION_MEASURE,
+    OPTION_DRAIN,
+    OPTION_MODEL,
+    OPTION_SEED,
+    OPTION_NO_STREAM,
+    OPTION_EOS,
+    REPLY_BYTES_MAX = 1 << 16,
+    TICK_NS = 100000000,
+    MAX_LAG_MS = 5,
+};
+
+#define MAX_CPU_FRAC 0.70
+
+static const char help_text[] =
+    "  --users N           closed loop: N users, each sends its next request when its last one ended\n"
+    "  --rate R            open loop: R requests a second, Poisson arrivals\n"
+    "  --trace FILE        open loop at the times and lengths of a trace; --time-scale X: X times as fast\n"
+    "  --requests N        at most N requests\n"
+    "  --prompt N|LO..HI   prompt tokens (default 128)\n"
+    "  --output N|LO..HI   output tokens (default 128)\n"
+    "  --warmup S --measure S --drain S   seconds (default 2, 10, 10)\n"
+    "  --model NAME        default: the first of the server's /v1/models\n"
+    "  --seed N, --no-stream, --eos (let the model end early)\n";
+
+static volatile sig_atomic_t signal_seen;
+
+static void on_signal(int number)
+{
+    signal_seen = number;
+}
+
+/* ---- arguments ---- */
+
+static bool take_seconds(const char *text, int64_t *out_ns)
+{
+    char *end = NULL;
+    double value = strtod(text, &end);
+    if (end == text || (*end != '\0' && strcmp(end, "s") != 0) || !(value >= 0) || value > 86400) {
+        return false;
+    }
+    *out_ns = (int64_t)(value * 1e9);
+    return true;
+}
+
+static bool take_count(const char *text, unsigned long long max, unsigned long long *out)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || errno != 0 || *end != '\0' || value > max) {
+        return false;
+    }
+    *out = value;
+    return true;
+}
+
+static bool take_range(const char *text, struct load_range *out)
+{
+    char low[32];
+    const char *dots = strstr(text, "..");
+    size_t bytes = dots != NULL ? (size_t)(dots - text) : strlen(text);
+    unsigned long long lo = 0;
+    unsigned long long hi = 0;
+    if (bytes >= sizeof low) {
+        return false;
+    }
+    memcpy(low, text, bytes);
+    low[bytes] = '\0';
+    if (!take_count(low, LOAD_TOKENS_MAX, &lo) ||
+        !take_count(dots != NULL ? dots + 2 : low, LOAD_TOKENS_MAX, &hi) || lo == 0 || hi < lo) {
+        return false;
+    }
+    *out = (struct load_range){.lo = (uint32_t)lo, .hi = (uint32_t)hi};
+    return true;
+}
+
+static bool take_positive(const char *text, double *out)
+{
+    char *end = NULL;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value > 0) || value > 1e9) {
+        return false;
+    }
+    *out = value;
+    return true;
+}
+
+static bool take_option(struct load_options *o, int option, const char *argument)
+{
+    unsigned long long number = 0;
+    switch (option) {
+    case OPTION_USERS:
+        o->mode = LOAD_CLOSED;
+        if (!take_count(argument, LOAD_CONNECTIONS_MAX, &number)) {
+            return false;
+        }
+        o->users_count = (uint32_t)number;
+        return number > 0;
+    case OPTION_RATE:
+        o->mode = LOAD_OPEN_POISSON;
+        return take_positive(argument, &o->rate_per_s);
+    case OPTION_TRACE:
+        o->mode = LOAD_TRACE;
+        o->window_ns = 0;
+        (void)snprintf(o->trace_path, sizeof o->trace_path, "%s", argument);
+        return strlen(argument) < sizeof o->trace_path;
+    case OPTION_TIME_SCALE:
+        return take_positive(argument, &o->time_scale);
+    case OPTION_REQUESTS:
+        return take_count(argument, UINT64_MAX / 2, &number) && (o->requests_max = number, true);
+    case OPTION_PROMPT:
+        return take_range(argument, &o->prompt_tokens);
+    case OPTION_OUTPUT:
+        return take_range(argument, &o->output_tokens);
+    case OPTION_WARMUP:
+        return take_seconds(argument, &o->warmup_ns);
+    case OPTION_MEASURE:
+        return take_seconds(argument, &o->window_ns);
+    case OPTION_DRAIN:
+        return take_seconds(argument, &o->drain_ns);
+    case OPTION_MODEL:
+        (void)snprintf(o->model, sizeof o->model, "%s", argument);
+        return strlen(argument) < sizeof o->model;
+    case OPTION_SEED:
+        return take_count(argument, UINT64_MAX - 1, &number) && (o->seed = number, true);
+    case OPTION_NO_STREAM:
+        o->stream = 0;
+        return true;
+    case OPTION_EOS:
+        o->ignore_eos = 0;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* http://HOST:PORT with an optional path, which is ignored. */
+static bool take_url(struct load_options *o, const char *url)
+{
+    char host[128];
+    const char *rest = strncmp(url, "http://", 7) == 0 ? url + 7 : url;
+    const char *colon = strchr(rest, ':');
+    size_t bytes = colon != NULL ? (size_t)(colon - rest) : strcspn(rest, "/");
+    if (bytes == 0 || bytes >= sizeof host) {
+        return false;
+    }
+    memcpy(host, rest, bytes);
+    host[bytes] = '\0';
+    (void)snprintf(o->host, sizeof o->host, "%s", strcmp(host, "localhost") == 0 ? "127.0.0.1" : host);
+    o->port = colon != NULL ? (uint32_t)strtoul(colon + 1, NULL, 10) : 80;
+    struct in_addr address;
+    return o->port > 0 && o->port < 65536 && inet_pton(AF_INET, o->host, &address) == 1;
+}
+
+static int parse(struct load_options *o, int argc, char **argv, bool *done)
+{
+    static const struct option options[] = {
+        {"users", required_argument, NULL, OPTION_USERS},
+        {"rate", required_argument, NULL, OPTION_RATE},
+        {"trace", required_argument, NULL, OPTION_TRACE},
+        {"time-scale", required_argument, NULL, OPTION_TIME_SCALE},
+        {"requests", required_argument, NULL, OPTION_REQUESTS},
+        {"prompt", required_argument, NULL, OPTION_PROMPT},
+        {"output", required_argument, NULL, OPTION_OUTPUT},
+        {"warmup", required_argument, NULL, OPTION_WARMUP},
+        {"measure", required_argument, NULL, OPTION_MEASURE},
+        {"drain", required_argument, NULL, OPTION_DRAIN},
+        {"model", required_argument, NULL, OPTION_MODEL},
+        {"seed", required_argument, NULL, OPTION_SEED},
+        {"no-stream", no_argument, NULL, OPTION_NO_STREAM},
+        {"eos", no_argument, NULL, OPTION_EOS},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int option = 0;
+    char text[160];
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 'h') {
+            cli_help(stdout, "load", help_text);
+            *done = true;
+            return EXIT_PASS;
+        }
+        if (!take_option(o, option, optarg)) {
+            (void)snprintf(text, sizeof text, "cannot use '%.100s'",
+                           optarg != NULL ? optarg : "that option");
+            return cli_usage_error("load", text);
+        }
+    }
+    if (argc - optind != 1 || !take_url(o, argv[optind])) {
+        return cli_usage_error("load", "expected one URL like http://127.0.0.1:8000");
+    }
+    return EXIT_PASS;
+}
+
+/* ---- model of the server ---- */
+
+static void append_body(void *ctx, const char *data, size_t bytes)
+{
+    http_buffer_append(ctx, data, bytes);
+}
+
+static bool fetch(const struct load_options *o, const char *path, struct http_buffer *body)
+{
+    char request[256];
+    char reply[4096];
+    struct error error;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)o->port)};
+    struct timeval patience = {.tv_sec = 5};
+    struct http_client_handlers handlers = {.ctx = body, .on_body = append_body};
+    struct http_client_parser *parser = NULL;
+    (void)inet_pton(AF_INET, o->host, &address.sin_addr);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    int bytes = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, o->host);
+    bool complete = false;
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+        write(fd, request, (size_t)bytes) == bytes &&
+        http_client_create(&handlers, &parser, &error) == STATUS_OK) {
+        ssize_t got = 0;
+        while (!complete && body->bytes < REPLY_BYTES_MAX && (got = read(fd, reply, sizeof reply)) > 0) {
+            size_t used = 0;
+            complete = http_client_feed(parser, reply, (size_t)got, &used) == HTTP_FEED_COMPLETE;
+        }
+    }
+    http_client_destroy(parser);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return complete;
+}
+
+static bool choose_model(struct load_options *o)
+{
+    if (o->model[0] != '\0') {
+        return true;
+    }
+    struct http_buffer body = {0};
+    bool complete = fetch(o, "/v1/models", &body);
+    http_buffer_append(&body, "", 1);
+    struct json_object *root = complete ? json_tokener_parse(body.data) : NULL;
+    struct json_object *data = NULL;
+    struct json_object *id = NULL;
+    if (json_object_object_get_ex(root, "data", &data) && json_object_is_type(data, json_type_array) &&
+        json_object_array_length(data) > 0 &&
+        json_object_object_get_ex(json_object_array_get_idx(data, 0), "id", &id)) {
+        (void)snprintf(o->model, sizeof o->model, "%s", json_object_get_string(id));
+    }
+    (void)json_object_put(root);
+    http_buffer_free(&body);
+    return o->model[0] != '\0';
+}
+
+/* ---- load ---- */
+
+static enum status start_client(const struct load_shared *shared, pid_t *pid, struct error *error)
+{
+    char path[] = "/proc/self/exe";
+    char role[] = "__client";
+    char *arguments[] = {path, role, NULL};
+    struct child_options child = {.path = path,
+                                  .arguments = arguments,
+                                  .fd3 = shared->fd,
+                                  .fd4 = -1,
+                                  .stderr_fd = -1,
+                                  .death_signal = SIGKILL};
+    return child_start(&child, pid, error);
+}
+
+static int wait_client(const struct load_shared *shared, pid_t pid)
+{
+    int status = 0;
+    bool asked = false;
+    uint64_t tokens = 0;
+    int64_t reported_ns = clock_now_ns();
+    while (!child_ended(pid, &status)) {
+        clock_sleep_until_ns(clock_now_ns() + TICK_NS);
+        if (signal_seen != 0 && !asked) {
+            (void)kill(pid, SIGTERM);
+            asked = true;
+        }
+        int64_t now = clock_now_ns();
+        if (isatty(STDERR_FILENO) != 0 && now - reported_ns >= 10 * (int64_t)TICK_NS) {
+            uint64_t seen = load_get(&shared->header->tokens);
+            (void)fprintf(stderr, "\r%8.0f tokens/s  sent %llu  in flight %llu   ",
+                          (double)(seen - tokens) * 1e9 / (double)(now - reported_ns),
+                          (unsigned long long)load_get(&shared->header->sent_count),
+                          (unsigned long long)load_get(&shared->header->inflight));
+            tokens = seen;
+            reported_ns = now;
+        }
+    }
+    if (isatty(STDERR_FILENO) != 0) {
+        (void)fprintf(stderr, "\r%60s\r", "");
+    }
+    return status;
+}
+
+static void print_latency(const char *name, const struct run_latency *l)
+{
+    (void)printf("  %-10s mean %9.2f   p50 %9.2f   p90 %9.2f   p99 ", name, l->mean_ms, l->p50_ms,
+                 l->p90_ms);
+    if (isnan(l->p99_ms)) {
+        (void)printf("(too few samples)\n");
+    } else {
+        (void)printf("%9.2f\n", l->p99_ms);
+    }
+}
+
+static void print_result(const struct load_shared *shared, const struct run_result *r)
+{
+    (void)printf("%.1f output tokens/s [%.1f, %.1f] over %.1f s, %.2f requests/s ended well\n",
+                 r->output_tok_per_s.mean, r->output_tok_per_s.lo, r->output_tok_per_s.hi,
+                 r->window_s, r->achieved_rps);
+    (void)printf("requests:");
+    for (int i = LOAD_OUTCOME_OK; i < LOAD_OUTCOMES_COUNT; i++) {
+        uint64_t count = load_get(&shared->header->outcome_count[i]);
+        if (count > 0) {
+            (void)printf("  %s %llu", load_outcome_name((enum load_outcome)i),
+                         (unsigned long long)count);
+        }
+    }
+    (void)printf("\n");
+    if (shared->header->options.mode != LOAD_CLOSED) {
+        (void)printf("latency of the requests scheduled in the window, ms:\n");
+        print_latency("TTFT", &r->latency[RUN_TTFT]);
+        print_latency("TPOT", &r->latency[RUN_TPOT]);
+        print_latency("ICL", &r->latency[RUN_ICL]);
+        print_latency("E2E", &r->latency[RUN_E2EL]);
+        (void)printf("send lag, ms: p50 %.3f, max %.3f\n", r->lag_p50_ms, r->lag_max_ms);
+    }
+    (void)printf("client: %.0f %% of a core\n", r->client_cpu_frac * 100);
+}
+
+static int judge(const struct load_shared *shared, const struct run_result *r, int client_status)
+{
+    if (signal_seen != 0) {
+        return signal_seen == SIGTERM ? EXIT_TERMINATED : EXIT_INTERRUPTED;
+    }
+    if (atomic_load(&shared->header->server_lost) != 0) {
+        (void)fprintf(stderr, "harness load: no connection to the server for 2 s\n");
+        return EXIT_SERVER;
+    }
+    if (client_status != 0 || r->client_cpu_frac > MAX_CPU_FRAC || r->lag_p99_ms > MAX_LAG_MS) {
+        (void)fprintf(stderr, "harness load: invalid, the client itself was the limit (%.0f %% of a core)\n",
+                      r->client_cpu_frac * 100);
+        return EXIT_INVALID;
+    }
+    return r->fail_count > 0 ? EXIT_REQUESTS : EXIT_PASS;
+}
+
+static int drive(const struct load_options *o)
+{
+    struct error error;
+    struct load_shared shared;
+    struct run_result result = {.token_basis = "", .lag_p99_ms = STATS_UNKNOWN};
+    pid_t pid = 0;
+    if (load_shared_create(o, &shared, &error) != STATUS_OK ||
+        start_client(&shared, &pid, &error) != STATUS_OK) {
+        (void)fprintf(stderr, "harness load: %s\n", error.text);
+        return EXIT_INVALID;
+    }
+    int client_status = wait_client(&shared, pid);
+    observe_fill_client(&shared, &result);
+    print_result(&shared, &result);
+    int status = judge(&shared, &result, client_status);
+    result_free(&result);
+    load_shared_close(&shared);
+    return status;
+}
+
+int cli_load(int argc, char **argv)
+{
+    struct load_options o = {
+        .mode = LOAD_CLOSED,
+        .users_count = 16,
+        .seed = 1,
+        .prompt_tokens = {128, 128},
+        .output_tokens = {128, 128},
+        .time_scale = 1,
+        .stream = 1,
+        .ignore_eos = 1,
+        .warmup_ns = (int64_t)2 * 1000000000,
+        .window_ns = (int64_t)10 * 1000000000,
+        .drain_ns = (int64_t)10 * 1000000000,
+        .batches_count = 10,
+        .connections_count = 256,
+        .api_servers_count = 1,
+    };
+    struct error error;
+    bool done = false;
+    int status = parse(&o, argc, argv, &done);
+    if (status != EXIT_PASS || done) {
+        return status;
+    }
+    if (!choose_model(&o)) {
+        (void)fprintf(stderr, "harness load: no model at http://%s:%u/v1/models; name one with --model\n",
+                      o.host, o.port);
+        return EXIT_SERVER;
+    }
+    if (load_options_check(&o, &error) != STATUS_OK) {
+        return cli_usage_error("load", error.text);
+    }
+    struct sigaction action = {.sa_handler = on_signal};
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    return drive(&o);
+}

@@ -1,0 +1,522 @@
+/*
+ * rows.c - rows of the CSV files that grow by every run (rows.h). One function a file names its
+ * columns and writes its rows. Computes nothing but ratios of what the result holds.
+ */
+#include "harness/report/rows.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *load_mode_name(const struct scenario_load *load)
+{
+    static const char *const names[] = {"closed", "open", "trace"};
+    return load->mode < sizeof names / sizeof names[0] ? names[load->mode] : "";
+}
+
+static void describe_arrival(const struct scenario_load *load, char *out, size_t cap)
+{
+    const struct scenario_arrival *a = &load->arrival;
+    out[0] = '\0';
+    if (load->mode == SCENARIO_LOAD_TRACE) {
+        (void)snprintf(out, cap, "trace");
+    } else if (load->mode == SCENARIO_LOAD_OPEN) {
+        switch ((enum scenario_arrival_kind)a->kind) {
+        case SCENARIO_ARRIVAL_POISSON:
+            (void)snprintf(out, cap, "poisson");
+            break;
+        case SCENARIO_ARRIVAL_CONSTANT:
+            (void)snprintf(out, cap, "constant");
+            break;
+        case SCENARIO_ARRIVAL_GAMMA:
+            (void)snprintf(out, cap, "gamma cv=%g", a->cv);
+            break;
+        case SCENARIO_ARRIVAL_BURSTS:
+            (void)snprintf(out, cap, "bursts of=%u every=%gs", a->burst_count,
+                           (double)a->burst_every_ns / 1e9);
+            break;
+        }
+    }
+}
+
+const char *rows_outcome_name(enum run_outcome outcome)
+{
+    static const char *const names[] = {"ok", "invalid", "server_failed", "client_failed",
+                                        "interrupted"};
+    return names[outcome];
+}
+
+void rows_api_shares(const struct run_result *r, double *least, double *greatest)
+{
+    double sum = 0;
+    uint32_t count = r->cell->topology.api_servers_count;
+    *least = STATS_UNKNOWN;
+    *greatest = STATS_UNKNOWN;
+    for (uint32_t i = 0; i < count && i < LOAD_API_SERVERS_MAX; i++) {
+        sum += isnan(r->api_tok_per_s[i]) ? 0 : r->api_tok_per_s[i];
+    }
+    for (uint32_t i = 0; i < count && i < LOAD_API_SERVERS_MAX && sum > 0; i++) {
+        double share = isnan(r->api_tok_per_s[i]) ? 0 : r->api_tok_per_s[i] / sum;
+        *least = fmin(share, *least);
+        *greatest = fmax(share, *greatest);
+    }
+}
+
+struct stage_use rows_stage_use(const struct run_result *r, const struct run_stage *stage)
+{
+    bool may_spin = strcmp(stage->stage, "scheduler") == 0 || strcmp(stage->stage, "launch") == 0;
+    return (struct stage_use){
+        .stage = stage->stage,
+        .busy_frac = stage->busy_frac,
+        .cpu_frac = stage->cpu_frac,
+        .occupancy_frac = stage->occupancy_frac,
+        .spins = r->cell->topology.wait == WAIT_SPIN && may_spin,
+    };
+}
+
+static double ratio(double a, double b)
+{
+    return b > 0 ? a / b : STATS_UNKNOWN;
+}
+
+static bool known(const struct run_result *r)
+{
+    return r->window_s > 0;
+}
+
+/* ---- runs.csv ---- */
+
+static void run_identity(struct table *t, const struct rows *rows, const struct run_result *r)
+{
+    char arrival[64];
+    const struct scenario_cell *c = r->cell;
+    describe_arrival(&c->load, arrival, sizeof arrival);
+    table_count(t, "schema", ROWS_SCHEMA);
+    table_text(t, "run_id", r->run_id);
+    table_text(t, "scenario", rows->scenario->general.name);
+    table_text(t, "cell", c->name);
+    table_text(t, "server", c->server);
+    table_count(t, "api_servers_count", c->topology.api_servers_count);
+    table_count(t, "dp_count", c->topology.engines_count);
+    table_count(t, "engine_cores_count", c->topology.engines_count);
+    table_count(t, "gpus_count", topology_gpus(&c->topology));
+    table_text(t, "workload", c->workload.name);
+    table_text(t, "load_mode", load_mode_name(&c->load));
+    table_text(t, "arrival", arrival);
+    table_number(t, "offered_rps", r->offered_rps);
+    table_known(t, "users_count", r->users_count > 0 ? (int64_t)r->users_count : -1);
+    table_count(t, "replicate", r->replicate);
+    table_count(t, "order_index", r->order_index);
+    table_count(t, "seed", r->seed);
+    table_text(t, "start_utc", r->start_utc);
+    table_number(t, "warmup_s", r->warmup_s);
+    table_number(t, "window_s", known(r) ? r->window_s : STATS_UNKNOWN);
+    table_number(t, "window_cycles", ratio(r->window_s * 1e3, r->latency[RUN_E2EL].mean_ms));
+    table_text(t, "steady", "");
+}
+
+/* Closed loop: the window's edges cut most requests, so Little's law says nothing. */
+static double little_residual(const struct run_result *r)
+{
+    if (r->cell->load.mode == SCENARIO_LOAD_CLOSED) {
+        return STATS_UNKNOWN;
+    }
+    double expected = r->achieved_rps * r->latency[RUN_E2EL].mean_ms / 1e3;
+    return ratio(fabs(r->inflight_mean - expected), r->inflight_mean);
+}
+
+static void run_rates(struct table *t, const struct run_result *r)
+{
+    const struct stats_mean *x = &r->output_tok_per_s;
+    table_count(t, "requests_count", r->requests_count);
+    table_count(t, "ok_count", r->ok_count);
+    table_count(t, "fail_count", r->fail_count);
+    table_count(t, "dropped_count", r->dropped_count);
+    table_number(t, "fail_frac", ratio((double)r->fail_count, (double)r->requests_count));
+    table_number(t, "sent_rps", r->sent_rps);
+    table_number(t, "achieved_rps", r->achieved_rps);
+    table_number(t, "achieved_ratio", ratio(r->achieved_rps, r->offered_rps));
+    table_text(t, "achieved_ratio_lo", "");
+    table_text(t, "achieved_ratio_hi", "");
+    table_number(t, "prompt_tok_per_s", r->prompt_tok_per_s);
+    table_number(t, "output_tok_per_s", x->mean);
+    table_number(t, "output_tok_per_s_lo", x->lo);
+    table_number(t, "output_tok_per_s_hi", x->hi);
+    table_text(t, "goodput_rps", "");
+    table_text(t, "good_frac", "");
+    table_text(t, "good_frac_lo", "");
+    table_text(t, "good_frac_hi", "");
+    table_number(t, "inflight_mean", r->inflight_mean);
+    table_number(t, "inflight_max", r->inflight_max);
+    table_text(t, "backlog_slope_per_s", "");
+    table_number(t, "little_residual_frac", little_residual(r));
+}
+
+static void metric_number(struct table *t, const char *metric, const char *part, double value)
+{
+    char column[48];
+    (void)snprintf(column, sizeof column, "%s_%s_ms", metric, part);
+    table_number(t, column, value);
+}
+
+static void run_latencies(struct table *t, const struct run_result *r)
+{
+    static const char *const metrics[RUN_METRICS_COUNT] = {
+        "ttft", "ttft_sched", "tpot", "icl", "itl", "e2el", "e2el_sched"};
+    static const enum run_metric bounded[] = {RUN_TTFT_SCHED, RUN_TPOT, RUN_E2EL_SCHED};
+    for (int i = 0; i < RUN_METRICS_COUNT; i++) {
+        const struct run_latency *l = &r->latency[i];
+        metric_number(t, metrics[i], "mean", l->mean_ms);
+        metric_number(t, metrics[i], "p50", l->p50_ms);
+        metric_number(t, metrics[i], "p90", l->p90_ms);
+        metric_number(t, metrics[i], "p95", l->p95_ms);
+        metric_number(t, metrics[i], "p99", l->p99_ms);
+        metric_number(t, metrics[i], "p999", l->p999_ms);
+    }
+    for (size_t i = 0; i < sizeof bounded / sizeof bounded[0]; i++) {
+        metric_number(t, metrics[bounded[i]], "p99_lo", r->latency[bounded[i]].p99_lo_ms);
+        metric_number(t, metrics[bounded[i]], "p99_hi", r->latency[bounded[i]].p99_hi_ms);
+    }
+    table_number(t, "ttft_sched_p99_all_ms", r->latency[RUN_TTFT_SCHED].p99_all_ms);
+    table_number(t, "e2el_sched_p99_all_ms", r->latency[RUN_E2EL_SCHED].p99_all_ms);
+    table_number(t, "stall_max_p99_ms", r->stall_max_p99_ms);
+    table_number(t, "lag_p50_ms", r->lag_p50_ms);
+    table_number(t, "lag_p99_ms", r->lag_p99_ms);
+    table_number(t, "lag_max_ms", r->lag_max_ms);
+}
+
+static void run_judgement(struct table *t, const struct run_result *r)
+{
+    bool have_itl = !isnan(r->latency[RUN_ITL].mean_ms);
+    table_number(t, "client_cpu_frac", r->client_cpu_frac);
+    table_number(t, "client_ceiling_frac", r->client_ceiling_frac);
+    table_text(t, "token_basis", r->token_basis);
+    table_text(t, "itl_basis", have_itl ? "chunk" : "");
+    table_text(t, "n_eff_frac", "");
+    table_flag(t, "valid", r->outcome == RUN_OK);
+    table_text(t, "invalid_reason", r->outcome == RUN_INVALID ? r->reason : "");
+    table_text(t, "bottleneck", r->stages_count > 0 ? r->verdict.text : "");
+    table_number(t, "bottleneck_util_frac",
+                 r->stages_count > 0 ? r->verdict.first_frac : STATS_UNKNOWN);
+    table_number(t, "launch_busy_frac", r->launch_busy_frac);
+    table_number(t, "gpu_busy_frac", r->gpu_busy_frac);
+    table_number(t, "gpu_starved_frac", r->gpu_starved_frac);
+    table_number(t, "dp_imbalance_frac", r->dp_imbalance_frac);
+}
+
+static void run_provenance(struct table *t, const struct rows *rows, const struct run_result *r)
+{
+    const struct run_host *h = rows->host;
+    table_text(t, "git_rev", h->git_rev);
+    table_text(t, "server_rev", h->git_rev);
+    table_text(t, "host", h->host.hostname);
+    table_text(t, "kernel", h->host.kernel);
+    table_text(t, "cpu_model", h->host.cpu_model);
+    table_text(t, "gpu_model", r->cell->topology.gpu);
+    table_text(t, "driver", "emulated");
+    table_text(t, "governor", h->host.governor);
+    table_text(t, "config_hash", h->config_hash);
+}
+
+static void run_row(struct table *t, const struct rows *rows, const struct run_result *r)
+{
+    double least;
+    double greatest;
+    rows_api_shares(r, &least, &greatest);
+    run_identity(t, rows, r);
+    run_rates(t, r);
+    run_latencies(t, r);
+    run_judgement(t, r);
+    run_provenance(t, rows, r);
+    table_count(t, "censored_count", r->censored_count);
+    table_flag(t, "host_limited", r->host_limited);
+    table_number(t, "host_cores_used", r->host_cores_used);
+    table_number(t, "others_cores_used", r->others_cores_used);
+    table_text(t, "outcome", rows_outcome_name(r->outcome));
+    table_count(t, "tokens_mismatch_count", r->tokens_mismatch_count);
+    table_number(t, "api_min_share", least);
+    table_number(t, "api_max_share", greatest);
+    table_number(t, "rank_jain", r->rank_jain);
+    table_number(t, "hops_residual_max_ms",
+                 r->hops.requests_count > 0 ? r->hops.residual_max_ms : STATS_UNKNOWN);
+    table_text(t, "reason", r->reason);
+    table_end_row(t);
+}
+
+/* ---- stages.csv ---- */
+
+static uint32_t servers_of(const struct run_result *r, const char *stage)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < r->stages_count; i++) {
+        count += strcmp(r->stages[i].stage, stage) == 0 ? 1 : 0;
+    }
+    return count;
+}
+
+static void stage_row(struct table *t, const struct run_result *r, const struct run_stage *s)
+{
+    struct stage_use use = rows_stage_use(r, s);
+    double frac = stage_use_frac(&use);
+    table_text(t, "run_id", r->run_id);
+    table_text(t, "stage", s->stage);
+    table_text(t, "instance", s->instance);
+    table_count(t, "servers_count", servers_of(r, s->stage));
+    table_number(t, "busy_frac", s->busy_frac);
+    table_text(t, "busy_lo", "");
+    table_text(t, "busy_hi", "");
+    table_number(t, "cpu_frac", s->cpu_frac);
+    table_text(t, "spin_frac", "");
+    table_number(t, "runq_wait_frac", s->runq_wait_frac);
+    table_text(t, "queue_mean_count", "");
+    table_number(t, "queue_max_count", s->queue_max_count);
+    table_text(t, "wait_p50_us", "");
+    table_text(t, "wait_p99_us", "");
+    table_number(t, "service_us_per_req", s->service_us_per_req);
+    table_number(t, "service_us_per_tok", s->service_us_per_tok);
+    table_number(t, "demand_us", ratio(frac * 1e6, r->achieved_rps));
+    table_text(t, "demand_lo_us", "");
+    table_text(t, "demand_hi_us", "");
+    table_text(t, "ceiling_rps", "");
+    table_text(t, "ctx_switches_per_s", "");
+    table_text(t, "migrations_per_s", "");
+    table_text(t, "source", s->source);
+    table_text(t, "quality", isnan(frac) ? "none" : "counted");
+    table_number(t, "occupancy_frac", s->occupancy_frac);
+    table_number(t, "use_frac", frac);
+    table_number(t, "messages_per_s", s->messages_per_s);
+    table_end_row(t);
+}
+
+/* ---- launch.csv ---- */
+
+void rows_launcher_name(const struct probe_rates *launcher, char out[32])
+{
+    if (launcher->kind == THREAD_WORKER_MAIN) {
+        (void)snprintf(out, 32, "Worker_DP%u_%u", launcher->instance, launcher->sub);
+    } else {
+        (void)snprintf(out, 32, "EngineCore_DP%u", launcher->instance);
+    }
+}
+
+static const struct probe_rates *engine_of(const struct run_result *r,
+                                           const struct probe_rates *launcher)
+{
+    for (uint32_t i = 0; i < r->engines_count; i++) {
+        if (r->engines[i].instance == launcher->instance) {
+            return &r->engines[i];
+        }
+    }
+    return launcher;
+}
+
+static void launch_row(struct table *t, const struct run_result *r, const struct probe_rates *l)
+{
+    char name[32];
+    const struct probe_rates *engine = engine_of(r, l);
+    double kernels = l->launches_per_s[LAUNCH_CLASS_KERNEL];
+    double graphs = l->launches_per_s[LAUNCH_CLASS_GRAPH];
+    rows_launcher_name(l, name);
+    table_text(t, "run_id", r->run_id);
+    table_count(t, "dp_rank", l->instance);
+    table_text(t, "thread", name);
+    table_number(t, "launches_per_s", kernels);
+    table_number(t, "graph_launches_per_s", graphs);
+    table_number(t, "launches_per_step", ratio(kernels + graphs, engine->steps_per_s));
+    table_text(t, "launch_p50_us", "");
+    table_text(t, "launch_p99_us", "");
+    table_number(t, "launch_api_frac", l->launch_frac);
+    table_number(t, "prepare_frac", l->prepare_frac);
+    table_number(t, "sync_wait_frac", l->sync_wait_frac);
+    table_number(t, "idle_frac", l->idle_frac);
+    table_number(t, "cpu_frac", l->cpu_frac);
+    table_text(t, "gpu_idle_gap_us_p50", "");
+    table_number(t, "gpu_starved_frac", l->gpu_idle_frac);
+    table_number(t, "batch_mean_count", engine->batch_mean);
+    table_text(t, "step_p50_us", "");
+    table_text(t, "step_p99_us", "");
+    table_text(t, "source", "ledger");
+    table_number(t, "queue_full_frac", l->queue_full_frac);
+    table_number(t, "launch_mean_us", l->launch_mean_us[LAUNCH_CLASS_KERNEL]);
+    table_number(t, "graph_launch_mean_us", l->launch_mean_us[LAUNCH_CLASS_GRAPH]);
+    table_number(t, "launch_max_us", (double)l->launch_max_ns / 1e3);
+    table_number(t, "copies_per_s", l->launches_per_s[LAUNCH_CLASS_COPY]);
+    table_number(t, "gpu_busy_frac", l->gpu_busy_frac);
+    table_number(t, "steps_per_s", engine->steps_per_s);
+    table_number(t, "step_mean_us", engine->step_mean_us);
+    table_known(t, "pid", l->pid);
+    table_known(t, "tid", l->tid);
+    table_end_row(t);
+}
+
+/* ---- threads.csv, timeline.csv, hops.csv, requests.csv ---- */
+
+static void thread_row(struct table *t, const struct run_result *r,
+                       const struct proc_thread_row *row)
+{
+    table_text(t, "run_id", r->run_id);
+    table_text(t, "kind", row->kind);
+    table_known(t, "expected_count", row->expected_count);
+    table_known(t, "counted_ledger", row->counted_ledger);
+    table_known(t, "counted_proc", row->counted_proc);
+    table_end_row(t);
+}
+
+static void second_row(struct table *t, const struct run_result *r, const struct run_second *s)
+{
+    table_text(t, "run_id", r->run_id);
+    table_number(t, "at_s", s->at_s);
+    table_text(t, "phase", s->phase);
+    table_number(t, "offered_per_s", s->offered_per_s);
+    table_number(t, "sent_per_s", s->sent_per_s);
+    table_number(t, "done_per_s", s->done_per_s);
+    table_number(t, "output_tok_per_s", s->output_tok_per_s);
+    table_number(t, "inflight", s->inflight);
+    table_end_row(t);
+}
+
+static void hops_row(struct table *t, const struct run_result *r)
+{
+    bool any = r->hops.requests_count > 0;
+    table_text(t, "run_id", r->run_id);
+    table_count(t, "requests_count", r->hops.requests_count);
+    table_number(t, "residual_max_ms", any ? r->hops.residual_max_ms : STATS_UNKNOWN);
+    table_number(t, "negative_max_ms", any ? r->hops.negative_max_ms : STATS_UNKNOWN);
+    for (int i = 0; i < PROBE_PARTS_COUNT; i++) {
+        char column[48];
+        (void)snprintf(column, sizeof column, "%s_ms", probe_part_name((enum probe_part)i));
+        table_number(t, column, any ? r->hops.mean_ms[i] : STATS_UNKNOWN);
+    }
+    table_end_row(t);
+}
+
+static int64_t index_or_unknown(uint32_t index)
+{
+    return index == UINT32_MAX ? -1 : (int64_t)index;
+}
+
+static void request_row(struct table *t, const struct run_result *r, const struct run_request *q)
+{
+    table_text(t, "run_id", r->run_id);
+    table_count(t, "number", q->number);
+    table_text(t, "outcome", load_outcome_name(q->outcome));
+    table_known(t, "trace_line", q->trace_line > 0 ? (int64_t)q->trace_line : -1);
+    table_known(t, "api_server", index_or_unknown(q->api_server));
+    table_known(t, "engine", index_or_unknown(q->engine));
+    table_count(t, "prompt_tokens_asked", q->prompt_tokens_asked);
+    table_count(t, "prompt_tokens", q->prompt_tokens);
+    table_count(t, "output_tokens_asked", q->output_tokens_asked);
+    table_count(t, "output_tokens", q->output_tokens);
+    table_number(t, "sched_ms", q->sched_ms);
+    table_number(t, "lag_ms", q->lag_ms);
+    table_number(t, "ttft_ms", q->ttft_ms);
+    table_number(t, "e2el_ms", q->e2el_ms);
+    for (int i = 0; i < PROBE_PARTS_COUNT; i++) {
+        char column[48];
+        (void)snprintf(column, sizeof column, "%s_us", probe_part_name((enum probe_part)i));
+        table_number(t, column, q->parts.us[i]);
+    }
+    table_end_row(t);
+}
+
+/* ---- files ---- */
+
+static enum status begin(struct table *t, struct error *error)
+{
+    t->naming = false;
+    return table_sync(t, error);
+}
+
+static enum status open_named(struct table *t, const struct rows *rows, const char *name,
+                              struct error *error)
+{
+    TRY(table_open(t, rows->folder, name, error));
+    t->naming = true;
+    return STATUS_OK;
+}
+
+/* Fields of headers come from rows about nothing. */
+static const struct scenario_cell no_cell;
+
+enum status rows_open(struct rows *rows, const char *folder, const struct scenario *scenario,
+                      const struct run_host *host, struct error *error)
+{
+    const struct run_result none = {.cell = &no_cell};
+    const struct run_stage no_stage = {.source = ""};
+    const struct probe_rates no_launcher = {.kind = THREAD_ENGINE_MAIN};
+    const struct proc_thread_row no_thread = {.kind = ""};
+    const struct run_second no_second = {.phase = ""};
+    *rows = (struct rows){.scenario = scenario, .host = host, .folder = folder};
+    TRY(open_named(&rows->runs, rows, "runs.csv", error));
+    TRY(open_named(&rows->stages, rows, "stages.csv", error));
+    TRY(open_named(&rows->launch, rows, "launch.csv", error));
+    TRY(open_named(&rows->threads, rows, "threads.csv", error));
+    TRY(open_named(&rows->timeline, rows, "timeline.csv", error));
+    TRY(open_named(&rows->hops, rows, "hops.csv", error));
+    run_row(&rows->runs, rows, &none);
+    stage_row(&rows->stages, &none, &no_stage);
+    launch_row(&rows->launch, &none, &no_launcher);
+    thread_row(&rows->threads, &none, &no_thread);
+    second_row(&rows->timeline, &none, &no_second);
+    hops_row(&rows->hops, &none);
+    TRY(begin(&rows->runs, error));
+    TRY(begin(&rows->stages, error));
+    TRY(begin(&rows->launch, error));
+    TRY(begin(&rows->threads, error));
+    TRY(begin(&rows->timeline, error));
+    return begin(&rows->hops, error);
+}
+
+static enum status write_requests(struct rows *rows, const struct run_result *r,
+                                  struct error *error)
+{
+    if (r->requests_rows_count == 0) {
+        return STATUS_OK;
+    }
+    if (rows->requests.file == NULL) {
+        const struct run_request nothing = {.number = 0};
+        TRY(open_named(&rows->requests, rows, "requests.csv", error));
+        request_row(&rows->requests, r, &nothing);
+        TRY(begin(&rows->requests, error));
+    }
+    for (uint32_t i = 0; i < r->requests_rows_count; i++) {
+        request_row(&rows->requests, r, &r->requests[i]);
+    }
+    return table_sync(&rows->requests, error);
+}
+
+enum status rows_write(struct rows *rows, const struct run_result *r, struct error *error)
+{
+    for (uint32_t i = 0; i < r->stages_count; i++) {
+        stage_row(&rows->stages, r, &r->stages[i]);
+    }
+    for (uint32_t i = 0; i < r->launchers_count; i++) {
+        launch_row(&rows->launch, r, &r->launchers[i]);
+    }
+    for (size_t i = 0; i < PROC_THREAD_ROWS && r->threads_known; i++) {
+        thread_row(&rows->threads, r, &r->threads[i]);
+    }
+    for (uint32_t i = 0; i < r->seconds_count; i++) {
+        second_row(&rows->timeline, r, &r->seconds[i]);
+    }
+    hops_row(&rows->hops, r);
+    TRY(table_sync(&rows->stages, error));
+    TRY(table_sync(&rows->launch, error));
+    TRY(table_sync(&rows->threads, error));
+    TRY(table_sync(&rows->timeline, error));
+    TRY(table_sync(&rows->hops, error));
+    TRY(write_requests(rows, r, error));
+    /* Last: a run that stands in runs.csv has all its other rows. */
+    run_row(&rows->runs, rows, r);
+    return table_sync(&rows->runs, error);
+}
+
+void rows_close(struct rows *rows)
+{
+    table_close(&rows->runs);
+    table_close(&rows->stages);
+    table_close(&rows->launch);
+    table_close(&rows->threads);
+    table_close(&rows->timeline);
+    table_close(&rows->hops);
+    table_close(&rows->requests);
+}

@@ -1,0 +1,110 @@
+/*
+ * table.c - CSV writing (table.h). Owns the stream; knows nothing of what the columns mean.
+ */
+#include "harness/report/table.h"
+
+#include <csv.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+enum status table_open(struct table *t, const char *folder, const char *name, struct error *error)
+{
+    *t = (struct table){.file = NULL};
+    (void)snprintf(t->path, sizeof t->path, "%s/%s", folder, name);
+    t->file = fopen(t->path, "we");
+    if (t->file == NULL) {
+        return error_set(error, STATUS_IO, "%s: cannot be written: %s", t->path, strerror(errno));
+    }
+    return STATUS_OK;
+}
+
+/* libcsv quotes every field that it writes; a field that needs no quotes goes out bare, which every
+ * reader of the format takes and which reads better. */
+static void put(struct table *t, const char *text)
+{
+    size_t bytes = strlen(text);
+    bool quotes = strpbrk(text, ",\"\r\n") != NULL ||
+                  (bytes > 0 && (text[0] == ' ' || text[bytes - 1] == ' '));
+    if (t->in_row) {
+        (void)fputc(',', t->file);
+    }
+    t->in_row = true;
+    if (quotes) {
+        (void)csv_fwrite(t->file, text, bytes);
+    } else {
+        (void)fwrite(text, 1, bytes, t->file);
+    }
+}
+
+void table_text(struct table *t, const char *column, const char *value)
+{
+    if (t->naming) {
+        put(t, column);
+    } else {
+        put(t, value != NULL ? value : "");
+    }
+}
+
+void table_number(struct table *t, const char *column, double value)
+{
+    char text[32] = "";
+    if (isinf(value)) {
+        (void)snprintf(text, sizeof text, "%s", value > 0 ? "inf" : "-inf");
+    } else if (!isnan(value)) {
+        (void)snprintf(text, sizeof text, "%.6g", value);
+        /* A program around this one may have chosen a locale with a decimal comma. */
+        char *comma = strchr(text, ',');
+        if (comma != NULL) {
+            *comma = '.';
+        }
+    }
+    table_text(t, column, text);
+}
+
+void table_count(struct table *t, const char *column, uint64_t value)
+{
+    char text[32];
+    (void)snprintf(text, sizeof text, "%" PRIu64, value);
+    table_text(t, column, text);
+}
+
+void table_known(struct table *t, const char *column, int64_t value)
+{
+    char text[32] = "";
+    if (value >= 0) {
+        (void)snprintf(text, sizeof text, "%" PRId64, value);
+    }
+    table_text(t, column, text);
+}
+
+void table_flag(struct table *t, const char *column, bool value)
+{
+    table_text(t, column, value ? "1" : "0");
+}
+
+void table_end_row(struct table *t)
+{
+    (void)fputc('\n', t->file);
+    t->in_row = false;
+}
+
+enum status table_sync(struct table *t, struct error *error)
+{
+    /* A pipe or a special file cannot be synced; its writes were checked all the same. */
+    if (fflush(t->file) != 0 || ferror(t->file) != 0 ||
+        (fdatasync(fileno(t->file)) != 0 && errno != EINVAL && errno != EROFS)) {
+        return error_set(error, STATUS_IO, "%s: cannot be written: %s", t->path, strerror(errno));
+    }
+    return STATUS_OK;
+}
+
+void table_close(struct table *t)
+{
+    if (t->file != NULL) {
+        (void)fclose(t->file);
+        t->file = NULL;
+    }
+}
