@@ -17,6 +17,10 @@ set(TEST_ENVIRONMENT
     "TSAN_OPTIONS=halt_on_error=1:suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp"
     "HARNESS_SOURCE_DIR=${CMAKE_SOURCE_DIR}" "HARNESS_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
 
+# Tests that compare times or count threads of live processes: never beside another test.
+set(SERIAL_TESTS device.device_test device.gpu_test harness.load_client_test harness.probe_proc_test
+                 node.executor_test node.ring_test)
+
 # room_tests(room LINK ...): tests/<room>/*_test.c, one cmocka program and one CTest entry each. helper*.c there are
 # linked into each of them.
 function(room_tests name)
@@ -30,6 +34,9 @@ function(room_tests name)
     target_link_libraries(${target} PRIVATE build_flags ${A_LINK} PkgConfig::CMOCKA)
     add_test(NAME ${name}.${stem} COMMAND ${target} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(${name}.${stem} PROPERTIES TIMEOUT 300 ENVIRONMENT "${TEST_ENVIRONMENT}" LABELS unit)
+    if("${name}.${stem}" IN_LIST SERIAL_TESTS)
+      set_tests_properties(${name}.${stem} PROPERTIES RUN_SERIAL ON)
+    endif()
   endforeach()
 endfunction()
 

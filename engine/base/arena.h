@@ -3,7 +3,7 @@
  *
  *     struct arena arena;
  *     TRY(arena_create(64 << 20, &arena, error));
- *     struct thing *t = arena_new(&arena, struct thing, 1000);   // zeroed, never NULL
+ *     struct thing *t = ARENA_NEW(&arena, struct thing, 1000);   // zeroed, never NULL
  *     ...
  *     arena_destroy(&arena);
  *
@@ -29,7 +29,7 @@ void arena_destroy(struct arena *arena);
 /* Zeroed memory aligned to 64 bytes. Never NULL. */
 void *arena_alloc(struct arena *arena, size_t count, size_t item_bytes);
 
-#define arena_new(arena, type, count) ((type *)arena_alloc((arena), (count), sizeof(type)))
+#define ARENA_NEW(arena, type, count) ((type *)arena_alloc((arena), (count), sizeof(type)))
 
 /* What arena_alloc() takes for `count` items, padding included: for x_arena_bytes() functions. */
 #define ARENA_BYTES(count, type) ((((size_t)(count) * sizeof(type)) + 63U) / 64U * 64U + 64U)

@@ -28,7 +28,7 @@ void id_map_init(struct id_map *map, struct arena *arena, uint32_t capacity, id_
     ASSERT(capacity > 0 && capacity <= (1U << 30));
     uint32_t entries = entries_for(capacity);
     *map = (struct id_map){
-        .entries = arena_new(arena, struct id_map_entry, entries),
+        .entries = ARENA_NEW(arena, struct id_map_entry, entries),
         .mask = entries - 1,
         .count = 0,
         .capacity = capacity,

@@ -22,6 +22,7 @@ const char *status_text(enum status status)
     return texts[status];
 }
 
+#undef error_set
 enum status error_set(struct error *error, enum status status, const char *fmt, ...)
 {
     if (error != NULL) {

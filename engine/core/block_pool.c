@@ -46,8 +46,8 @@ void block_pool_init(struct block_pool *pool, struct arena *arena, uint32_t bloc
     ASSERT(blocks_count >= 2 && blocks_count <= (1U << 30));
     uint32_t buckets = buckets_for(blocks_count);
     *pool = (struct block_pool){
-        .blocks = arena_new(arena, struct block, (size_t)blocks_count + 1),
-        .buckets = arena_new(arena, uint32_t, buckets),
+        .blocks = ARENA_NEW(arena, struct block, (size_t)blocks_count + 1),
+        .buckets = ARENA_NEW(arena, uint32_t, buckets),
         .bucket_mask = buckets - 1,
         .count = blocks_count,
         .free_count = blocks_count - 1,

@@ -35,9 +35,9 @@ enum status coordinator_create(struct arena *arena, const struct coordinator_opt
         return error_set(error, STATUS_INVALID,
                          "heartbeat_interval: want at least publish_interval");
     }
-    struct coordinator *c = arena_new(arena, struct coordinator, 1);
+    struct coordinator *c = ARENA_NEW(arena, struct coordinator, 1);
     c->options = *options;
-    c->counts = arena_new(arena, struct engine_counts, options->engines_count);
+    c->counts = ARENA_NEW(arena, struct engine_counts, options->engines_count);
     *out = c;
     return STATUS_OK;
 }

@@ -120,21 +120,21 @@ enum status engine_core_create(struct arena *arena, const struct engine_core_opt
 {
     TRY(check_sizes(options, error));
     TRY(check_rules(options, error));
-    struct engine_core *e = arena_new(arena, struct engine_core, 1);
+    struct engine_core *e = ARENA_NEW(arena, struct engine_core, 1);
     e->options = *options;
     request_table_init(&e->table, arena, options);
     scheduler_init(&e->scheduler, arena, options, &e->table);
     for (uint32_t i = 0; i < options->async_depth; i++) {
         step_buffer_init(&e->buffers[i], arena, options);
     }
-    e->boxes = arena_new(arena, struct client_box, options->clients_count);
+    e->boxes = ARENA_NEW(arena, struct client_box, options->clients_count);
     for (uint32_t i = 0; i < options->clients_count; i++) {
-        e->boxes[i].outputs = arena_new(arena, struct engine_output, options->max_num_seqs);
-        e->boxes[i].finished_ids = arena_new(arena, const char *, options->requests_max);
+        e->boxes[i].outputs = ARENA_NEW(arena, struct engine_output, options->max_num_seqs);
+        e->boxes[i].finished_ids = ARENA_NEW(arena, const char *, options->requests_max);
         e->boxes[i].message = MESSAGE_NONE;
     }
-    e->messages = arena_new(arena, struct engine_client_message, options->clients_count);
-    e->new_tokens = arena_new(arena, uint32_t, options->max_num_seqs);
+    e->messages = ARENA_NEW(arena, struct engine_client_message, options->clients_count);
+    e->new_tokens = ARENA_NEW(arena, uint32_t, options->max_num_seqs);
     e->ended_ids = arena_alloc(arena, options->requests_max, REQUEST_ID_BYTES_MAX);
     *out = e;
     return STATUS_OK;

@@ -115,12 +115,12 @@ enum status frontend_create(struct arena *arena, const struct frontend_options *
         return error_set(error, STATUS_INVALID, "text_bytes_max: want at least %d, got %u",
                          TEXT_STOP_BYTES_MAX, options->text_bytes_max);
     }
-    struct frontend *f = arena_new(arena, struct frontend, 1);
+    struct frontend *f = ARENA_NEW(arena, struct frontend, 1);
     f->options = *options;
     router_init(&f->router, arena, options->engines_count, options->client_index,
                 options->client_count);
     id_map_init(&f->ids, arena, options->requests_max, id_of, f);
-    f->requests = arena_new(arena, struct request, options->requests_max);
+    f->requests = ARENA_NEW(arena, struct request, options->requests_max);
     if (options->detokenizer != NULL) {
         f->text = arena_alloc(arena, options->requests_max, options->text_bytes_max);
     }

@@ -22,8 +22,8 @@ void router_init(struct router *r, struct arena *arena, uint32_t engines_count,
     ASSERT(engines_count > 0);
     ASSERT(client_index < client_count);
     *r = (struct router){
-        .counts = arena_new(arena, struct engine_counts, engines_count),
-        .inflight = arena_new(arena, uint32_t, engines_count),
+        .counts = ARENA_NEW(arena, struct engine_counts, engines_count),
+        .inflight = ARENA_NEW(arena, uint32_t, engines_count),
         .engines_count = engines_count,
         .client_count = client_count,
         /* Clients begin at places spread over the engines, so that their first ties fall apart. */

@@ -33,10 +33,10 @@ void step_buffer_init(struct step_buffer *buffer, struct arena *arena,
 {
     size_t seqs = options->max_num_seqs;
     *buffer = (struct step_buffer){
-        .seqs = arena_new(arena, struct step_seq, seqs),
-        .block_ids = arena_new(arena, uint32_t, seqs * blocks_per_request(options)),
-        .token_ids = arena_new(arena, uint32_t, seqs * options->max_model_len),
-        .finished_slots = arena_new(arena, uint32_t, options->requests_max),
+        .seqs = ARENA_NEW(arena, struct step_seq, seqs),
+        .block_ids = ARENA_NEW(arena, uint32_t, seqs * blocks_per_request(options)),
+        .token_ids = ARENA_NEW(arena, uint32_t, seqs * options->max_model_len),
+        .finished_slots = ARENA_NEW(arena, uint32_t, options->requests_max),
     };
 }
 
@@ -54,10 +54,10 @@ void scheduler_init(struct scheduler *s, struct arena *arena,
     *s = (struct scheduler){
         .options = *options,
         .table = table,
-        .running = arena_new(arena, uint32_t, options->max_num_seqs),
-        .worker_finished = arena_new(arena, uint32_t, options->requests_max),
-        .unreported = arena_new(arena, uint32_t, options->requests_max),
-        .refs_scratch = arena_new(arena, uint32_t, options->num_gpu_blocks),
+        .running = ARENA_NEW(arena, uint32_t, options->max_num_seqs),
+        .worker_finished = ARENA_NEW(arena, uint32_t, options->requests_max),
+        .unreported = ARENA_NEW(arena, uint32_t, options->requests_max),
+        .refs_scratch = ARENA_NEW(arena, uint32_t, options->num_gpu_blocks),
         .watermark_blocks = (uint32_t)(options->watermark * (double)options->num_gpu_blocks),
     };
     block_pool_init(&s->pool, arena, options->num_gpu_blocks);

@@ -32,7 +32,7 @@ static inline size_t slot_queue_arena_bytes(uint32_t slots)
 static inline void slot_queue_init(struct slot_queue *q, struct arena *arena, uint32_t slots)
 {
     *q = (struct slot_queue){
-        .links = arena_new(arena, struct slot_queue_link, slots),
+        .links = ARENA_NEW(arena, struct slot_queue_link, slots),
         .head = SLOT_QUEUE_NONE,
         .tail = SLOT_QUEUE_NONE,
         .count = 0,

@@ -11,7 +11,7 @@ void wait_queue_init(struct wait_queue *queue, struct arena *arena,
 {
     *queue = (struct wait_queue){
         .details = details,
-        .heap = arena_new(arena, uint32_t, options->requests_max),
+        .heap = ARENA_NEW(arena, uint32_t, options->requests_max),
         .head = WAIT_QUEUE_NONE,
         .tail = WAIT_QUEUE_NONE,
         .policy = options->policy,

@@ -42,7 +42,7 @@ enum {
     X(ENGINE_INPUT, "engine_input", "ipc")            \
     X(ENGINE_OUTPUT, "engine_output", "ipc")          \
     X(WORKER_MAIN, "worker", "launch")                \
-    X(WORKER_OUTPUT, "worker_output", "launch")
+    X(WORKER_OUTPUT, "worker_output", "worker_output")
 
 enum ledger_thread_kind {
 #define X(name, kind, stage) THREAD_##name,

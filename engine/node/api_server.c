@@ -384,8 +384,8 @@ static enum status create_frontend(struct api_server *s, struct error *error)
                          ARENA_BYTES(API_REQUESTS_MAX, struct connection *) +
                          ARENA_BYTES(t->max_model_len + 1, uint32_t),
                      &s->arena, error));
-    s->by_handle = arena_new(&s->arena, struct connection *, API_REQUESTS_MAX);
-    s->prompt_ids = arena_new(&s->arena, uint32_t, t->max_model_len + 1);
+    s->by_handle = ARENA_NEW(&s->arena, struct connection *, API_REQUESTS_MAX);
+    s->prompt_ids = ARENA_NEW(&s->arena, uint32_t, t->max_model_len + 1);
     return frontend_create(&s->arena, &options, &s->frontend, error);
 }
 

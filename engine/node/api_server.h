@@ -24,7 +24,7 @@
 enum {
     API_REQUESTS_MAX = 16384, /* open at once in one API server; more get 503 */
     API_OUT_BYTES_MAX = 64 << 20, /* unsent bytes after which a client that does not read is dropped */
-    API_KEEP_ALIVE_S = 60,
+    API_KEEP_ALIVE_S = 600,
 };
 
 struct connection {

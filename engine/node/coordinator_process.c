@@ -169,12 +169,11 @@ static enum status relay_turn(struct relay *r, struct error *error)
                                {.socket = r->back, .events = ZMQ_POLLIN},
                                {.socket = r->input, .events = ZMQ_POLLIN}};
     int ready = zmq_poll(items, 3, 0);
-    int64_t before = clock_now_ns();
     if (ready == 0) {
         long wait = wait_ms(r);
         if (wait > 0) {
             occupancy_settle(&r->occupancy);
-            before = clock_now_ns();
+            int64_t before = clock_now_ns();
             ready = zmq_poll(items, 3, wait);
             int64_t now = clock_now_ns();
             ledger_add(&r->thread->idle_ns, (uint64_t)(now - before));

@@ -1,3 +1,8 @@
+/*
+ * engine_io.c - owns an engine core's input and output threads and their sockets: bytes to queue items, queue items to bytes.
+ * Started by the engine core's main thread, driven by ZeroMQ and the queues. Must not decide anything: what a message means
+ * is up to the main thread, which is the only one to touch the engine core's state.
+ */
 #include "engine/node/engine_io.h"
 
 #include <errno.h>

@@ -1,3 +1,8 @@
+/*
+ * engine_queue.c - owns the queues between the three threads of an engine core: items that carry copies of messages, put in
+ * one by one, taken out all at once. Called by any of these threads. Must not keep pointers into a message's memory, which
+ * its sender reuses.
+ */
 #include "engine/node/engine_queue.h"
 
 #include <stdlib.h>

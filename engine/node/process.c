@@ -1,3 +1,7 @@
+/*
+ * process.c - owns what all processes of the serving system have in common: arguments, name, tie to the parent, ledger, lines
+ * to the parent. Called first in each main and once a turn of each loop. Must not hold state of its own.
+ */
 #include "engine/node/process.h"
 
 #include <errno.h>

@@ -1,3 +1,7 @@
+/*
+ * sockets.c - owns how a ZeroMQ socket is opened and how whole messages go in and come out of it. Called by every process
+ * on the thread that owns the socket. Must not wait: a socket that has nothing says so, and limits are off where vLLM's are.
+ */
 #include "engine/node/sockets.h"
 
 #include <errno.h>

@@ -1,3 +1,7 @@
+/*
+ * spawn.c - owns one child of the launcher: its start with fixed descriptors, the lines it says, its end. Driven by the
+ * launcher's libuv loop. Must not report an end before the child's last line: the reason comes before its consequence.
+ */
 #include "engine/node/spawn.h"
 
 #include <stdio.h>

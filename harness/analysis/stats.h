@@ -1,6 +1,6 @@
 /*
  * stats.h - from samples to numbers with intervals: quantiles, means by batches, Student's t,
- * counts of fairness, and a histogram of bounded relative error. Pure functions: no I/O, no clock,
+ * counts of fairness. Pure functions: no I/O, no clock,
  * no allocation. The report and the commands drive them.
  *
  * NAN stands for "cannot be told" (too few samples, nothing to divide by) and becomes an empty CSV
@@ -92,30 +92,5 @@ struct stats_mean stats_counter_throughput(const int64_t *edge_ns, const uint64_
                                            size_t edges_count);
 /* True when the interval is within `frac` of the mean: half-width <= frac * mean. */
 bool stats_mean_is_within(const struct stats_mean *m, double frac);
-
-/*
- * Log-linear histogram of uint64 values (ns): exact below 256, then 128 cells for each power of
- * two, so that a cell's middle is within 0.39 % of anything in it. About 58 KiB; zeroed memory is
- * an empty one.
- */
-enum {
-    STATS_HISTOGRAM_CELLS = 128 + (64 - 7) * 128
-};
-
-struct stats_histogram {
-    uint64_t cells[STATS_HISTOGRAM_CELLS];
-    uint64_t count;
-    uint64_t min; /* exact; meaningless while count is 0 */
-    uint64_t max;
-    double sum;
-};
-
-void stats_histogram_add(struct stats_histogram *h, uint64_t value, uint64_t times);
-void stats_histogram_merge(struct stats_histogram *to, const struct stats_histogram *from);
-/* Nearest rank, middle of its cell, never outside min..max. NAN when empty. */
-double stats_histogram_quantile(const struct stats_histogram *h, double p);
-double stats_histogram_mean(const struct stats_histogram *h);
-/* Cell i holds lo <= value <= hi. */
-void stats_histogram_cell_bounds(uint32_t cell, uint64_t *lo, uint64_t *hi);
 
 #endif

@@ -18,6 +18,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/hash.h"
 #include "harness/cli/cli.h"
+#include "harness/load/ceiling.h"
 #include "harness/report/progress.h"
 #include "harness/report/report.h"
 #include "harness/run/child.h"
@@ -169,6 +170,7 @@ static void describe_host(struct session *s)
         s->host.host = (struct proc_host){.cores_count = 0};
     }
     s->host.client_ceiling_rps = STATS_UNKNOWN;
+    s->host.client_ceiling_tok_per_s = STATS_UNKNOWN;
     read_revision(s->host.git_rev, sizeof s->host.git_rev);
     struct tm utc;
     utc_now(&utc);
@@ -255,6 +257,24 @@ static int open_session(struct session *s, char folder[PATH_BYTES])
     return EXIT_PASS;
 }
 
+/* What the client can do here, if the scenario asks for it: a point near it says more about the client. */
+static void measure_ceiling(struct session *s)
+{
+    struct error error;
+    struct load_ceiling_options options = {.connections_count = 0};
+    struct load_ceiling ceiling;
+    if (s->scenario->cells_count == 0 ||
+        s->scenario->cells[0].client.ceiling != SCENARIO_CEILING_MEASURE) {
+        return;
+    }
+    if (load_ceiling_measure(&options, &ceiling, &error) != STATUS_OK) {
+        (void)fprintf(stderr, "harness run: client ceiling not measured: %s\n", error.text);
+        return;
+    }
+    s->host.client_ceiling_rps = ceiling.requests_per_s;
+    s->host.client_ceiling_tok_per_s = ceiling.tokens_per_s;
+}
+
 /* ---- runs ---- */
 
 static void on_progress(void *ctx, const struct measure_progress *m)
@@ -306,7 +326,7 @@ static void run_one(struct session *s, uint32_t index)
         .run = s->run,
         .order_index = index,
         .log_fd = s->log_fd,
-        .client_ceiling_rps = s->host.client_ceiling_rps,
+        .host = &s->host,
         .progress = on_progress,
         .ctx = s,
         .interrupted = interrupted,
@@ -407,6 +427,7 @@ int cli_run(int argc, char **argv)
     }
     char folder[PATH_BYTES];
     describe_host(&session);
+    measure_ceiling(&session);
     status = open_session(&session, folder);
     if (status == EXIT_PASS) {
         run_all(&session);

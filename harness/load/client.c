@@ -655,20 +655,28 @@ enum status load_run(const struct load_options *options, struct load_shared *sha
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)pthread_sigmask(SIG_BLOCK, &signals, &signals_before);
-    enum status status = set_up(&c, error);
+    struct error problem = {0};
+    enum status status = set_up(&c, &problem);
     if (status == STATUS_OK) {
         connect_all(&c);
         if (c.failure == STATUS_OK && !c.stop_asked) {
             run_load(&c);
         }
         status = c.failure;
-        if (status != STATUS_OK && error != NULL) {
-            *error = c.failure_error;
+        if (status != STATUS_OK) {
+            problem = c.failure_error;
         }
+    }
+    atomic_store(&c.header->status, status);
+    if (status != STATUS_OK) {
+        memcpy(c.header->error_text, problem.text, sizeof c.header->error_text);
     }
     publish(&c.header->end_ns, clock_now_ns());
     atomic_store(&c.header->phase, LOAD_PHASE_DONE);
     tear_down(&c);
     (void)pthread_sigmask(SIG_SETMASK, &signals_before, NULL);
+    if (status != STATUS_OK && error != NULL) {
+        *error = problem;
+    }
     return status;
 }

@@ -376,6 +376,20 @@ static void render_events(struct server *s)
     sse_write_delta(&s->writer, &s->last_event, &delta);
 }
 
+static void handle(struct server *s, struct peer *peer, uint32_t events)
+{
+    if (peer == NULL) {
+        accept_peers(s);
+        return;
+    }
+    if (peer->fd < 0 || ((events & EPOLLOUT) != 0 && !flush(s, peer))) {
+        return;
+    }
+    if ((events & ~(uint32_t)EPOLLOUT) != 0) {
+        read_peer(s, peer);
+    }
+}
+
 static enum status loop(struct server *s, struct error *error)
 {
     struct epoll_event events[EVENTS_MAX];
@@ -385,15 +399,7 @@ static enum status loop(struct server *s, struct error *error)
             return error_set(error, STATUS_IO, "null server: epoll_wait: %s", strerror(errno));
         }
         for (int i = 0; i < count; i++) {
-            struct peer *peer = events[i].data.ptr;
-            if (peer == NULL) {
-                accept_peers(s);
-            } else if (peer->fd >= 0) {
-                bool there = (events[i].events & EPOLLOUT) == 0 || flush(s, peer);
-                if (there && (events[i].events & ~(uint32_t)EPOLLOUT) != 0) {
-                    read_peer(s, peer);
-                }
-            }
+            handle(s, events[i].data.ptr, events[i].events);
         }
     }
 }

@@ -90,11 +90,11 @@ bool schedule_next(struct schedule *s, struct schedule_item *item)
         break;
     case LOAD_OPEN_CONSTANT:
         /* From the number, not by adding up: the rate is exact however long the run is. */
-        s->at_ps = (time_ps)((long double)number * (long double)PS_PER_S / o->rate_per_s);
+        s->at_ps = (time_ps)((double)number / o->rate_per_s * (double)PS_PER_S);
         break;
     case LOAD_TRACE:
-        s->at_ps = ps_from_ns(
-            (int64_t)((long double)s->trace->requests[trace_index].at_ns / o->time_scale));
+        s->at_ps =
+            ps_from_ns((int64_t)((double)s->trace->requests[trace_index].at_ns / o->time_scale));
         break;
     }
     *item = (struct schedule_item){

@@ -132,6 +132,9 @@ struct load_header {
     _Atomic uint32_t stopped;     /* bool: by SIGTERM */
     _Atomic uint32_t server_lost; /* bool: no connection for 2 s */
 
+    _Atomic uint32_t status; /* enum status that load_run() ended with; valid in LOAD_PHASE_DONE */
+    char error_text[500];    /* what it said */
+
     load_counter offered_count; /* taken from the schedule, sent or not */
     load_counter sent_count;
     load_counter outcome_count[LOAD_OUTCOMES_COUNT];

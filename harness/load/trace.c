@@ -131,20 +131,30 @@ static enum trace_format guess_format(const char *data, size_t bytes)
     return TRACE_AZURE_CSV;
 }
 
-enum status trace_parse(const char *name, const char *data, size_t bytes, enum trace_format format,
+static enum status check_not_empty(const struct trace_reader *r)
+{
+    const struct trace *t = &r->trace;
+    if (t->requests_count > 0) {
+        return STATUS_OK;
+    }
+    return error_set(r->error, STATUS_INVALID,
+                     "%s: no request can be sent: %u rows, refused %u for zero tokens, "
+                     "%u for their length",
+                     r->name, t->rows_count, t->refused_zero_count, t->refused_length_count);
+}
+
+enum status trace_parse(const struct trace_text *text, enum trace_format format,
                         const struct trace_limits *limits, struct trace *out, struct error *error)
 {
-    struct trace_reader reader = {.name = name, .limits = limits, .error = error};
-    enum trace_format actual = format == TRACE_AUTO ? guess_format(data, bytes) : format;
+    struct trace_reader reader = {.name = text->name, .limits = limits, .error = error};
+    enum trace_format actual =
+        format == TRACE_AUTO ? guess_format(text->data, text->bytes) : format;
     reader.trace.format = actual;
-    enum status status = actual == TRACE_MOONCAKE_JSONL ? trace_parse_mooncake(&reader, data, bytes)
-                                                        : trace_parse_azure(&reader, data, bytes);
-    const struct trace *t = &reader.trace;
-    if (status == STATUS_OK && t->requests_count == 0) {
-        status = error_set(error, STATUS_INVALID,
-                           "%s: no request can be sent: %u rows, refused %u for zero tokens, "
-                           "%u for their length",
-                           name, t->rows_count, t->refused_zero_count, t->refused_length_count);
+    enum status status = actual == TRACE_MOONCAKE_JSONL
+                             ? trace_parse_mooncake(&reader, text->data, text->bytes)
+                             : trace_parse_azure(&reader, text->data, text->bytes);
+    if (status == STATUS_OK) {
+        status = check_not_empty(&reader);
     }
     if (status != STATUS_OK) {
         trace_free(&reader.trace);
@@ -200,7 +210,8 @@ enum status trace_read(const char *path, enum trace_format format,
     enum status status = read_all(fd, path, &data, &bytes, error);
     (void)close(fd);
     if (status == STATUS_OK) {
-        status = trace_parse(path, data, bytes, format, limits, out, error);
+        struct trace_text text = {.name = path, .data = data, .bytes = bytes};
+        status = trace_parse(&text, format, limits, out, error);
     }
     free(data);
     return status;

@@ -54,10 +54,15 @@ struct trace_limits {
 MUST_CHECK enum status trace_read(const char *path, enum trace_format format,
                                   const struct trace_limits *limits, struct trace *out,
                                   struct error *error);
-/* The same from memory; `name` stands for the path in errors. */
-MUST_CHECK enum status trace_parse(const char *name, const char *data, size_t bytes,
-                                   enum trace_format format, const struct trace_limits *limits,
-                                   struct trace *out, struct error *error);
+/* A trace in memory; `name` stands for the path in errors. */
+struct trace_text {
+    const char *name;
+    const char *data;
+    size_t bytes;
+};
+MUST_CHECK enum status trace_parse(const struct trace_text *text, enum trace_format format,
+                                   const struct trace_limits *limits, struct trace *out,
+                                   struct error *error);
 void trace_free(struct trace *trace);
 
 #endif

@@ -21,7 +21,7 @@ enum {
     NOT_A_COLUMN = COLUMNS_COUNT
 };
 
-static const char *const COLUMN_NAMES[COLUMNS_COUNT] = {"TIMESTAMP", "ContextTokens",
+static const char *const column_names[COLUMNS_COUNT] = {"TIMESTAMP", "ContextTokens",
                                                         "GeneratedTokens"};
 
 struct azure {
@@ -119,8 +119,8 @@ static bool parse_count(const char *text, uint64_t *value)
 static void header_field(struct azure *a, const char *text, size_t bytes)
 {
     uint32_t column = 0;
-    while (column < COLUMNS_COUNT && (strlen(COLUMN_NAMES[column]) != bytes ||
-                                      memcmp(COLUMN_NAMES[column], text, bytes) != 0)) {
+    while (column < COLUMNS_COUNT && (strlen(column_names[column]) != bytes ||
+                                      memcmp(column_names[column], text, bytes) != 0)) {
         column++;
     }
     a->column_of_field[a->field] = column;
@@ -128,7 +128,7 @@ static void header_field(struct azure *a, const char *text, size_t bytes)
         return;
     }
     if (a->present[column]) {
-        a->status = trace_reader_error(a->reader, "column %s stands twice", COLUMN_NAMES[column]);
+        a->status = trace_reader_error(a->reader, "column %s stands twice", column_names[column]);
     }
     a->present[column] = true;
 }
@@ -149,7 +149,7 @@ static void on_field(void *text, size_t bytes, void *ctx)
         uint32_t column = a->column_of_field[a->field];
         if (bytes >= FIELD_BYTES_MAX || memchr(text, '\0', bytes) != NULL) {
             a->status =
-                trace_reader_error(a->reader, "%s: want a time or a count", COLUMN_NAMES[column]);
+                trace_reader_error(a->reader, "%s: want a time or a count", column_names[column]);
             return;
         }
         if (bytes > 0) {
@@ -166,7 +166,7 @@ static void end_of_header(struct azure *a)
     for (uint32_t i = 0; i < COLUMNS_COUNT; i++) {
         if (!a->present[i]) {
             a->status =
-                trace_reader_error(a->reader, "no column %s in the header row", COLUMN_NAMES[i]);
+                trace_reader_error(a->reader, "no column %s in the header row", column_names[i]);
             return;
         }
     }
@@ -177,7 +177,7 @@ static void end_of_data(struct azure *a)
 {
     for (uint32_t i = 0; i < COLUMNS_COUNT; i++) {
         if (!a->present[i]) {
-            a->status = trace_reader_error(a->reader, "%s is missing", COLUMN_NAMES[i]);
+            a->status = trace_reader_error(a->reader, "%s is missing", column_names[i]);
             return;
         }
     }

@@ -173,7 +173,8 @@ struct run_host {
     char config_hash[24];
     char started_utc[32];
     char command[1024];
-    double client_ceiling_rps; /* NAN: not measured */
+    double client_ceiling_rps;         /* non-streamed requests/s against a null server; NAN: not measured */
+    double client_ceiling_tok_per_s; /* streamed tokens/s */
 };
 
 void result_free(struct run_result *r);

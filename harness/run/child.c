@@ -1,3 +1,7 @@
+/*
+ * child.c - owns how the harness starts, watches and ends a process of its own. Called by system.c and measure.c. Must not
+ * leave a child behind: each has a signal for the death of its parent, and a stop ends in SIGKILL.
+ */
 #include "harness/run/child.h"
 
 #include <errno.h>

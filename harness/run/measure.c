@@ -1,3 +1,7 @@
+/*
+ * measure.c - owns one run from start to result: system, client, the two looks at the edges of the window, and whatever ends
+ * it early. Driven by `harness run`, once a run. Must not lose what was measured: every way out leads through the result.
+ */
 #include "harness/run/measure.h"
 
 #include <math.h>
@@ -22,6 +26,7 @@ enum {
     CLIENT_STOP_NS = 2000000000,
 };
 
+#define CEILING_FRAC_MAX  0.5
 #define NO_PROGRESS_NS    ((int64_t)15000000000)
 #define SHUTDOWN_GRACE_NS ((int64_t)5000000000)
 
@@ -383,6 +388,15 @@ static void begin_result(const struct measure_options *o, struct run_result *r)
     (void)strftime(r->start_utc, sizeof r->start_utc, "%Y-%m-%dT%H:%M:%SZ", &utc);
 }
 
+static void compare_with_ceiling(const struct run_host *host, struct run_result *r)
+{
+    double requests = r->sent_rps / host->client_ceiling_rps;
+    double tokens = r->output_tok_per_s.mean / host->client_ceiling_tok_per_s;
+    if (!isnan(requests) && !isnan(tokens)) {
+        r->client_ceiling_frac = fmax(requests, tokens);
+    }
+}
+
 /* Rules that make a measured point no evidence (law 4). */
 static void judge(struct session *m)
 {
@@ -397,6 +411,10 @@ static void judge(struct session *m)
     } else if (r->client_cpu_frac > limits->max_cpu_frac) {
         (void)snprintf(text, sizeof text, "client limited: it used %.0f %% of a core, limit %.0f %%",
                        r->client_cpu_frac * 100, limits->max_cpu_frac * 100);
+        conclude(m, RUN_INVALID, text);
+    } else if (r->client_ceiling_frac > CEILING_FRAC_MAX) {
+        (void)snprintf(text, sizeof text, "client limited: at %.0f %% of its measured ceiling",
+                       r->client_ceiling_frac * 100);
         conclude(m, RUN_INVALID, text);
     } else if (r->cell->load.mode != SCENARIO_LOAD_CLOSED && limits->max_lag.time_ns > 0 &&
                r->lag_p99_ms * 1e6 > (double)limits->max_lag.time_ns) {
@@ -422,6 +440,7 @@ static void finish(struct session *m)
     if (m->before.taken && m->after.taken) {
         observe_fill(&m->before, &m->after, m->system.ledger.topology, r);
     }
+    compare_with_ceiling(m->options->host, r);
     judge(m);
     system_stop(&m->system);
     system_free(&m->system);

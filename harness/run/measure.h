@@ -25,7 +25,7 @@ struct measure_options {
     const struct scenario_run *run;
     uint32_t order_index;
     int log_fd; /* stderr of the system's processes and of the client */
-    double client_ceiling_rps; /* NAN: not measured */
+    const struct run_host *host; /* for the client's ceiling */
     void (*progress)(void *ctx, const struct measure_progress *progress);
     void *ctx;
     bool (*interrupted)(void);

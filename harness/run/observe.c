@@ -1,3 +1,8 @@
+/*
+ * observe.c - owns the looks at a running system, and what follows from the difference of two: stages, launching threads,
+ * engine cores, host use, the limiting stage. Called by measure.c at the edges of the window. Must not guess: what could not
+ * be read stays unknown.
+ */
 #include "harness/run/observe.h"
 
 #include <math.h>
@@ -91,11 +96,23 @@ static double per(double frac, double rate_per_s)
     return rate_per_s > 0 ? frac * 1e6 / rate_per_s : STATS_UNKNOWN;
 }
 
-static void add_thread_stage(struct run_result *r, const struct probe_rates *t, double runq_wait)
+static bool spins(const struct probe_rates *t, const struct topology *topology)
 {
+    return topology->wait == WAIT_SPIN &&
+           (t->kind == THREAD_ENGINE_MAIN || t->kind == THREAD_WORKER_MAIN);
+}
+
+static void add_thread_stage(struct run_result *r, const struct probe_rates *t, double runq_wait,
+                             bool spinning)
+{
+    struct stage_use use = {.stage = t->stage,
+                            .busy_frac = t->busy_frac,
+                            .cpu_frac = t->cpu_frac,
+                            .occupancy_frac = t->occupancy_frac,
+                            .spins = spinning};
     struct run_stage *s = &r->stages[r->stages_count++];
     *s = (struct run_stage){
-        .use_frac = t->busy_frac,
+        .use_frac = stage_use_frac(&use),
         .busy_frac = t->busy_frac,
         .cpu_frac = t->cpu_frac,
         .occupancy_frac = t->occupancy_frac,
@@ -173,26 +190,21 @@ static bool judged(const struct run_stage *s)
     return strcmp(s->stage, "launcher") != 0 && strcmp(s->stage, "client") != 0;
 }
 
-static void decide_verdict(struct run_result *r, const struct topology *topology)
+static void decide_verdict(struct run_result *r)
 {
     struct stage_use *uses = calloc(r->stages_count, sizeof *uses);
     struct stage_summary summaries[STAGES_MAX];
     ASSERT(uses != NULL);
     size_t count = 0;
     for (uint32_t i = 0; i < r->stages_count; i++) {
-        const struct run_stage *s = &r->stages[i];
-        if (judged(s)) {
-            bool spinning = topology->wait == WAIT_SPIN && (strcmp(s->stage, "scheduler") == 0 ||
-                                                            strcmp(s->stage, "launch") == 0);
-            uses[count++] = (struct stage_use){.stage = s->stage,
-                                               .busy_frac = s->use_frac,
-                                               .cpu_frac = s->cpu_frac,
-                                               .occupancy_frac = s->occupancy_frac,
-                                               .spins = spinning};
+        if (judged(&r->stages[i])) {
+            uses[count++] = (struct stage_use){.stage = r->stages[i].stage,
+                                               .busy_frac = r->stages[i].use_frac,
+                                               .cpu_frac = STATS_UNKNOWN,
+                                               .occupancy_frac = STATS_UNKNOWN};
         }
     }
-    size_t stages = stages_summarise(uses, count, summaries);
-    stages_limiting(summaries, stages, &r->verdict);
+    stages_limiting(summaries, stages_summarise(uses, count, summaries), &r->verdict);
     free(uses);
 }
 
@@ -279,7 +291,7 @@ void observe_fill(const struct observation *a, const struct observation *b,
         if (!probe_diff(&a->ledger, &b->ledger, i, &t)) {
             continue;
         }
-        add_thread_stage(r, &t, runq_wait_frac(a, b, t.tid));
+        add_thread_stage(r, &t, runq_wait_frac(a, b, t.tid), spins(&t, topology));
         if (t.kind == THREAD_ENGINE_MAIN && r->engines_count < TOPOLOGY_ENGINES_MAX) {
             r->engines[r->engines_count++] = t;
         }
@@ -297,5 +309,5 @@ void observe_fill(const struct observation *a, const struct observation *b,
         proc_thread_rows(topology, &b->ledger, &b->system, r->threads);
         r->threads_known = true;
     }
-    decide_verdict(r, topology);
+    decide_verdict(r);
 }

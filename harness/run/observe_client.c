@@ -374,6 +374,16 @@ static bool counts_match(const struct load_record *record, const struct probe_re
     return prompt && output;
 }
 
+static void add_hops(struct run_result *r, const struct load_record *record,
+                     const struct probe_parts *parts, struct hop_sums *sums)
+{
+    check_parts(record, parts, &r->hops);
+    for (int k = 0; k < PROBE_PARTS_COUNT; k++) {
+        sums->sum_us[k] += parts->us[k];
+    }
+    r->hops.requests_count++;
+}
+
 void observe_fill_requests(const struct load_shared *client, const struct ledger *ledger,
                            struct run_result *r)
 {
@@ -407,11 +417,7 @@ void observe_fill_requests(const struct load_shared *client, const struct ledger
             r->tokens_mismatch_count +=
                 !counts_match(record, hops, h->options.ignore_eos != 0) ? 1 : 0;
             if (complete(&parts)) {
-                check_parts(record, &parts, &r->hops);
-                for (int k = 0; k < PROBE_PARTS_COUNT; k++) {
-                    sums.sum_us[k] += parts.us[k];
-                }
-                r->hops.requests_count++;
+                add_hops(r, record, &parts, &sums);
             }
         }
         if (rows) {

@@ -1,3 +1,7 @@
+/*
+ * system.c - owns one serving system as the harness sees it: private folder, ledger, launcher, and the lines it says. Driven
+ * by measure.c and `harness serve`. Must not leave anything behind: every failure ends in system_stop().
+ */
 #include "harness/run/system.h"
 
 #include <ctype.h>

@@ -480,7 +480,7 @@ static void expand_cells(struct expander *x)
         problems_add(x->problems, sweep->origin, "more than %d cells", SCENARIO_CELLS_MAX);
         return;
     }
-    s->cells = arena_new(&x->settings->arena, struct scenario_cell, SCENARIO_CELLS_MAX);
+    s->cells = ARENA_NEW(&x->settings->arena, struct scenario_cell, SCENARIO_CELLS_MAX);
     for (uint64_t n = 0; n < count; n++) {
         struct scenario_cell *cell = &s->cells[s->cells_count];
         memset(cell, 0, sizeof *cell);
@@ -522,7 +522,7 @@ static void list_runs(struct expander *x)
                      "more than %d runs", SCENARIO_RUNS_MAX);
         return;
     }
-    s->runs = arena_new(&x->settings->arena, struct scenario_run, SCENARIO_RUNS_MAX);
+    s->runs = ARENA_NEW(&x->settings->arena, struct scenario_run, SCENARIO_RUNS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         bool by_cell = g->order == SCENARIO_SEQUENTIAL;
         uint32_t cell = by_cell ? i / g->repeats_count : i % s->cells_count;

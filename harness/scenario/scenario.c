@@ -103,7 +103,7 @@ enum status scenario_open(const char *path, const struct scenario_environment *e
     settings->path = path;
     settings->machine = (struct value_machine){.cpus_count = environment->cpus_count,
                                                .gpus_count = environment->gpus_count};
-    struct source *source = arena_new(&settings->arena, struct source, 1);
+    struct source *source = ARENA_NEW(&settings->arena, struct source, 1);
     source_read(source, path, environment, &settings->arena, problems);
     if (source->sections_count > 0 || problems->count == 0) {
         settings_resolve(settings, source, environment, o, problems);

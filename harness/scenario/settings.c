@@ -350,7 +350,7 @@ static void override_set(struct resolver *r, const char *set)
                      "--set: quotation marks and control characters cannot be used");
         return;
     }
-    char *text = arena_new(&r->settings->arena, char, bytes + 1);
+    char *text = ARENA_NEW(&r->settings->arena, char, bytes + 1);
     memcpy(text, set, bytes + 1);
     char *value = text + (equals - set);
     for (char *at = value; at > text && at[-1] == ' '; at--) {

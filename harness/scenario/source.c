@@ -43,7 +43,7 @@ size_t source_arena_bytes(void)
 
 const char *source_copy(struct arena *arena, const char *text, size_t bytes)
 {
-    char *out = arena_new(arena, char, bytes + 1);
+    char *out = ARENA_NEW(arena, char, bytes + 1);
     memcpy(out, text, bytes);
     out[bytes] = '\0';
     return out;
@@ -287,7 +287,7 @@ static void entry_add(struct reader *r, struct source_section *section, struct s
             return;
         }
     }
-    struct source_entry *entry = arena_new(r->arena, struct source_entry, 1);
+    struct source_entry *entry = ARENA_NEW(r->arena, struct source_entry, 1);
     *entry = found;
     if (section->last != NULL) {
         section->last->next = entry;
@@ -378,7 +378,7 @@ static void read_file(struct reader *r, const char *path, struct scenario_origin
         return;
     }
     r->files_count++;
-    char *text = arena_new(r->arena, char, SCENARIO_FILE_BYTES_MAX);
+    char *text = ARENA_NEW(r->arena, char, SCENARIO_FILE_BYTES_MAX);
     size_t bytes = 0;
     if (r->environment->load(r->environment->ctx, path, text, SCENARIO_FILE_BYTES_MAX, &bytes,
                              &error) != STATUS_OK) {

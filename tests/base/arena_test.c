@@ -56,9 +56,9 @@ static void arena_bytes_suffice(void **state)
         size_t bytes =
             ARENA_BYTES(count, struct thing) + ARENA_BYTES(count, char) + ARENA_BYTES(1, int64_t);
         assert_int_equal(arena_create(bytes, &arena, NULL), STATUS_OK);
-        (void)arena_new(&arena, struct thing, count);
-        (void)arena_new(&arena, char, count);
-        (void)arena_new(&arena, int64_t, 1);
+        (void)ARENA_NEW(&arena, struct thing, count);
+        (void)ARENA_NEW(&arena, char, count);
+        (void)ARENA_NEW(&arena, int64_t, 1);
         assert_true(arena.used_bytes <= bytes);
         arena_destroy(&arena);
     }

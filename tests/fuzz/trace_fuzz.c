@@ -12,8 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct trace_limits limits = {.requests_max = 1000, .max_model_len = 8192};
     struct trace trace;
     struct error error;
-    if (trace_parse("fuzz", (const char *)data, size, TRACE_AUTO, &limits, &trace, &error) !=
-        STATUS_OK) {
+    struct trace_text text = {.name = "fuzz", .data = (const char *)data, .bytes = size};
+    if (trace_parse(&text, TRACE_AUTO, &limits, &trace, &error) != STATUS_OK) {
         return 0;
     }
     ASSERT(trace.rows_count == trace.requests_count + trace.refused_zero_count +

@@ -1,6 +1,6 @@
 /*
  * Statistics against published tables, brute force and simulation: t quantiles, the binomial,
- * coverage of intervals, percentiles with their availability rule, histogram error, throughput.
+ * coverage of intervals, percentiles with their availability rule, throughput.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -216,61 +216,6 @@ static void fairness_has_its_known_ends(void **state)
     assert_true(isnan(stats_jain(ZERO, 2)));
 }
 
-static void histogram_cells_tile_the_numbers(void **state)
-{
-    (void)state;
-    uint64_t next = 0;
-    for (uint32_t cell = 0; cell < STATS_HISTOGRAM_CELLS; cell++) {
-        uint64_t lo;
-        uint64_t hi;
-        stats_histogram_cell_bounds(cell, &lo, &hi);
-        assert_true(lo == next && hi >= lo);
-        /* The middle is within 1/256 of both ends. */
-        assert_true((double)(hi - lo) / 2.0 <= (double)lo / 256.0);
-        next = hi + 1;
-    }
-    assert_true(next == 0); /* the last cell ends at 2^64 - 1 */
-}
-
-static void histogram_quantiles_are_within_their_error(void **state)
-{
-    (void)state;
-    enum {
-        COUNT = 5000
-    };
-    static struct stats_histogram all;
-    static struct stats_histogram half;
-    static double values[COUNT];
-    struct random random = random_stream(4, "histogram", 0);
-    double sum = 0.0;
-    for (int i = 0; i < COUNT; i++) {
-        uint64_t v = (uint64_t)exp(2.0 + 30.0 * random_unit(&random));
-        values[i] = (double)v;
-        sum += (double)v;
-        stats_histogram_add(i % 2 == 0 ? &all : &half, v, 1);
-    }
-    stats_histogram_merge(&all, &half);
-    stats_sort(values, COUNT);
-    assert_int_equal(all.count, COUNT);
-    close_to(stats_histogram_mean(&all), sum / COUNT, sum / COUNT * 1e-12);
-    close_to((double)all.min, values[0], 0.0);
-    close_to((double)all.max, values[COUNT - 1], 0.0);
-    for (int i = 1; i <= 1000; i++) {
-        double p = i / 1000.0;
-        double want = stats_quantile(values, COUNT, p);
-        close_to(stats_histogram_quantile(&all, p), want, want / 256.0);
-    }
-    static struct stats_histogram empty;
-    assert_true(isnan(stats_histogram_quantile(&empty, 0.5)));
-    stats_histogram_merge(&empty, &all);
-    assert_int_equal(empty.min, all.min);
-    static struct stats_histogram edge;
-    stats_histogram_add(&edge, UINT64_MAX, 2);
-    stats_histogram_add(&edge, 0, 1);
-    close_to(stats_histogram_quantile(&edge, 0.01), 0.0, 0.0);
-    close_to(stats_histogram_quantile(&edge, 1.0), 0x1p64, 0x1p64 / 256.0);
-}
-
 static void throughput_of_a_window(void **state)
 {
     (void)state;
@@ -319,8 +264,6 @@ int main(void)
         cmocka_unit_test(percentiles_need_enough_samples),
         cmocka_unit_test(percentile_intervals_cover),
         cmocka_unit_test(fairness_has_its_known_ends),
-        cmocka_unit_test(histogram_cells_tile_the_numbers),
-        cmocka_unit_test(histogram_quantiles_are_within_their_error),
         cmocka_unit_test(throughput_of_a_window),
         cmocka_unit_test(throughput_of_a_counter),
     };

@@ -399,6 +399,8 @@ static void a_server_that_is_not_there_is_an_error(void **state)
     assert_int_equal(load_shared_create(&o, &shared, NULL), STATUS_OK);
     assert_int_equal(load_run(&shared.header->options, &shared, &error), STATUS_TIMEOUT);
     assert_non_null(strstr(error.text, "0 of 2 connections: Connection refused"));
+    assert_string_equal(shared.header->error_text, error.text);
+    assert_int_equal(atomic_load(&shared.header->status), STATUS_TIMEOUT);
     load_shared_close(&shared);
 }
 

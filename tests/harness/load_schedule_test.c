@@ -233,8 +233,8 @@ static void trace_blocks_share_prefixes_and_times_are_scaled(void **state)
         "{\"timestamp\":900,\"input_length\":513,\"output_length\":6,\"hash_ids\":[7]}\n";
     struct trace_limits limits = {0};
     struct trace trace;
-    assert_int_equal(trace_parse("t", text, sizeof text - 1, TRACE_AUTO, &limits, &trace, NULL),
-                     STATUS_OK);
+    struct trace_text source = {.name = "t", .data = text, .bytes = sizeof text - 1};
+    assert_int_equal(trace_parse(&source, TRACE_AUTO, &limits, &trace, NULL), STATUS_OK);
     struct load_options o = base_options(LOAD_TRACE);
     o.requests_max = 0;
     o.time_scale = 4.0;
@@ -264,8 +264,8 @@ static void trace_lengths_repeat_in_a_closed_loop(void **state)
                         "2023-11-16 18:15:46,5,7\n2023-11-16 18:15:47,6,8\n";
     struct trace_limits limits = {0};
     struct trace trace;
-    assert_int_equal(trace_parse("t", text, sizeof text - 1, TRACE_AUTO, &limits, &trace, NULL),
-                     STATUS_OK);
+    struct trace_text source = {.name = "t", .data = text, .bytes = sizeof text - 1};
+    assert_int_equal(trace_parse(&source, TRACE_AUTO, &limits, &trace, NULL), STATUS_OK);
     struct load_options o = base_options(LOAD_CLOSED);
     struct schedule s;
     struct schedule_item item;

@@ -30,7 +30,8 @@ static const char MOONCAKE[] =
 static enum status parse(const char *text, const struct trace_limits *limits, struct trace *trace,
                          struct error *error)
 {
-    return trace_parse("t", text, strlen(text), TRACE_AUTO, limits, trace, error);
+    struct trace_text source = {.name = "t", .data = text, .bytes = strlen(text)};
+    return trace_parse(&source, TRACE_AUTO, limits, trace, error);
 }
 
 static void azure_rows_are_read(void **state)

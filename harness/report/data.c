@@ -1,0 +1,497 @@
+/*
+ * data.c - writes what a summary holds as CSV (data.h). Computes nothing.
+ */
+#include "harness/report/data.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "harness/report/rows.h"
+#include "harness/report/table.h"
+#include "harness/report/text.h"
+#include "harness/report/verdict.h"
+
+enum {
+    COLOURS_COUNT = 7,
+    BARS_MAX = 48 /* in the figure of launching threads */
+};
+
+static enum status open_table(struct table *t, const struct data_source *d, const char *name,
+                              struct error *error)
+{
+    TRY(table_open(t, d->folder, name, error));
+    t->naming = true;
+    return STATUS_OK;
+}
+
+static enum status finish_table(struct table *t, struct error *error)
+{
+    enum status status = table_sync(t, error);
+    table_close(t);
+    return status;
+}
+
+/* ---- points.csv ---- */
+
+static const char *point_status(const struct summary_point *p)
+{
+    if (p->shown_count == 0) {
+        return rows_outcome_name(p->worst);
+    }
+    return p->evidence ? "ok" : "host_limited";
+}
+
+static void point_rates(struct table *t, const struct summary_point *p)
+{
+    table_number(t, "output_tok_per_s", p->tok_per_s);
+    table_number(t, "output_tok_per_s_lo", p->tok_per_s_lo);
+    table_number(t, "output_tok_per_s_hi", p->tok_per_s_hi);
+    table_number(t, "offered_rps", p->offered_rps);
+    table_number(t, "achieved_rps", p->achieved_rps);
+    table_number(t, "ttft_p50_ms", p->ttft_p50_ms);
+    table_number(t, "ttft_p99_ms", p->ttft_p99_ms);
+    table_number(t, "tpot_p50_ms", p->tpot_p50_ms);
+    table_number(t, "e2el_p50_ms", p->e2el_p50_ms);
+    table_number(t, "e2el_p99_ms", p->e2el_p99_ms);
+    table_count(t, "ok_count", p->ok_count);
+    table_count(t, "fail_count", p->fail_count);
+    table_count(t, "censored_count", p->censored_count);
+    table_count(t, "dropped_count", p->dropped_count);
+    table_count(t, "trace_refused_count", p->refused_count);
+    table_count(t, "tokens_mismatch_count", p->mismatch_count);
+}
+
+static void point_row(struct table *t, const struct summary_point *p)
+{
+    const struct topology *topology = &p->cell->topology;
+    bool judged = p->stages_count > 0;
+    table_text(t, "cell", p->cell->name);
+    table_text(t, "server", p->cell->server);
+    table_count(t, "api_servers_count", topology->api_servers_count);
+    table_count(t, "engine_cores_count", topology->engines_count);
+    table_count(t, "gpus_count", topology_gpus(topology));
+    table_text(t, "workload", p->cell->workload.name);
+    table_count(t, "runs_count", p->runs_count);
+    table_count(t, "valid_runs_count", p->valid_count);
+    table_count(t, "host_limited_runs_count", p->host_limited_count);
+    point_rates(t, p);
+    table_text(t, "bottleneck", judged ? p->verdict.text : "");
+    table_number(t, "bottleneck_util_frac", judged ? p->verdict.first_frac : STATS_UNKNOWN);
+    table_text(t, "second_stage", judged ? p->verdict.second : "");
+    table_number(t, "second_util_frac", judged ? p->verdict.second_frac : STATS_UNKNOWN);
+    table_number(t, "headroom", judged ? p->verdict.headroom : STATS_UNKNOWN);
+    table_number(t, "launch_busy_frac", p->launch_busy_frac);
+    table_number(t, "gpu_busy_frac", p->gpu_busy_frac);
+    table_number(t, "gpu_starved_frac", p->gpu_starved_frac);
+    table_number(t, "dp_imbalance_frac", p->dp_imbalance_frac);
+    table_number(t, "rank_jain", p->rank_jain);
+    table_number(t, "api_min_share", p->api_min_share);
+    table_number(t, "api_max_share", p->api_max_share);
+    table_number(t, "client_cpu_frac", p->client_cpu_frac);
+    table_number(t, "host_cores_used", p->host_cores_used);
+    table_number(t, "others_cores_used", p->others_cores_used);
+    table_number(t, "launching_threads_count", (double)p->launch.threads_count);
+    table_number(t, "kernel_launches_per_s", p->launch.kernels_per_s);
+    table_number(t, "graph_launches_per_s", p->launch.graphs_per_s);
+    table_number(t, "batch_mean_count", p->launch.batch_mean);
+    table_text(t, "status", point_status(p));
+    table_end_row(t);
+}
+
+static const struct scenario_cell no_cell;
+
+static enum status write_points(const struct data_source *d, struct error *error)
+{
+    struct table t;
+    const struct summary_point none = {.cell = &no_cell};
+    TRY(open_table(&t, d, "points.csv", error));
+    point_row(&t, &none);
+    t.naming = false;
+    for (uint32_t i = 0; i < d->summary->points_count; i++) {
+        point_row(&t, &d->summary->points[i]);
+    }
+    return finish_table(&t, error);
+}
+
+/* ---- scaling.csv ---- */
+
+const char *data_curve_status(const struct summary_curve *c)
+{
+    if (c->points_count == 0) {
+        return "no_evidence";
+    }
+    if (!c->decided) {
+        return c->answer.status == SCALING_TOO_FEW ? "too_few" : "undecided";
+    }
+    return c->answer.status == SCALING_FLAT ? "ok" : "above_range";
+}
+
+static void curve_answer(struct table *t, const struct summary_curve *c)
+{
+    bool flat = c->decided && c->answer.status == SCALING_FLAT;
+    bool told = c->points_count > 0 && c->answer.status != SCALING_TOO_FEW &&
+                c->answer.status != SCALING_NO_VARIANCE;
+    double efficiency =
+        c->points_count > 0 ? c->efficiency[c->points_count - 1].efficiency : STATS_UNKNOWN;
+    table_known(t, "last_helpful_cores", c->decided ? (int64_t)c->answer.last_helpful : -1);
+    table_known(t, "last_helpful_lo", told ? (int64_t)c->answer.lo : -1);
+    table_number(t, "last_helpful_hi",
+                 flat ? c->answer.hi : (told ? __builtin_inf() : STATS_UNKNOWN));
+    table_number(t, "efficiency_at_max_frac", efficiency);
+    table_text(t, "limited_by", c->deciding != NULL ? c->deciding->verdict.text : "");
+    table_text(t, "status", data_curve_status(c));
+}
+
+static void curve_row(struct table *t, const struct summary_curve *c)
+{
+    const struct summary_prediction *p = &c->prediction;
+    bool compared = c->fewer != NULL;
+    table_count(t, "api_servers_count", c->api_servers_count);
+    table_text(t, "model", "none");
+    table_text(t, "gamma_rps", "");
+    table_text(t, "alpha", "");
+    table_text(t, "beta", "");
+    table_text(t, "plateau_cores", "");
+    table_text(t, "n_star", "");
+    table_text(t, "n_star_lo", "");
+    table_text(t, "n_star_hi", "");
+    table_text(t, "aicc_weight", "");
+    curve_answer(t, c);
+    table_text(t, "curve", c->label);
+    table_text(t, "last_helpful_text", c->answer.text);
+    table_number(t, "limited_by_util_frac",
+                 c->deciding != NULL ? c->deciding->verdict.first_frac : STATS_UNKNOWN);
+    table_count(t, "cells_count", c->points_count);
+    table_number(t, "gain_over_fewer_frac", compared ? c->gain.gain : STATS_UNKNOWN);
+    table_number(t, "gain_over_fewer_lo", compared ? c->gain.lower : STATS_UNKNOWN);
+    table_number(t, "gain_over_fewer_hi", compared ? c->gain.upper : STATS_UNKNOWN);
+    table_known(t, "fewer_api_servers_count",
+                compared ? (int64_t)c->fewer->api_servers_count : -1);
+    table_number(t, "predicted_ceiling_tok_per_s", p->known ? p->ceiling : STATS_UNKNOWN);
+    table_number(t, "predicted_knee_cores", p->known ? p->knee : STATS_UNKNOWN);
+    table_number(t, "predicted_knee_slow_cores", p->known ? p->knee_slow : STATS_UNKNOWN);
+    table_number(t, "predicted_knee_fast_cores", p->known ? p->knee_fast : STATS_UNKNOWN);
+    table_end_row(t);
+}
+
+static enum status write_scaling(const struct data_source *d, struct error *error)
+{
+    static const struct summary_curve none;
+    struct table t;
+    TRY(open_table(&t, d, "scaling.csv", error));
+    curve_row(&t, &none);
+    t.naming = false;
+    for (uint32_t i = 0; i < d->summary->curves_count; i++) {
+        curve_row(&t, &d->summary->curves[i]);
+    }
+    return finish_table(&t, error);
+}
+
+/* ---- plot_*.csv ---- */
+
+/* The same topology has the same colour in every figure and every scenario. */
+static uint32_t colour_of(const struct summary_curve *c, uint32_t index)
+{
+    static const uint32_t by_servers[] = {0, 0, 1, 4, 2, 5, 5, 6, 3};
+    if (!c->by_api_servers) {
+        return index % COLOURS_COUNT;
+    }
+    uint32_t servers = c->api_servers_count;
+    return servers < sizeof by_servers / sizeof by_servers[0] ? by_servers[servers]
+                                                              : servers % COLOURS_COUNT;
+}
+
+static void describe_provenance(const struct data_source *d, char *out, size_t cap)
+{
+    struct text t = text_into(out, cap);
+    const struct run_host *h = d->host;
+    const struct scenario_cell *cell =
+        d->summary->points_count > 0 ? d->summary->points[0].cell : NULL;
+    text_add(&t, "%s", d->summary->scenario->general.name);
+    if (cell != NULL) {
+        text_add(&t, "  |  %s on emulated %s, host profile %s", cell->topology.model,
+                 cell->topology.gpu, cell->topology.host.name);
+    }
+    text_add(&t, "  |  %s, %u cores", h->host.hostname, h->host.cores_count);
+    text_add(&t, "  |  rev %s  |  %s", h->git_rev[0] != '\0' ? h->git_rev : "unknown",
+             h->started_utc);
+}
+
+static void title_launch(const struct summary *s, char *out, size_t cap)
+{
+    struct text t = text_into(out, cap);
+    double most = 0;
+    const struct summary_point *busiest = NULL;
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        const struct summary_launch *l = &s->points[i].launch;
+        if (l->prepare_frac + l->launch_frac > most) {
+            most = l->prepare_frac + l->launch_frac;
+            busiest = &s->points[i];
+        }
+    }
+    text_add(&t, "Threads that launch kernels");
+    if (busiest != NULL) {
+        text_add(&t, " prepare and launch at most ");
+        text_percent(&t, most);
+        text_add(&t, " of their time (%s)", busiest->cell->name);
+    }
+}
+
+static void title_timeline(const struct data_source *d, char *out, size_t cap)
+{
+    struct text t = text_into(out, cap);
+    const struct run_result *r = d->timeline;
+    if (r == NULL) {
+        return;
+    }
+    text_add(&t, "Run %s (%s): ", r->run_id, r->cell->name);
+    text_rate(&t, r->output_tok_per_s.mean);
+    text_add(&t, " tokens/s in its window");
+}
+
+static double efficiency_least(const struct summary *s, const struct summary_curve **which)
+{
+    double least = STATS_UNKNOWN;
+    for (uint32_t i = 0; i < s->curves_count; i++) {
+        const struct summary_curve *c = &s->curves[i];
+        if (c->points_count > 0 &&
+            !(c->efficiency[c->points_count - 1].efficiency >= least)) {
+            least = c->efficiency[c->points_count - 1].efficiency;
+            *which = c;
+        }
+    }
+    return least;
+}
+
+static void title_efficiency(const struct summary *s, char *out, size_t cap)
+{
+    struct text t = text_into(out, cap);
+    const struct summary_curve *c = NULL;
+    double least = efficiency_least(s, &c);
+    text_add(&t, "Parallel efficiency");
+    if (c != NULL) {
+        text_add(&t, " falls to ");
+        text_percent(&t, least);
+        text_add(&t, " at %u %s with %s", c->points[c->points_count - 1]->along, s->plural,
+                 c->label);
+    }
+}
+
+static void about_row(struct table *t, const struct data_source *d)
+{
+    const struct summary *s = d->summary;
+    char text[320];
+    table_text(t, "scenario", s->scenario->general.name);
+    table_text(t, "noun", s->noun);
+    table_text(t, "plural", s->plural);
+    describe_provenance(d, text, sizeof text);
+    table_text(t, "provenance", text);
+    verdict_title(s, text, sizeof text);
+    table_text(t, "title_capacity", text);
+    title_efficiency(s, text, sizeof text);
+    table_text(t, "title_efficiency", text);
+    title_launch(s, text, sizeof text);
+    table_text(t, "title_launch", text);
+    title_timeline(d, text, sizeof text);
+    table_text(t, "title_timeline", text);
+    table_number(t, "window_start_s", d->timeline != NULL ? d->timeline->warmup_s : 0);
+    table_number(t, "window_end_s",
+                 d->timeline != NULL ? d->timeline->warmup_s + d->timeline->window_s : 0);
+    table_end_row(t);
+}
+
+static enum status write_about(const struct data_source *d, struct error *error)
+{
+    struct table t;
+    TRY(open_table(&t, d, "plot_about.csv", error));
+    about_row(&t, d);
+    t.naming = false;
+    about_row(&t, d);
+    return finish_table(&t, error);
+}
+
+static void plot_curve_row(struct table *t, const struct summary_curve *c, uint32_t index)
+{
+    bool flat = c->decided && c->answer.status == SCALING_FLAT;
+    double mark = STATS_UNKNOWN;
+    for (uint32_t i = 0; i < c->points_count && flat; i++) {
+        mark = c->points[i]->along == c->answer.last_helpful ? c->points[i]->tok_per_s : mark;
+    }
+    bool any = c->points_count > 0;
+    table_count(t, "curve", index);
+    table_text(t, "label", c->label);
+    table_count(t, "colour", colour_of(c, index));
+    table_number(t, "last_helpful_cores", flat ? c->answer.last_helpful : STATS_UNKNOWN);
+    table_number(t, "last_helpful_tok_per_s", mark);
+    table_text(t, "last_helpful_text", any ? c->answer.text : "no evidence");
+    table_number(t, "one_core_tok_per_s",
+                 any ? c->points[0]->tok_per_s / fmax(1, c->points[0]->along) : STATS_UNKNOWN);
+    table_end_row(t);
+}
+
+static enum status write_plot_curves(const struct data_source *d, struct error *error)
+{
+    static const struct summary_curve none;
+    struct table t;
+    TRY(open_table(&t, d, "plot_curves.csv", error));
+    plot_curve_row(&t, &none, 0);
+    t.naming = false;
+    for (uint32_t i = 0; i < d->summary->curves_count; i++) {
+        plot_curve_row(&t, &d->summary->curves[i], i);
+    }
+    return finish_table(&t, error);
+}
+
+static double or_else(double value, double otherwise)
+{
+    return isnan(value) ? otherwise : value;
+}
+
+static double use_of(const struct summary_point *p, const char *stage)
+{
+    for (uint32_t i = 0; i < p->stages_count; i++) {
+        if (strcmp(p->stages[i].stage, stage) == 0) {
+            return p->stages[i].use_frac;
+        }
+    }
+    return STATS_UNKNOWN;
+}
+
+static void plot_point_row(struct table *t, const struct summary *s, const struct summary_point *p,
+                           int curve)
+{
+    static const char *const stages[] = {"api_server",  "scheduler", "launch", "gpu",
+                                         "coordinator", "ipc",       "client"};
+    double one = STATS_UNKNOWN;
+    if (curve >= 0 && s->curves[curve].points_count > 0) {
+        const struct summary_point *first = s->curves[curve].points[0];
+        one = first->tok_per_s / fmax(1, first->along);
+    }
+    char letter[2] = {'?', '\0'};
+    if (p->verdict.kind != STAGE_UNEXPLAINED) {
+        letter[0] = p->verdict.kind == STAGE_MIXED ? 'M' : text_stage_letter(p->verdict.first);
+    }
+    double scale = one * fmax(1, p->along);
+    table_known(t, "curve", curve);
+    table_count(t, "cores", p->along);
+    table_number(t, "tok_per_s", p->tok_per_s);
+    table_number(t, "tok_per_s_lo", or_else(p->tok_per_s_lo, p->tok_per_s));
+    table_number(t, "tok_per_s_hi", or_else(p->tok_per_s_hi, p->tok_per_s));
+    table_number(t, "efficiency_frac", p->tok_per_s / scale);
+    table_number(t, "efficiency_lo", or_else(p->tok_per_s_lo, p->tok_per_s) / scale);
+    table_number(t, "efficiency_hi", or_else(p->tok_per_s_hi, p->tok_per_s) / scale);
+    table_flag(t, "evidence", p->evidence);
+    table_text(t, "letter", letter);
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
+        table_number(t, stages[i], use_of(p, stages[i]));
+    }
+    table_end_row(t);
+}
+
+static void plot_points_of(struct table *t, const struct summary *s, int curve)
+{
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        const struct summary_point *p = &s->points[i];
+        if (p->shown_count > 0 && summary_curve_of(s, p) == curve) {
+            plot_point_row(t, s, p, curve);
+        }
+    }
+}
+
+/* Curve by curve; within one in the order of the axis as the scenario gives it. */
+static enum status write_plot_points(const struct data_source *d, struct error *error)
+{
+    const struct summary_point none = {.cell = &no_cell};
+    struct table t;
+    TRY(open_table(&t, d, "plot_points.csv", error));
+    plot_point_row(&t, d->summary, &none, -1);
+    t.naming = false;
+    for (uint32_t i = 0; i < d->summary->curves_count; i++) {
+        plot_points_of(&t, d->summary, (int)i);
+    }
+    return finish_table(&t, error);
+}
+
+void data_cell_label(const struct summary *s, const struct summary_point *p, char out[64])
+{
+    struct text t = text_into(out, 64);
+    if (s->scaling && s->curves_count > 0 &&
+        s->curves[summary_curve_of(s, p)].by_api_servers) {
+        text_add(&t, "%u API x %u", p->cell->topology.api_servers_count,
+                 p->cell->topology.engines_count);
+    } else {
+        text_add(&t, "%s", p->cell->name);
+    }
+}
+
+static void plot_launch_row(struct table *t, const struct summary *s,
+                            const struct summary_point *p)
+{
+    const struct summary_launch *l = &p->launch;
+    char label[64];
+    data_cell_label(s, p, label);
+    table_text(t, "cell", label);
+    table_number(t, "prepare_frac", or_else(l->prepare_frac, 0));
+    table_number(t, "launch_frac", or_else(l->launch_frac, 0));
+    table_number(t, "queue_full_frac", or_else(l->queue_full_frac, 0));
+    table_number(t, "other_frac", or_else(l->other_frac, 0));
+    table_number(t, "sync_wait_frac", or_else(l->sync_wait_frac, 0));
+    table_number(t, "idle_frac", or_else(l->idle_frac, 0));
+    table_number(t, "kernels_per_s", or_else(l->kernels_per_s, 0));
+    table_number(t, "graphs_per_s", or_else(l->graphs_per_s, 0));
+    table_end_row(t);
+}
+
+static enum status write_plot_launch(const struct data_source *d, struct error *error)
+{
+    static const struct summary nothing;
+    const struct summary_point none = {.cell = &no_cell};
+    struct table t;
+    uint32_t rows = 0;
+    TRY(open_table(&t, d, "plot_launch.csv", error));
+    plot_launch_row(&t, &nothing, &none);
+    t.naming = false;
+    for (uint32_t i = 0; i < d->summary->points_count && rows < BARS_MAX; i++) {
+        const struct summary_point *p = &d->summary->points[i];
+        if (p->shown_count > 0 && p->launch.threads_count > 0) {
+            plot_launch_row(&t, d->summary, p);
+            rows++;
+        }
+    }
+    return finish_table(&t, error);
+}
+
+static void plot_second_row(struct table *t, const struct run_second *s)
+{
+    table_number(t, "at_s", s->at_s);
+    table_number(t, "offered_per_s", s->offered_per_s);
+    table_number(t, "sent_per_s", s->sent_per_s);
+    table_number(t, "done_per_s", s->done_per_s);
+    table_number(t, "output_tok_per_s", s->output_tok_per_s);
+    table_number(t, "inflight", s->inflight);
+    table_end_row(t);
+}
+
+static enum status write_plot_timeline(const struct data_source *d, struct error *error)
+{
+    const struct run_second none = {.phase = ""};
+    struct table t;
+    TRY(open_table(&t, d, "plot_timeline.csv", error));
+    plot_second_row(&t, &none);
+    t.naming = false;
+    for (uint32_t i = 0; d->timeline != NULL && i < d->timeline->seconds_count; i++) {
+        plot_second_row(&t, &d->timeline->seconds[i]);
+    }
+    return finish_table(&t, error);
+}
+
+enum status data_write(const struct data_source *d, struct error *error)
+{
+    TRY(write_points(d, error));
+    TRY(write_scaling(d, error));
+    TRY(write_about(d, error));
+    TRY(write_plot_curves(d, error));
+    TRY(write_plot_points(d, error));
+    TRY(write_plot_launch(d, error));
+    return write_plot_timeline(d, error);
+}

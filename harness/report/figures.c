@@ -1,0 +1,272 @@
+/*
+ * figures.c - starts gnuplot for each figure (figures.h). Reads no data: the scripts do.
+ */
+#include "harness/report/figures.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness/report/text.h"
+
+enum {
+    PATH_BYTES = 640,
+    SETUP_BYTES = 2048,
+    GRID_ROWS = 18,
+    GRID_COLUMNS = 60
+};
+
+static const struct {
+    uint32_t bit;
+    const char *name;
+    const char *suffix;
+} formats[] = {
+    {SCENARIO_PLOT_SVG, "svg", "svg"},
+    {SCENARIO_PLOT_PNG, "png", "png"},
+    {SCENARIO_PLOT_DUMB, "dumb", "txt"},
+};
+
+/* ---- what there is to draw ---- */
+
+static bool has_launch(const struct summary *s)
+{
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        if (s->points[i].shown_count > 0 && s->points[i].launch.threads_count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_curve(const struct summary *s)
+{
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        if (s->scaling && s->points[i].shown_count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void list_figures(const struct summary *s, bool timeline, struct figures *f)
+{
+    bool curve = has_curve(s);
+    const struct figure list[FIGURES_COUNT] = {
+        {"01-capacity", "Throughput against the number of engine cores", curve, 0},
+        {"02-efficiency", "Parallel efficiency", curve, 0},
+        {"03-limits", "Throughput and limiting stage of each cell", curve, 0},
+        {"08-stages", "How busy each stage is", curve, 0},
+        {"10-launch", "How the launching threads spend their time", has_launch(s), 0},
+        {"12-timeline", "One run, second by second", timeline, 0},
+    };
+    memcpy(f->list, list, sizeof list);
+}
+
+/* ---- gnuplot ---- */
+
+/* gnuplot's single-quoted strings know one escape: a quote is doubled. */
+static bool quote(const char *text, char *out, size_t cap)
+{
+    size_t used = 0;
+    for (const char *at = text; *at != '\0'; at++) {
+        if (used + 3 > cap || *at == '\n') {
+            return false;
+        }
+        out[used++] = *at;
+        if (*at == '\'') {
+            out[used++] = '\'';
+        }
+    }
+    out[used] = '\0';
+    return true;
+}
+
+/* Exit status of the child, or -1 with errno when it could not be started. */
+static int spawn_gnuplot(const char *setup, const char *script, const char *log)
+{
+    char program[] = "gnuplot";
+    char option[] = "-e";
+    char setup_copy[SETUP_BYTES];
+    char script_copy[PATH_BYTES];
+    (void)snprintf(setup_copy, sizeof setup_copy, "%s", setup);
+    (void)snprintf(script_copy, sizeof script_copy, "%s", script);
+    char *arguments[] = {program, option, setup_copy, script_copy, NULL};
+    posix_spawn_file_actions_t actions;
+    pid_t pid;
+    int status = 0;
+    if (posix_spawn_file_actions_init(&actions) != 0) {
+        return -1;
+    }
+    int flags = O_WRONLY | O_CREAT | O_APPEND;
+    int failed = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    failed |= posix_spawn_file_actions_addopen(&actions, 1, log, flags, 0666);
+    failed |= posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    failed = failed != 0 ? failed : posix_spawnp(&pid, program, &actions, NULL, arguments, environ);
+    (void)posix_spawn_file_actions_destroy(&actions);
+    if (failed != 0) {
+        errno = failed;
+        return -1;
+    }
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) {
+            return -1;
+        }
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static bool is_written(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && info.st_size > 0;
+}
+
+struct drawing {
+    const char *folder;
+    const char *plots_folder;
+    struct figures *figures;
+    bool missing; /* gnuplot cannot be started at all */
+};
+
+static void draw(struct drawing *d, struct figure *figure, size_t format)
+{
+    char folder[SETUP_BYTES / 2 - 64];
+    char setup[SETUP_BYTES];
+    char script[PATH_BYTES];
+    char output[PATH_BYTES];
+    char log[PATH_BYTES];
+    struct text problem = text_into(d->figures->problem, sizeof d->figures->problem);
+    (void)snprintf(script, sizeof script, "%s/%s.gp", d->plots_folder, figure->name);
+    (void)snprintf(log, sizeof log, "%s/figures/gnuplot.log", d->folder);
+    (void)snprintf(output, sizeof output, "%s/figures/%s.%s", d->folder, figure->name,
+                   formats[format].suffix);
+    if (!quote(d->folder, folder, sizeof folder)) {
+        text_add(&problem, "the folder's name is too long");
+        return;
+    }
+    (void)snprintf(setup, sizeof setup, "folder='%s'; format='%s'", folder, formats[format].name);
+    (void)unlink(output);
+    if (access(script, R_OK) != 0) {
+        d->missing = true;
+        text_add(&problem, "no script %s", script);
+        return;
+    }
+    int status = spawn_gnuplot(setup, script, log);
+    if (status == 0 && is_written(output)) {
+        figure->formats |= formats[format].bit;
+        d->figures->svg_count += formats[format].bit == SCENARIO_PLOT_SVG ? 1 : 0;
+    } else if (status == -1 || status == 127) {
+        d->missing = true;
+        text_add(&problem, "gnuplot cannot be started: %s",
+                       strerror(status == -1 ? errno : ENOENT));
+    } else {
+        (void)unlink(output);
+        text_add(&problem, "gnuplot failed on %s (status %d): see figures/gnuplot.log", figure->name,
+                       status);
+    }
+}
+
+static void draw_own(const struct drawing *d, const struct summary *s)
+{
+    char path[PATH_BYTES];
+    (void)snprintf(path, sizeof path, "%s/figures/01-capacity.txt", d->folder);
+    FILE *file = fopen(path, "we");
+    if (file != NULL) {
+        figures_write_text(s, file);
+        (void)fclose(file);
+    }
+}
+
+void figures_draw(const char *folder, const char *plots_folder, const struct summary *summary,
+                  bool timeline, struct figures *out)
+{
+    char path[PATH_BYTES];
+    *out = (struct figures){.svg_count = 0};
+    list_figures(summary, timeline, out);
+    (void)snprintf(path, sizeof path, "%s/figures", folder);
+    (void)mkdir(path, 0777);
+    (void)snprintf(path, sizeof path, "%s/figures/gnuplot.log", folder);
+    (void)unlink(path);
+    struct drawing d = {.folder = folder, .plots_folder = plots_folder, .figures = out};
+    for (size_t i = 0; i < FIGURES_COUNT; i++) {
+        for (size_t f = 0; f < sizeof formats / sizeof formats[0] && !d.missing; f++) {
+            if (out->list[i].wanted && (summary->scenario->plot_formats & formats[f].bit) != 0) {
+                draw(&d, &out->list[i], f);
+            }
+        }
+    }
+    out->text_only = d.missing && has_curve(summary);
+    if (out->text_only) {
+        draw_own(&d, summary);
+    }
+    struct stat info;
+    if (stat(path, &info) == 0 && info.st_size == 0) {
+        (void)unlink(path);
+    }
+}
+
+/* ---- without gnuplot ---- */
+
+struct grid {
+    char cells[GRID_ROWS][GRID_COLUMNS + 1];
+    double rate_max;
+    uint32_t along_max;
+};
+
+static char curve_letter(uint32_t index)
+{
+    return (char)(index < 26 ? 'a' + (int)index : '#');
+}
+
+static void place(struct grid *g, const struct summary_point *p, char letter)
+{
+    double x = (double)p->along / g->along_max * (GRID_COLUMNS - 1);
+    double y = p->tok_per_s / g->rate_max * (GRID_ROWS - 1);
+    char *cell = &g->cells[GRID_ROWS - 1 - (int)lround(y)][(int)lround(x)];
+    *cell = *cell == ' ' ? letter : '*';
+}
+
+void figures_write_text(const struct summary *s, FILE *out)
+{
+    struct grid g = {.rate_max = 0};
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        const struct summary_point *p = &s->points[i];
+        g.rate_max = fmax(g.rate_max, p->tok_per_s);
+        g.along_max = p->shown_count > 0 && p->along > g.along_max ? p->along : g.along_max;
+    }
+    if (!(g.rate_max > 0) || g.along_max == 0) {
+        (void)fprintf(out, "Nothing to draw.\n");
+        return;
+    }
+    for (size_t i = 0; i < GRID_ROWS; i++) {
+        memset(g.cells[i], ' ', GRID_COLUMNS);
+        g.cells[i][GRID_COLUMNS] = '\0';
+    }
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        int curve = summary_curve_of(s, &s->points[i]);
+        if (s->points[i].shown_count > 0 && curve >= 0) {
+            place(&g, &s->points[i], curve_letter((uint32_t)curve));
+        }
+    }
+    (void)fprintf(out, "thousand tokens/s against %s\n\n", s->plural);
+    for (size_t i = 0; i < GRID_ROWS; i++) {
+        double rate = g.rate_max * (double)(GRID_ROWS - 1 - i) / (GRID_ROWS - 1);
+        (void)fprintf(out, "%8.1f |%s\n", rate / 1e3, g.cells[i]);
+    }
+    (void)fprintf(out, "%8s +", "");
+    for (int i = 0; i < GRID_COLUMNS; i++) {
+        (void)fputc('-', out);
+    }
+    (void)fprintf(out, "\n%9s 0%*u %s\n\n", "", GRID_COLUMNS - 1, g.along_max, s->plural);
+    for (uint32_t i = 0; i < s->curves_count; i++) {
+        (void)fprintf(out, "  %c  %s: %s\n", curve_letter(i), s->curves[i].label,
+                      s->curves[i].answer.text);
+    }
+    (void)fprintf(out, "  *  several at one place\n");
+}

@@ -1,0 +1,375 @@
+/*
+ * verdict.c - from a summary to sentences (verdict.h). Decides nothing: what is flat, useful or
+ * limited was decided in harness/analysis.
+ */
+#include "harness/report/verdict.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    CURVES_TOLD = 6, /* in one sentence; the report has all */
+    CELLS_TOLD = 4
+};
+
+static uint32_t servers_of(const struct summary_point *p, const char *stage)
+{
+    for (uint32_t i = 0; i < p->stages_count; i++) {
+        if (strcmp(p->stages[i].stage, stage) == 0) {
+            return p->stages[i].servers_count;
+        }
+    }
+    return 1;
+}
+
+void verdict_stage(struct text *t, const struct summary_point *p)
+{
+    const struct stage_verdict *v = &p->verdict;
+    bool many = servers_of(p, v->first) > 1;
+    switch (v->kind) {
+    case STAGE_NAMED:
+        text_add(t, "the %s%s (", text_stage(v->first), many ? "s limit" : " limits");
+        text_percent(t, v->first_frac);
+        text_add(t, " busy)");
+        break;
+    case STAGE_MIXED:
+        text_add(t, "%s and %s limit together (", text_stage(v->first), text_stage(v->second));
+        text_percent(t, v->first_frac);
+        text_add(t, " and ");
+        text_percent(t, v->second_frac);
+        text_add(t, " busy)");
+        break;
+    case STAGE_UNEXPLAINED:
+        if (v->first[0] == '\0') {
+            text_add(t, "no stage was observed");
+        } else {
+            text_add(t, "no stage is full (busiest: %s, ", text_stage(v->first));
+            text_percent(t, v->first_frac);
+            text_add(t, ")");
+        }
+        break;
+    }
+}
+
+/* ---- curves ---- */
+
+static void with_label(struct text *t, const struct summary_curve *c, bool first)
+{
+    if (first) {
+        text_add(t, "With %s extra ", c->label);
+    } else if (c->by_api_servers) {
+        text_add(t, "with %u ", c->api_servers_count);
+    } else {
+        text_add(t, "with %s ", c->label);
+    }
+}
+
+static void tell_flat(struct text *t, const struct summary *s, const struct summary_curve *c,
+                      bool first)
+{
+    with_label(t, c, first);
+    if (first) {
+        text_add(t, "%s stop helping ", s->plural);
+    }
+    text_add(t, "at %s: ", c->answer.text);
+    verdict_stage(t, c->deciding);
+}
+
+static void tell_open(struct text *t, const struct summary *s, const struct summary_curve *c,
+                      bool first)
+{
+    uint32_t last = c->points[c->points_count - 1]->along;
+    with_label(t, c, first);
+    text_add(t, "%s still help at %u (%s), no knee up to %u: ", first ? s->plural : "they", last,
+             c->answer.text, last);
+    verdict_stage(t, c->deciding);
+}
+
+static void tell_undecided(struct text *t, const struct summary *s, const struct summary_curve *c,
+                           bool first)
+{
+    with_label(t, c, first);
+    text_add(t, "%s", first ? s->plural : "they");
+    if (c->points_count == 0) {
+        text_add(t, " cannot be judged: no run there is evidence");
+    } else if (c->answer.status == SCALING_TOO_FEW) {
+        text_add(t, " cannot be judged from %u alone: ", c->points[0]->along);
+        verdict_stage(t, c->deciding);
+    } else if (c->answer.status == SCALING_NO_VARIANCE) {
+        text_add(t, " cannot be judged: the noise is not known (one run of one batch a cell)");
+    } else {
+        text_add(t, " help through %u; beyond that the intervals are too wide to tell up to %u",
+                 c->answer.lo, c->points[c->points_count - 1]->along);
+    }
+}
+
+static void tell_curve(struct text *t, const struct summary *s, const struct summary_curve *c,
+                       bool first)
+{
+    if (!c->decided) {
+        tell_undecided(t, s, c, first);
+    } else if (c->answer.status == SCALING_FLAT) {
+        tell_flat(t, s, c, first);
+    } else {
+        tell_open(t, s, c, first);
+    }
+}
+
+static void tell_gain(struct text *t, const struct summary *s, const struct summary_curve *c,
+                      bool first)
+{
+    if (first) {
+        text_add(t, " At %u %s ", c->gain.cores_to, c->gain.cores_to == 1 ? s->noun : s->plural);
+    } else {
+        text_add(t, ", ");
+    }
+    text_add(t, "%u API servers carry %+.0f %% against %u", c->api_servers_count,
+             c->gain.gain * 100, c->fewer->api_servers_count);
+}
+
+static void tell_curves(struct text *t, const struct summary *s)
+{
+    uint32_t told = s->curves_count < CURVES_TOLD ? s->curves_count : CURVES_TOLD;
+    for (uint32_t i = 0; i < told; i++) {
+        text_add(t, "%s", i > 0 ? "; " : "");
+        tell_curve(t, s, &s->curves[i], i == 0);
+    }
+    if (told < s->curves_count) {
+        text_add(t, "; report.md has %u more curves", s->curves_count - told);
+    }
+    text_add(t, ".");
+    bool first = true;
+    for (uint32_t i = 0; i < told; i++) {
+        if (s->curves[i].fewer != NULL) {
+            tell_gain(t, s, &s->curves[i], first);
+            first = false;
+        }
+    }
+    text_add(t, "%s", first ? "" : ".");
+}
+
+/* ---- single points ---- */
+
+static void tell_losses(struct text *t, const struct summary_point *p)
+{
+    uint64_t ended = p->ok_count + p->fail_count;
+    if (ended == 0) {
+        text_add(t, "no request ended in the window");
+    } else if (p->fail_count == 0) {
+        text_add(t, "none of %llu requests was lost", (unsigned long long)ended);
+    } else {
+        text_add(t, "%llu of %llu requests were lost", (unsigned long long)p->fail_count,
+                 (unsigned long long)ended);
+    }
+    if (p->refused_count > 0) {
+        text_add(t, ", %llu of the trace were refused", (unsigned long long)p->refused_count);
+    }
+}
+
+static void tell_point(struct text *t, const struct summary_point *p)
+{
+    if (strcmp(p->cell->name, "single") != 0) {
+        text_add(t, "%s: ", p->cell->name);
+    }
+    if (p->shown_count == 0) {
+        text_add(t, "no valid run (%s).", p->reason);
+        return;
+    }
+    text_rate(t, p->tok_per_s);
+    text_add(t, " tokens/s");
+    if (!isnan(p->tok_per_s_lo)) {
+        text_add(t, " [");
+        text_rate(t, p->tok_per_s_lo);
+        text_add(t, ", ");
+        text_rate(t, p->tok_per_s_hi);
+        text_add(t, "]");
+    }
+    if (p->ttft_p99_ms > 0) {
+        text_add(t, ", TTFT p99 %.0f ms", p->ttft_p99_ms);
+    }
+    text_add(t, "; ");
+    verdict_stage(t, p);
+    text_add(t, "; ");
+    tell_losses(t, p);
+    text_add(t, ".");
+}
+
+static void tell_points(struct text *t, const struct summary *s)
+{
+    for (uint32_t i = 0; i < s->points_count && i < CELLS_TOLD; i++) {
+        text_add(t, "%s", i > 0 ? " " : "");
+        tell_point(t, &s->points[i]);
+    }
+    if (s->points_count > CELLS_TOLD) {
+        text_add(t, " report.md has %u more cells.", s->points_count - CELLS_TOLD);
+    }
+}
+
+/* ---- what is no evidence ---- */
+
+static const struct summary_point *first_failure(const struct summary *s)
+{
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        if (s->points[i].worst != RUN_OK && s->points[i].worst != RUN_INTERRUPTED) {
+            return &s->points[i];
+        }
+    }
+    return NULL;
+}
+
+static void caveat_host(struct text *t, const struct summary *s)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        const struct summary_point *p = &s->points[i];
+        if (p->evidence || p->host_limited_count == 0) {
+            continue;
+        }
+        if (count == 0) {
+            text_add(t, "Host limited, so no evidence for a knee: ");
+        }
+        if (count < CELLS_TOLD) {
+            text_add(t, "%s%s (", count > 0 ? ", " : "", p->cell->name);
+            text_number(t, p->host_cores_used + fmax(0, p->others_cores_used), 1);
+            text_add(t, " cores in use)");
+        }
+        count++;
+    }
+    if (count > CELLS_TOLD) {
+        text_add(t, " and %u more", count - CELLS_TOLD);
+    }
+    text_add(t, "%s", count > 0 ? ". " : "");
+}
+
+static void caveat_runs(struct text *t, const struct summary *s)
+{
+    const struct summary_point *p = first_failure(s);
+    uint32_t failed = s->outcomes[RUN_INVALID] + s->outcomes[RUN_SERVER_FAILED] +
+                      s->outcomes[RUN_CLIENT_FAILED];
+    if (failed > 0 && p != NULL) {
+        text_add(t, "%u of %u runs cannot be used, the first: %s: %s. ", failed, s->runs_count,
+                 p->cell->name, p->reason);
+    }
+}
+
+static void caveat_requests(struct text *t, const struct summary *s)
+{
+    uint64_t failed = 0;
+    uint64_t mismatched = 0;
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        failed += s->points[i].fail_count;
+        mismatched += s->points[i].mismatch_count;
+    }
+    if (failed > 0 && s->scaling) {
+        text_add(t, "%llu requests failed. ", (unsigned long long)failed);
+    }
+    if (mismatched > 0) {
+        text_add(t, "%llu requests had other token counts than asked for. ",
+                 (unsigned long long)mismatched);
+    }
+}
+
+static bool nothing_valid(const struct summary *s)
+{
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        if (s->points[i].valid_count > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void tell_nothing(struct text *t, const struct summary *s)
+{
+    const struct summary_point *p = first_failure(s);
+    if (s->runs_count == 0) {
+        text_add(t, "Nothing was measured.");
+    } else if (p == NULL) {
+        text_add(t, "None of %u runs gave a usable number.", s->runs_count);
+    } else {
+        text_add(t, "None of %u runs gave a usable number; the first reason: %s.", s->runs_count,
+                 p->reason);
+    }
+}
+
+static bool any_undecided(const struct summary *s)
+{
+    for (uint32_t i = 0; i < s->curves_count; i++) {
+        if (!s->curves[i].decided) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void trim(char *text)
+{
+    size_t bytes = strlen(text);
+    while (bytes > 0 && text[bytes - 1] == ' ') {
+        text[--bytes] = '\0';
+    }
+}
+
+void verdict_write(const struct summary *s, bool interrupted, struct report_conclusion *out)
+{
+    struct text verdict = text_into(out->verdict, sizeof out->verdict);
+    struct text caveat = text_into(out->caveat, sizeof out->caveat);
+    if (interrupted) {
+        text_add(&verdict, "Interrupted after %u of %u runs. ", s->runs_count,
+                 s->scenario->runs_count);
+    }
+    if (nothing_valid(s)) {
+        tell_nothing(&verdict, s);
+        out->undecided = true;
+    } else if (s->scaling) {
+        tell_curves(&verdict, s);
+        out->undecided = any_undecided(s);
+    } else {
+        tell_points(&verdict, s);
+        out->undecided = false;
+    }
+    if (!interrupted && s->runs_count < s->scenario->runs_count) {
+        text_add(&caveat, "Only %u of %u runs were made. ", s->runs_count,
+                 s->scenario->runs_count);
+    }
+    caveat_host(&caveat, s);
+    if (!nothing_valid(s)) {
+        caveat_runs(&caveat, s);
+    }
+    caveat_requests(&caveat, s);
+    trim(out->caveat);
+}
+
+/* ---- figures ---- */
+
+static void title_curve(struct text *t, const struct summary_curve *c, bool first)
+{
+    text_add(t, "%s", first ? " " : ", ");
+    if (!c->decided) {
+        text_add(t, "undecided");
+    } else if (c->answer.status == SCALING_FLAT) {
+        text_add(t, "at %u", c->answer.last_helpful);
+    } else {
+        text_add(t, "not up to %u", c->answer.last_helpful);
+    }
+    if (first || !c->by_api_servers) {
+        text_add(t, " with %s", c->label);
+    } else {
+        text_add(t, " with %u", c->api_servers_count);
+    }
+}
+
+void verdict_title(const struct summary *s, char *out, size_t cap)
+{
+    struct text t = text_into(out, cap);
+    if (!s->scaling) {
+        text_add(&t, "%s", s->scenario->general.name);
+        return;
+    }
+    text_add(&t, "Extra %s stop helping", s->plural);
+    for (uint32_t i = 0; i < s->curves_count && i < 4; i++) {
+        title_curve(&t, &s->curves[i], i == 0);
+    }
+    text_add(&t, "%s", s->curves_count > 4 ? ", ..." : "");
+}
+
