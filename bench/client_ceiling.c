@@ -3,8 +3,9 @@
  * server gives them (the ceiling), and tokens that come one by one on many connections, as a
  * serving system sends them. Prints one line each.
  *
- *     client_ceiling [users [gap_ms [seconds]]]      default 640 connections, a token each 12 ms, 2
- * s
+ *     client_ceiling [users [gap_ms [seconds]]]
+ *
+ * Defaults: 640 connections, a token each 12 ms, 2 s.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,7 +7,9 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-enum { ARENA_ALIGN = 64 };
+enum {
+    ARENA_ALIGN = 64
+};
 
 enum status arena_create(size_t cap_bytes, struct arena *out, struct error *error)
 {

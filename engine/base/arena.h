@@ -1,5 +1,6 @@
 /*
- * arena.h - memory for things that die together: all of it is reserved at start, none is freed singly.
+ * arena.h - memory for things that die together: all of it is reserved at start, none is freed
+ * singly.
  *
  *     struct arena arena;
  *     TRY(arena_create(64 << 20, &arena, error));
@@ -7,9 +8,9 @@
  *     ...
  *     arena_destroy(&arena);
  *
- * The reservation is address space (MAP_NORESERVE): pages that are never touched cost nothing, so callers may ask for
- * generous maxima. Running past the reservation is a programmer error: creators compute their size first
- * (x_arena_bytes(options)).
+ * The reservation is address space (MAP_NORESERVE): pages that are never touched cost nothing, so
+ * callers may ask for generous maxima. Running past the reservation is a programmer error: creators
+ * compute their size first (x_arena_bytes(options)).
  */
 #ifndef ENGINE_BASE_ARENA_H
 #define ENGINE_BASE_ARENA_H

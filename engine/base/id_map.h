@@ -1,9 +1,10 @@
 /*
- * id_map.h - fixed-capacity map from a request id (a string) to a 32-bit slot number. Open addressing with linear probing
- * and backward-shift deletion; no allocation after creation; iteration order is never exposed.
+ * id_map.h - fixed-capacity map from a request id (a string) to a 32-bit slot number. Open
+ * addressing with linear probing and backward-shift deletion; no allocation after creation;
+ * iteration order is never exposed.
  *
- * The map does not copy keys: it stores their 64-bit hash and the slot, and asks `key_of(ctx, slot)` for the text when two
- * hashes agree, so a wrong match is impossible.
+ * The map does not copy keys: it stores their 64-bit hash and the slot, and asks `key_of(ctx,
+ * slot)` for the text when two hashes agree, so a wrong match is impossible.
  */
 #ifndef ENGINE_BASE_ID_MAP_H
 #define ENGINE_BASE_ID_MAP_H

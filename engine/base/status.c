@@ -10,10 +10,9 @@
 
 const char *status_text(enum status status)
 {
-    static const char *const texts[STATUS_COUNT] = {
-        [STATUS_OK] = "ok",
+    static const char *const texts[STATUS_COUNT] = {[STATUS_OK] = "ok",
 #define X(name, text) [STATUS_##name] = (text),
-        STATUS_MAP(X)
+                                                    STATUS_MAP(X)
 #undef X
     };
     if ((unsigned)status >= STATUS_COUNT) {

@@ -2,12 +2,13 @@
  * status.h - the one error model of this program.
  *
  * Two kinds of failure, never mixed:
- *   - an OPERATING error (bad file, peer gone, pool exhausted) is an `enum status` returned to the caller, who must look
- *     at it (MUST_CHECK), with a sentence for a person in `struct error`;
+ *   - an OPERATING error (bad file, peer gone, pool exhausted) is an `enum status` returned to
+ *     the caller, who must look at it (MUST_CHECK), with a sentence for a person in `struct error`;
  *   - a PROGRAMMER error (broken invariant, bad argument) is ASSERT, which aborts in every build.
  *
- * A function that can fail returns enum status and leaves its out-parameters untouched on failure. `error` comes last and
- * may be NULL. A library never exits, prints or logs: only a main maps a status to an exit code.
+ * A function that can fail returns enum status and leaves its out-parameters untouched on failure.
+ * `error` comes last and may be NULL. A library never exits, prints or logs: only a main maps a
+ * status to an exit code.
  */
 #ifndef ENGINE_BASE_STATUS_H
 #define ENGINE_BASE_STATUS_H
@@ -46,7 +47,8 @@ struct error {
 /* "out of memory" for STATUS_NOMEM. Never NULL; the string is static. */
 const char *status_text(enum status status);
 
-/* Fills *error (when not NULL) and returns `status`, so that `return error_set(error, ...)` reads well. */
+/* Fills *error (when not NULL) and returns `status`, so that `return error_set(error, ...)` reads
+ * well. */
 enum status error_set(struct error *error, enum status status, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
 #ifdef __clang_analyzer__
@@ -57,11 +59,11 @@ enum status error_set(struct error *error, enum status status, const char *fmt, 
 
 /* Returns from the calling function when `expr` is not STATUS_OK. For functions that own nothing
  * yet. (Without braces of its own, as a user does not see that nesting.) */
-#define TRY(expr)                      \
-    do {                               \
+#define TRY(expr)                        \
+    do {                                 \
         enum status try_status = (expr); \
-        if (try_status != STATUS_OK)   \
-            return try_status;         \
+        if (try_status != STATUS_OK)     \
+            return try_status;           \
     } while (0)
 
 /* On in every build. */

@@ -1,9 +1,10 @@
 /*
  * message.h - everything the parts of a serving system say to each other, as plain structs.
  *
- * The state machines of this room take and give these structs; only engine/wire turns them into MessagePack, and the
- * simulator passes them as they are. Pointers are borrowed: they are valid until the call returns, or until the next call
- * on the object that gave them, unless a comment says otherwise. Ids are NUL-terminated.
+ * The state machines of this room take and give these structs; only engine/wire turns them into
+ * MessagePack, and the simulator passes them as they are. Pointers are borrowed: they are valid
+ * until the call returns, or until the next call on the object that gave them, unless a comment
+ * says otherwise. Ids are NUL-terminated.
  */
 #ifndef ENGINE_CORE_MESSAGE_H
 #define ENGINE_CORE_MESSAGE_H
@@ -14,7 +15,8 @@
 #include "engine/base/time.h"
 
 enum {
-    REQUEST_ID_BYTES_MAX = 128, /* the terminating NUL included; longer ids are refused where they enter */
+    REQUEST_ID_BYTES_MAX =
+        128, /* the terminating NUL included; longer ids are refused where they enter */
     STOP_TOKENS_MAX = 16,
     COORDINATOR_CLIENT = -1, /* client_index of messages for the coordinator */
     TOKEN_NONE = -1,
@@ -53,16 +55,18 @@ struct sampling_params {
 /* EngineCoreRequest: the body of ADD. */
 struct engine_request {
     const char *id;
-    const uint32_t *prompt_token_ids; /* NULL in simulations: then prompt_hash alone stands for the prompt */
+    const uint32_t
+        *prompt_token_ids; /* NULL in simulations: then prompt_hash alone stands for the prompt */
     uint32_t prompt_tokens_count;
-    uint64_t prompt_hash; /* hash64() of the token ids (seed 0); not on the wire, filled where a request is decoded */
+    uint64_t prompt_hash; /* hash64() of the token ids (seed 0); not on the wire, filled where a
+                             request is decoded */
     struct sampling_params sampling;
     int64_t arrival_wall_ns;
-    const char *cache_salt; /* NULL: none */
+    const char *cache_salt;     /* NULL: none */
     int32_t data_parallel_rank; /* as asked by the user, RANK_NONE if not */
     uint32_t client_index;
     uint32_t current_wave;
-    int32_t priority; /* lower runs earlier */
+    int32_t priority;        /* lower runs earlier */
     const char *external_id; /* NULL: none */
     bool abort_immediately;
 };
@@ -79,8 +83,9 @@ struct engine_output {
     const uint32_t *new_token_ids;
     uint32_t new_tokens_count;
     enum finish_reason finish;
-    int32_t stop_token_id; /* stop_reason: the stop_token_ids member that was hit, TOKEN_NONE otherwise */
-    bool first; /* first output of the request: the fields below are set */
+    int32_t stop_token_id; /* stop_reason: the stop_token_ids member that was hit, TOKEN_NONE
+                              otherwise */
+    bool first;            /* first output of the request: the fields below are set */
     time_ps queued_at;
     time_ps scheduled_at;
     uint32_t preemptions_count;
@@ -100,12 +105,16 @@ struct scheduler_stats {
     uint32_t skipped_waiting_count;
     uint32_t step_counter;
     uint32_t current_wave;
-    double kv_cache_usage; /* 0..1 */
+    double kv_cache_usage;                  /* 0..1 */
     struct prefix_cache_stats prefix_cache; /* since the stats before these */
-    uint32_t preemptions_count; /* total; not on the wire */
+    uint32_t preemptions_count;             /* total; not on the wire */
 };
 
-enum utility_value_kind { UTILITY_NIL, UTILITY_BOOL, UTILITY_STRINGS };
+enum utility_value_kind {
+    UTILITY_NIL,
+    UTILITY_BOOL,
+    UTILITY_STRINGS
+};
 
 /* UTILITY, front end -> engine. Arguments are not interpreted by the calls served so far. */
 struct utility_call {
@@ -125,8 +134,9 @@ struct utility_reply {
 };
 
 /*
- * EngineCoreOutputs: one message from an engine core to one client or to the coordinator. One purpose a message: outputs
- * (with stats and finished ids), or a utility reply, or a wave notice; never empty.
+ * EngineCoreOutputs: one message from an engine core to one client or to the coordinator. One
+ * purpose a message: outputs (with stats and finished ids), or a utility reply, or a wave notice;
+ * never empty.
  */
 struct engine_outputs {
     uint32_t engine_index;
@@ -135,7 +145,7 @@ struct engine_outputs {
     const struct scheduler_stats *stats; /* NULL: none */
     time_ps timestamp;
     const struct utility_reply *utility; /* NULL: none */
-    const char *const *finished_ids; /* every finished and aborted request of this client */
+    const char *const *finished_ids;     /* every finished and aborted request of this client */
     uint32_t finished_ids_count;
     int64_t wave_complete; /* -1: none */
     int64_t start_wave;    /* -1: none */
@@ -156,7 +166,8 @@ struct coordinator_state {
     bool running;
 };
 
-/* Front end -> coordinator: a request went to an engine while the front end believed all engines idle. */
+/* Front end -> coordinator: a request went to an engine while the front end believed all engines
+ * idle. */
 struct first_request {
     uint32_t engine;
     uint32_t wave;

@@ -1,6 +1,6 @@
 /*
- * host_profile.h - what the emulated host adds to each stage: pure data, read by the harness (which puts it into a
- * topology), the devices and the simulator.
+ * host_profile.h - what the emulated host adds to each stage: pure data, read by the harness (which
+ * puts it into a topology), the devices and the simulator.
  */
 #ifndef ENGINE_MODEL_HOST_PROFILE_H
 #define ENGINE_MODEL_HOST_PROFILE_H

@@ -1,9 +1,10 @@
 /*
- * api_completion.c - one completion from its HTTP request to its last event: drives engine/core/frontend for the API
- * server's process.
+ * api_completion.c - one completion from its HTTP request to its last event: drives
+ * engine/core/frontend for the API server's process.
  *
- * Request: parse, render, tokenise, book the emulated cost, open a ledger record, submit to the front end, send ADD.
- * Answer: engine messages go into the front end; what comes out is written as SSE events, or gathered into one answer.
+ * Request: parse, render, tokenise, book the emulated cost, open a ledger record, submit to the
+ * front end, send ADD. Answer: engine messages go into the front end; what comes out is written as
+ * SSE events, or gathered into one answer.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -31,9 +32,9 @@ static enum status encode_text(struct api_server *s, const char *text, size_t by
 static enum status encode_messages(struct api_server *s, const struct openai_request *r,
                                    uint32_t *count)
 {
-    size_t bytes = chat_template_render(r->roles, r->contents, r->messages_count,
-                                        r->add_generation_prompt, s->prompt_text,
-                                        s->prompt_text_cap);
+    size_t bytes =
+        chat_template_render(r->roles, r->contents, r->messages_count, r->add_generation_prompt,
+                             s->prompt_text, s->prompt_text_cap);
     if (bytes > s->prompt_text_cap) {
         free(s->prompt_text);
         s->prompt_text = malloc(bytes);
@@ -45,7 +46,8 @@ static enum status encode_messages(struct api_server *s, const struct openai_req
     return encode_text(s, s->prompt_text, bytes, count);
 }
 
-/* The prompt as token ids. A prompt too long for the buffer is still counted: the answer names its length. */
+/* The prompt as token ids. A prompt too long for the buffer is still counted: the answer names its
+ * length. */
 static const uint32_t *tokenise(struct api_server *s, const struct openai_request *r,
                                 uint32_t *count)
 {
@@ -186,7 +188,8 @@ static enum status submit(struct connection *c, const struct http_request *http,
     c->record->engine = send.engine;
     open_answer(c);
     occupancy_settle(&s->occupancy);
-    ledger_stamp(c->record, HOP_API_SENT, clock_now_ns()); /* before: the engine core may be faster */
+    ledger_stamp(c->record, HOP_API_SENT,
+                 clock_now_ns()); /* before: the engine core may be faster */
     return send_add(s, &send, error);
 }
 
@@ -333,9 +336,8 @@ static void write_whole(struct connection *c, const struct frontend_delta *d)
         .completion_tokens = d->output_tokens_count,
     };
     struct http_buffer body = {0};
-    struct http_response response = {.http_status = 200,
-                                     .api_server = (int32_t)c->server->index,
-                                     .keep_alive = c->keep_alive};
+    struct http_response response = {
+        .http_status = 200, .api_server = (int32_t)c->server->index, .keep_alive = c->keep_alive};
     openai_write_answer(&body, &answer);
     response.body = body.data;
     response.body_bytes = body.bytes;

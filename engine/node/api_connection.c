@@ -1,8 +1,9 @@
 /*
- * api_connection.c - HTTP connections of an API server: bytes to requests, routes, answers to bytes, time limits.
+ * api_connection.c - HTTP connections of an API server: bytes to requests, routes, answers to
+ * bytes, time limits.
  *
- * One request at a time is served on a connection; bytes that come meanwhile are held. Answers are appended to `out` and
- * leave together at api_flush(), after the emulated host time they cost.
+ * One request at a time is served on a connection; bytes that come meanwhile are held. Answers are
+ * appended to `out` and leave together at api_flush(), after the emulated host time they cost.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,9 @@
 #include "engine/base/clock.h"
 #include "engine/node/api_server.h"
 
-enum { READ_BYTES = 256 << 10 };
+enum {
+    READ_BYTES = 256 << 10
+};
 
 static char read_memory[READ_BYTES]; /* one thread, one read at a time */
 
@@ -129,7 +132,8 @@ static void feed_held(struct connection *c);
 
 void api_flush(struct api_server *s)
 {
-    while (s->dirty != NULL) { /* held requests may be answered at once and mark connections again */
+    while (s->dirty !=
+           NULL) { /* held requests may be answered at once and mark connections again */
         occupancy_settle(&s->occupancy);
         struct connection *c = s->dirty;
         s->dirty = NULL;

@@ -1,6 +1,7 @@
 /*
- * api_metrics.c - what an API server counts for /metrics, with vLLM's clocks: TTFT and end to end on the front end's clock
- * from the arrival of the request, everything between on the engine core's own stamps.
+ * api_metrics.c - what an API server counts for /metrics, with vLLM's clocks: TTFT and end to end
+ * on the front end's clock from the arrival of the request, everything between on the engine core's
+ * own stamps.
  */
 #include "engine/node/api_server.h"
 

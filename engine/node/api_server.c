@@ -1,9 +1,10 @@
 /*
- * api_server.c - an API server's process: start-up in vLLM's order, then a libuv loop whose turns alternate between HTTP
- * and engine messages.
+ * api_server.c - an API server's process: start-up in vLLM's order, then a libuv loop whose turns
+ * alternate between HTTP and engine messages.
  *
- * While engine messages keep coming the loop never waits: it handles messages until a slice of emulated host time is owed
- * (or a bounded number of messages), writes what is due, looks at HTTP, and goes on.
+ * While engine messages keep coming the loop never waits: it handles messages until a slice of
+ * emulated host time is owed (or a bounded number of messages), writes what is due, looks at HTTP,
+ * and goes on.
  */
 #include "engine/node/api_server.h"
 
@@ -46,8 +47,7 @@ static enum status open_sockets(struct api_server *s, struct error *error)
     void *context = zmq_ctx_new();
     ASSERT(context != NULL);
     (void)zmq_ctx_set(context, ZMQ_IO_THREADS, 2);
-    struct socket_options router = {
-        .type = ZMQ_ROUTER, .bind = true, .linger_ms = LINGER_STATS_MS};
+    struct socket_options router = {.type = ZMQ_ROUTER, .bind = true, .linger_ms = LINGER_STATS_MS};
     struct socket_options pull = {.type = ZMQ_PULL, .bind = true, .linger_ms = LINGER_STATS_MS};
     struct socket_options xsub = {.type = ZMQ_XSUB, .linger_ms = LINGER_STATS_MS};
     process_address(&s->process, "in", s->index, address);
@@ -77,7 +77,8 @@ static enum status wait_readable(void *socket, const char *what, struct error *e
     return STATUS_OK;
 }
 
-/* Each engine core announces itself once on its DEALER; only then does the ROUTER know its identity. */
+/* Each engine core announces itself once on its DEALER; only then does the ROUTER know its
+ * identity. */
 static enum status wait_engines(struct api_server *s, struct error *error)
 {
     bool seen[TOPOLOGY_ENGINES_MAX] = {false};
@@ -262,8 +263,8 @@ static void take_stats(struct api_server *s)
     }
     struct coordinator_state state;
     struct error error;
-    if (wire_decode_coordinator_state(s->decoder, last.frames[0].data, last.frames[0].bytes,
-                                      &state, &error) == STATUS_OK) {
+    if (wire_decode_coordinator_state(s->decoder, last.frames[0].data, last.frames[0].bytes, &state,
+                                      &error) == STATUS_OK) {
         frontend_coordinator_state(s->frontend, &state);
     } else {
         process_event("warning ApiServer_%u dropped the coordinator's state: %s", s->index,
@@ -337,7 +338,8 @@ static enum status watch(struct api_server *s, void *socket, uv_poll_t *poll, uv
     return STATUS_OK;
 }
 
-/* Shared: all servers accept from the launcher's socket. REUSEPORT: each has its own queue at the same port. */
+/* Shared: all servers accept from the launcher's socket. REUSEPORT: each has its own queue at the
+ * same port. */
 static enum status listen_http(struct api_server *s, struct error *error)
 {
     int fd = LISTEN_FD;
@@ -369,8 +371,7 @@ static enum status create_frontend(struct api_server *s, struct error *error)
 {
     const struct topology *t = s->process.topology;
     s->tokenizer = tokenizer_byte_level(s->limits.vocab_size);
-    s->detokenizer =
-        (struct detokenizer){.ctx = s->tokenizer.ctx, .append = s->tokenizer.append};
+    s->detokenizer = (struct detokenizer){.ctx = s->tokenizer.ctx, .append = s->tokenizer.append};
     struct frontend_options options = {
         .client_index = s->index,
         .client_count = t->api_servers_count,

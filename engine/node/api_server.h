@@ -3,8 +3,8 @@
  *
  *   api_server.c      start-up, the loop's turns, sockets to engine cores and coordinator
  *   api_connection.c  HTTP connections: bytes to requests, answers to bytes, time limits
- *   api_completion.c  one completion from its HTTP request to its last event: engine/core/frontend's driver
- *   api_metrics.c     what /metrics counts
+ *   api_completion.c  one completion from its HTTP request to its last event:
+ * engine/core/frontend's driver api_metrics.c     what /metrics counts
  */
 #ifndef ENGINE_NODE_API_SERVER_H
 #define ENGINE_NODE_API_SERVER_H
@@ -23,7 +23,8 @@
 
 enum {
     API_REQUESTS_MAX = 16384, /* open at once in one API server; more get 503 */
-    API_OUT_BYTES_MAX = 64 << 20, /* unsent bytes after which a client that does not read is dropped */
+    API_OUT_BYTES_MAX =
+        64 << 20, /* unsent bytes after which a client that does not read is dropped */
     API_KEEP_ALIVE_S = 600,
 };
 
@@ -99,7 +100,7 @@ struct api_server {
     int64_t message_ns; /* when the engine message in work was decoded */
     bool will_block;    /* the loop is about to wait with nothing left to do */
     int64_t block_ns;
-    bool dead;     /* an engine core died: nothing can be served any more */
+    bool dead; /* an engine core died: nothing can be served any more */
     bool stopping;
 };
 

@@ -1,9 +1,10 @@
 /*
- * coordinator_process.c - the DP coordinator's process: one thread, one poll loop round engine/core/coordinator.
+ * coordinator_process.c - the DP coordinator's process: one thread, one poll loop round
+ * engine/core/coordinator.
  *
- * It binds three sockets (clients subscribe at the front, engine cores at the back, engine cores push counts), reports
- * their addresses to the launcher, waits until every engine core has subscribed, and then relays for ever. It ends by the
- * launcher's SIGTERM.
+ * It binds three sockets (clients subscribe at the front, engine cores at the back, engine cores
+ * push counts), reports their addresses to the launcher, waits until every engine core has
+ * subscribed, and then relays for ever. It ends by the launcher's SIGTERM.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +19,9 @@
 
 struct relay {
     struct process process;
-    void *front;  /* XPUB: state to API servers; FIRST_REQ from them */
-    void *back;   /* XPUB: READY and START_DP_WAVE to engine cores */
-    void *input;  /* PULL: counts from engine cores */
+    void *front; /* XPUB: state to API servers; FIRST_REQ from them */
+    void *back;  /* XPUB: READY and START_DP_WAVE to engine cores */
+    void *input; /* PULL: counts from engine cores */
     struct coordinator *coordinator;
     struct wire_decoder *decoder;
     struct wire_buffer buffer;
@@ -70,8 +71,9 @@ static enum status wait_for_subscriptions(struct relay *r, struct error *error)
             bool subscribe = is_byte(&m, 1);
             socket_message_free(&m);
             if (!subscribe) {
-                return error_set(error, STATUS_PROTOCOL,
-                                 "coordinator: an engine core sent something else than its subscription");
+                return error_set(
+                    error, STATUS_PROTOCOL,
+                    "coordinator: an engine core sent something else than its subscription");
             }
             seen++;
         }
@@ -133,8 +135,8 @@ static enum status read_input(struct relay *r, struct error *error)
         return STATUS_OK;
     }
     struct engine_outputs outputs;
-    enum status status = wire_decode_outputs(r->decoder, m.frames[0].data, m.frames[0].bytes,
-                                             &outputs, error);
+    enum status status =
+        wire_decode_outputs(r->decoder, m.frames[0].data, m.frames[0].bytes, &outputs, error);
     if (status == STATUS_OK && outputs.stats != NULL) {
         coordinator_stats(r->coordinator, outputs.engine_index, outputs.stats);
     }

@@ -1,7 +1,8 @@
 /*
- * engine_io.c - owns an engine core's input and output threads and their sockets: bytes to queue items, queue items to bytes.
- * Started by the engine core's main thread, driven by ZeroMQ and the queues. Must not decide anything: what a message means
- * is up to the main thread, which is the only one to touch the engine core's state.
+ * engine_io.c - owns an engine core's input and output threads and their sockets: bytes to queue
+ * items, queue items to bytes. Started by the engine core's main thread, driven by ZeroMQ and the
+ * queues. Must not decide anything: what a message means is up to the main thread, which is the
+ * only one to touch the engine core's state.
  */
 #include "engine/node/engine_io.h"
 
@@ -15,7 +16,9 @@
 #include "engine/base/clock.h"
 #include "engine/node/sockets.h"
 
-enum { DEAD_JOIN_SECONDS = 5 };
+enum {
+    DEAD_JOIN_SECONDS = 5
+};
 
 static enum status copy_address(char to[ADDRESS_BYTES_MAX], const char *from, struct error *error)
 {
@@ -27,7 +30,8 @@ static enum status copy_address(char to[ADDRESS_BYTES_MAX], const char *from, st
         return error_set(error, STATUS_INVALID, "INIT: address longer than %d bytes: %s",
                          ADDRESS_BYTES_MAX - 1, from);
     }
-    (void)strcpy(to, from); // NOLINT(clang-analyzer-security.insecureAPI.strcpy): length checked above
+    (void)strcpy(to,
+                 from); // NOLINT(clang-analyzer-security.insecureAPI.strcpy): length checked above
     return STATUS_OK;
 }
 
@@ -176,7 +180,8 @@ static enum status dispatch(struct input *in, const struct socket_message *m, st
     }
 }
 
-/* A message that cannot be read is dropped and said so: the engine core must not go deaf over one bad peer. */
+/* A message that cannot be read is dropped and said so: the engine core must not go deaf over one
+ * bad peer. */
 static void read_client(struct input *in, void *dealer)
 {
     struct socket_message m;
@@ -220,9 +225,8 @@ static void input_loop(struct input *in)
             read_subscription(in);
         }
         now = clock_now_ns();
-        ledger_set(&in->thread->busy_ns,
-                   (uint64_t)now - ledger_get(&in->thread->started_ns) -
-                       ledger_get(&in->thread->idle_ns));
+        ledger_set(&in->thread->busy_ns, (uint64_t)now - ledger_get(&in->thread->started_ns) -
+                                             ledger_get(&in->thread->idle_ns));
         process_turn(in->thread, now);
     }
 }
@@ -271,8 +275,7 @@ static enum status output_connect(struct output *out, struct error *error)
     return STATUS_OK;
 }
 
-static enum status send_item(struct output *out, const struct queue_item *item,
-                             struct error *error)
+static enum status send_item(struct output *out, const struct queue_item *item, struct error *error)
 {
     void *socket = out->coordinator;
     if (item->client != COORDINATOR_CLIENT) {

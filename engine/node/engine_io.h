@@ -1,9 +1,11 @@
 /*
- * engine_io.h - the input and output threads of an engine core's process: the only ones that touch its ZeroMQ sockets.
+ * engine_io.h - the input and output threads of an engine core's process: the only ones that touch
+ * its ZeroMQ sockets.
  *
- * The input thread connects a DEALER to every API server and subscribes to the coordinator, announces itself, decodes what
- * comes and queues it for the main thread. The output thread encodes what the main thread queues and pushes it to one
- * client or to the coordinator. Each has its own ZeroMQ context, as in vLLM.
+ * The input thread connects a DEALER to every API server and subscribes to the coordinator,
+ * announces itself, decodes what comes and queues it for the main thread. The output thread encodes
+ * what the main thread queues and pushes it to one client or to the coordinator. Each has its own
+ * ZeroMQ context, as in vLLM.
  */
 #ifndef ENGINE_NODE_ENGINE_IO_H
 #define ENGINE_NODE_ENGINE_IO_H
@@ -12,7 +14,9 @@
 #include "engine/node/process.h"
 #include "engine/wire/wire.h"
 
-enum { ADDRESS_BYTES_MAX = 256 };
+enum {
+    ADDRESS_BYTES_MAX = 256
+};
 
 struct engine_io {
     struct process *process;
@@ -21,7 +25,7 @@ struct engine_io {
     uint32_t clients_count;
     char inputs[TOPOLOGY_API_SERVERS_MAX][ADDRESS_BYTES_MAX];
     char outputs[TOPOLOGY_API_SERVERS_MAX][ADDRESS_BYTES_MAX];
-    char coordinator_input[ADDRESS_BYTES_MAX];  /* empty: no coordinator */
+    char coordinator_input[ADDRESS_BYTES_MAX]; /* empty: no coordinator */
     char coordinator_output[ADDRESS_BYTES_MAX];
     char stats_address[ADDRESS_BYTES_MAX];
     struct wire_ready ready; /* sent once to every client */
@@ -37,7 +41,8 @@ struct engine_io {
     struct error error; /* why, if failed */
 };
 
-/* Fills the addresses from INIT. INVALID: more clients than this build holds, or an address too long. */
+/* Fills the addresses from INIT. INVALID: more clients than this build holds, or an address too
+ * long. */
 MUST_CHECK enum status engine_io_addresses(struct engine_io *io, const struct wire_init *init,
                                            struct error *error);
 /* Starts both threads; returns when the barrier of the coordinator is passed. */

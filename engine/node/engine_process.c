@@ -1,9 +1,11 @@
 /*
- * engine_process.c - an engine core's process: handshake with the launcher, then the busy loop round engine/core/engine_core
- * on the main thread. Input and output threads: engine_io. Workers: executor.
+ * engine_process.c - an engine core's process: handshake with the launcher, then the busy loop
+ * round engine/core/engine_core on the main thread. Input and output threads: engine_io. Workers:
+ * executor.
  *
- * Every turn handles all queued input, publishes counts if they changed, makes one engine turn (submit ahead, or wait for
- * the oldest step), and publishes again. The main thread blocks on the input queue only when there is no work.
+ * Every turn handles all queued input, publishes counts if they changed, makes one engine turn
+ * (submit ahead, or wait for the oldest step), and publishes again. The main thread blocks on the
+ * input queue only when there is no work.
  */
 #include <errno.h>
 #include <poll.h>
@@ -96,7 +98,8 @@ static void fill_ready(struct engine_process *e)
         .dtype = "bfloat16",
         .version = "harness-0.1.0",
         .world_size = t->tp * t->pp,
-        .data_parallel_size = 1, /* independent ranks call themselves DP = 1, as vLLM's dense ones do */
+        .data_parallel_size =
+            1, /* independent ranks call themselves DP = 1, as vLLM's dense ones do */
         .tensor_parallel_size = t->tp,
         .pipeline_parallel_size = t->pp,
         .data_parallel_rank = e->rank,
@@ -405,9 +408,9 @@ static enum status serve(struct engine_process *e, struct error *error)
         TRY(engine_turn(e, error));
         publish_counts(e);
         int64_t now = clock_now_ns();
-        ledger_set(&e->thread->busy_ns,
-                   (uint64_t)now - ledger_get(&e->thread->started_ns) -
-                       ledger_get(&e->thread->idle_ns) - ledger_get(&e->thread->sync_wait_ns));
+        ledger_set(&e->thread->busy_ns, (uint64_t)now - ledger_get(&e->thread->started_ns) -
+                                            ledger_get(&e->thread->idle_ns) -
+                                            ledger_get(&e->thread->sync_wait_ns));
         process_turn(e->thread, now);
     }
 }

@@ -1,7 +1,7 @@
 /*
- * engine_queue.c - owns the queues between the three threads of an engine core: items that carry copies of messages, put in
- * one by one, taken out all at once. Called by any of these threads. Must not keep pointers into a message's memory, which
- * its sender reuses.
+ * engine_queue.c - owns the queues between the three threads of an engine core: items that carry
+ * copies of messages, put in one by one, taken out all at once. Called by any of these threads.
+ * Must not keep pointers into a message's memory, which its sender reuses.
  */
 #include "engine/node/engine_queue.h"
 
@@ -104,10 +104,9 @@ struct queue_item *queue_item_request(const struct engine_request *request)
 {
     size_t prompt_bytes = (size_t)request->prompt_tokens_count * sizeof(uint32_t);
     struct block b;
-    struct queue_item *item =
-        item_new(text_bytes(request->id) + text_bytes(request->cache_salt) +
-                     text_bytes(request->external_id) + padded(prompt_bytes),
-                 &b);
+    struct queue_item *item = item_new(text_bytes(request->id) + text_bytes(request->cache_salt) +
+                                           text_bytes(request->external_id) + padded(prompt_bytes),
+                                       &b);
     item->kind = ITEM_ADD;
     item->as.request = *request;
     item->as.request.id = block_text(&b, request->id);

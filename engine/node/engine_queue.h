@@ -1,9 +1,10 @@
 /*
- * engine_queue.h - the two queues inside an engine core's process: input thread -> main thread, main thread -> output
- * thread. Unbounded like vLLM's (no back-pressure on the request path); the ledger keeps the high-water mark.
+ * engine_queue.h - the two queues inside an engine core's process: input thread -> main thread,
+ * main thread -> output thread. Unbounded like vLLM's (no back-pressure on the request path); the
+ * ledger keeps the high-water mark.
  *
- * An item is one heap block that holds everything it points to, so that it can outlive the buffers it was made from and
- * is freed with one free().
+ * An item is one heap block that holds everything it points to, so that it can outlive the buffers
+ * it was made from and is freed with one free().
  */
 #ifndef ENGINE_NODE_ENGINE_QUEUE_H
 #define ENGINE_NODE_ENGINE_QUEUE_H
@@ -19,7 +20,8 @@ enum queue_item_kind {
     ITEM_UTILITY,
     ITEM_OUTPUTS,
     ITEM_DEAD,   /* output thread: tell every client ENGINE_CORE_DEAD, then end */
-    ITEM_FAILED, /* input thread: a request that could not be decoded; or the thread itself failed */
+    ITEM_FAILED, /* input thread: a request that could not be decoded; or the thread itself failed
+                  */
     ITEM_WAKEUP,
 };
 

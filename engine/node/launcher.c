@@ -1,11 +1,13 @@
 /*
  * launcher.c - starts a serving system in vLLM's order, watches it, and ends it as one.
  *
- * Order: bind the HTTP socket (reserves the port); coordinator (D > 1) until it reported its addresses; ROUTER of the
- * handshake; engine cores (they say HELLO and wait); API servers until all reported their sockets; only then INIT to the
- * engine cores; READY of all; "ready" of all API servers (each has heard every engine core); then "ready PORT" to the
- * harness. From then on the death of any process ends all of them: SIGTERM to API servers, engine cores, coordinator,
- * one deadline for everything, then SIGKILL. The reason is the first line that went up: "died NAME ...".
+ * Order: bind the HTTP socket (reserves the port); coordinator (D > 1) until it reported its
+ * addresses; ROUTER of the handshake; engine cores (they say HELLO and wait); API servers until all
+ * reported their sockets; only then INIT to the engine cores; READY of all; "ready" of all API
+ * servers (each has heard every engine core); then "ready PORT" to the harness. From then on the
+ * death of any process ends all of them: SIGTERM to API servers, engine cores, coordinator, one
+ * deadline for everything, then SIGKILL. The reason is the first line that went up: "died NAME
+ * ...".
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,7 +34,11 @@ enum {
     ADDRESS_MAX = 256,
 };
 
-enum engine_state { ENGINE_NEW, ENGINE_CONNECTED, ENGINE_READY };
+enum engine_state {
+    ENGINE_NEW,
+    ENGINE_CONNECTED,
+    ENGINE_READY
+};
 
 struct launcher {
     struct process process;
@@ -403,7 +409,8 @@ static void watch_signals(struct launcher *l)
     (void)uv_signal_start(&l->sigterm, on_signal, SIGTERM);
     (void)uv_signal_init(&l->loop, &l->sigint);
     (void)uv_signal_start(&l->sigint, on_signal, SIGINT);
-    /* Unlike its children the launcher cleans up when its parent dies, so it is asked to end instead of killed. */
+    /* Unlike its children the launcher cleans up when its parent dies, so it is asked to end
+     * instead of killed. */
     (void)prctl(PR_SET_PDEATHSIG, (unsigned long)SIGTERM, 0UL, 0UL, 0UL);
 }
 

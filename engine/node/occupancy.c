@@ -1,6 +1,7 @@
 /*
- * occupancy.c - owns the arithmetic of emulated host time: what is charged, until when, and sleeping it off. Called by the
- * thread that is occupied. Must not restart from the present at each slice, which would lose every late wake-up's time.
+ * occupancy.c - owns the arithmetic of emulated host time: what is charged, until when, and
+ * sleeping it off. Called by the thread that is occupied. Must not restart from the present at each
+ * slice, which would lose every late wake-up's time.
  */
 #include "engine/node/occupancy.h"
 

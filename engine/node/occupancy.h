@@ -1,9 +1,11 @@
 /*
- * occupancy.h - the emulated host: a thread is busy for the time its host profile says, without burning CPU.
+ * occupancy.h - the emulated host: a thread is busy for the time its host profile says, without
+ * burning CPU.
  *
- * busy_until accumulates: it moves by exactly the cost of each piece of work, and is set to the present only when the
- * thread wakes from a blocking wait that it entered with nothing left to do. So late wake-ups do not add up, and what the
- * thread really computes runs inside the booked time. A result may leave only after occupancy_settle().
+ * busy_until accumulates: it moves by exactly the cost of each piece of work, and is set to the
+ * present only when the thread wakes from a blocking wait that it entered with nothing left to do.
+ * So late wake-ups do not add up, and what the thread really computes runs inside the booked time.
+ * A result may leave only after occupancy_settle().
  *
  *     occupancy_wake(&o, now);                 // after a wait that blocked
  *     occupancy_charge(&o, 46000);             // one output token
@@ -17,7 +19,9 @@
 
 #include "engine/ledger/ledger.h"
 
-enum { OCCUPANCY_SLICE_NS = 500000 };
+enum {
+    OCCUPANCY_SLICE_NS = 500000
+};
 
 struct occupancy {
     int64_t busy_until_ns;

@@ -1,6 +1,7 @@
 /*
- * process.c - owns what all processes of the serving system have in common: arguments, name, tie to the parent, ledger, lines
- * to the parent. Called first in each main and once a turn of each loop. Must not hold state of its own.
+ * process.c - owns what all processes of the serving system have in common: arguments, name, tie to
+ * the parent, ledger, lines to the parent. Called first in each main and once a turn of each loop.
+ * Must not hold state of its own.
  */
 #include "engine/node/process.h"
 
@@ -17,7 +18,9 @@
 #include "engine/base/clock.h"
 #include "engine/base/time.h"
 
-enum { CPU_SAMPLE_NS = 50000000 };
+enum {
+    CPU_SAMPLE_NS = 50000000
+};
 
 static enum status parse_number(const char *text, long max, long *out, struct error *error)
 {
@@ -108,7 +111,8 @@ void process_event(const char *fmt, ...)
         }
     }
     line[used] = '\n';
-    /* At most PIPE_BUF bytes: the write is whole or not at all. The parent may be gone; then nobody needs the line. */
+    /* At most PIPE_BUF bytes: the write is whole or not at all. The parent may be gone; then nobody
+     * needs the line. */
     if (write(EVENT_FD, line, used + 1) < 0) {
         return;
     }

@@ -1,9 +1,10 @@
 /*
- * process.h - what every process of the serving system does first and how it speaks to the launcher.
+ * process.h - what every process of the serving system does first and how it speaks to the
+ * launcher.
  *
- * Descriptors are fixed: 3 the ledger, 4 a pipe to whoever started the process (events, one a line), 5 the HTTP listening
- * socket (API servers under the shared accept policy). A process dies with its parent (PR_SET_PDEATHSIG), so that nothing
- * outlives a SIGKILL of the launcher.
+ * Descriptors are fixed: 3 the ledger, 4 a pipe to whoever started the process (events, one a
+ * line), 5 the HTTP listening socket (API servers under the shared accept policy). A process dies
+ * with its parent (PR_SET_PDEATHSIG), so that nothing outlives a SIGKILL of the launcher.
  */
 #ifndef ENGINE_NODE_PROCESS_H
 #define ENGINE_NODE_PROCESS_H
@@ -24,8 +25,8 @@ struct process {
 };
 
 /*
- * Parses `--index N --parent PID`, names the process `name_format` with its index ("ApiServer_%d"), ties it to its parent,
- * maps the ledger. On failure the reason went to EVENT_FD and to stderr.
+ * Parses `--index N --parent PID`, names the process `name_format` with its index ("ApiServer_%d"),
+ * ties it to its parent, maps the ledger. On failure the reason went to EVENT_FD and to stderr.
  */
 MUST_CHECK enum status process_begin(int argc, char **argv, const char *name_format,
                                      struct process *out);
@@ -39,7 +40,8 @@ int process_fail(const struct error *error);
 time_ps process_now(const struct process *p);
 time_ps process_run_time(const struct process *p, int64_t monotonic_ns);
 
-/* Updates the calling thread's beat and, at most every 50 ms, its CPU time. Call once a loop turn. */
+/* Updates the calling thread's beat and, at most every 50 ms, its CPU time. Call once a loop turn.
+ */
 void process_turn(struct ledger_thread *thread, int64_t now_ns);
 
 /* "ipc://DIR/NAME" in the topology's private directory. */

@@ -3,10 +3,10 @@
  * readers that all get every message, 10 chunks. It is a memfd passed by inheritance; pages are
  * touched as they are used.
  *
- *     ring_create(chunk_bytes, readers_count, RING_WRITER, &ring, error);     // then hand ring.fd
- * to the readers ring_attach(fd, 0, &ring, error);                                       // reader
- * 0, in another process ring_write(&ring, data, bytes, &wait, error); ring_read(&ring, &wait,
- * &data, &bytes, error);                          // valid until the next ring_read()
+ *     ring_create(chunk_bytes, readers_count, RING_WRITER, &ring, error);  // ring.fd to readers
+ *     ring_attach(fd, 0, &ring, error);                 // reader 0, in another process
+ *     ring_write(&ring, data, bytes, &wait, error);
+ *     ring_read(&ring, &wait, &data, &bytes, error);    // valid until the next ring_read()
  *
  * As in vLLM a chunk has one written flag and one read flag a reader, a chunk is free when all have
  * read it, and a message larger than a chunk goes another way: there through a socket beside the

@@ -1,6 +1,7 @@
 /*
- * sockets.c - owns how a ZeroMQ socket is opened and how whole messages go in and come out of it. Called by every process
- * on the thread that owns the socket. Must not wait: a socket that has nothing says so, and limits are off where vLLM's are.
+ * sockets.c - owns how a ZeroMQ socket is opened and how whole messages go in and come out of it.
+ * Called by every process on the thread that owns the socket. Must not wait: a socket that has
+ * nothing says so, and limits are off where vLLM's are.
  */
 #include "engine/node/sockets.h"
 
@@ -29,7 +30,8 @@ static void set_options(void *socket, const struct socket_options *options)
         set_int(socket, ZMQ_XPUB_VERBOSE, 1);
     }
     if (type == ZMQ_ROUTER) {
-        set_int(socket, ZMQ_ROUTER_MANDATORY, 1); /* an unknown identity is an error, not a silent loss */
+        set_int(socket, ZMQ_ROUTER_MANDATORY,
+                1); /* an unknown identity is an error, not a silent loss */
     }
     if (options->identity != NULL) {
         int rc = zmq_setsockopt(socket, ZMQ_ROUTING_ID, options->identity, 2);
@@ -47,9 +49,9 @@ enum status socket_open(void *context, const struct socket_options *options, con
     set_options(socket, options);
     int rc = options->bind ? zmq_bind(socket, address) : zmq_connect(socket, address);
     if (rc != 0) {
-        enum status status = error_set(error, STATUS_IO, "cannot %s %s: %s",
-                                       options->bind ? "bind" : "connect to", address,
-                                       zmq_strerror(errno));
+        enum status status =
+            error_set(error, STATUS_IO, "cannot %s %s: %s", options->bind ? "bind" : "connect to",
+                      address, zmq_strerror(errno));
         (void)zmq_close(socket);
         return status;
     }

@@ -1,6 +1,6 @@
 /*
- * sockets.h - ZeroMQ sockets with vLLM's options (vllm-topology 3.1): unbounded PULL, PUSH, DEALER and ROUTER, default
- * limits on XPUB and XSUB, verbose subscriptions, given linger.
+ * sockets.h - ZeroMQ sockets with vLLM's options (vllm-topology 3.1): unbounded PULL, PUSH, DEALER
+ * and ROUTER, default limits on XPUB and XSUB, verbose subscriptions, given linger.
  */
 #ifndef ENGINE_NODE_SOCKETS_H
 #define ENGINE_NODE_SOCKETS_H
@@ -29,13 +29,17 @@ MUST_CHECK enum status socket_open(void *context, const struct socket_options *o
 /* The address the socket is really bound to. */
 void socket_endpoint(void *socket, char out[256]);
 
-/* One frame; `more` says whether another follows. IO names errno. Never blocks: these sockets have no limit. */
+/* One frame; `more` says whether another follows. IO names errno. Never blocks: these sockets have
+ * no limit. */
 MUST_CHECK enum status socket_send(void *socket, const void *data, size_t bytes, bool more,
                                    struct error *error);
 
-enum { SOCKET_FRAMES_MAX = 4 };
+enum {
+    SOCKET_FRAMES_MAX = 4
+};
 
-/* A received multipart message; frames past SOCKET_FRAMES_MAX are dropped and counted in frames_count. */
+/* A received multipart message; frames past SOCKET_FRAMES_MAX are dropped and counted in
+ * frames_count. */
 struct socket_message {
     struct socket_frame {
         const void *data;

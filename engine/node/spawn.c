@@ -1,6 +1,7 @@
 /*
- * spawn.c - owns one child of the launcher: its start with fixed descriptors, the lines it says, its end. Driven by the
- * launcher's libuv loop. Must not report an end before the child's last line: the reason comes before its consequence.
+ * spawn.c - owns one child of the launcher: its start with fixed descriptors, the lines it says,
+ * its end. Driven by the launcher's libuv loop. Must not report an end before the child's last
+ * line: the reason comes before its consequence.
  */
 #include "engine/node/spawn.h"
 
@@ -12,7 +13,8 @@
 #include "engine/ledger/ledger.h"
 #include "engine/node/process.h"
 
-/* The end is reported once both the exit status and the end of the event pipe are there: last words first. */
+/* The end is reported once both the exit status and the end of the event pipe are there: last words
+ * first. */
 static void finish_if_over(struct spawn *child)
 {
     if (child->exited && child->events_closed && child->live) {

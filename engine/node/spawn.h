@@ -1,6 +1,7 @@
 /*
- * spawn.h - a child process of the launcher: started from this same executable with the ledger, an event pipe and, for API
- * servers, the listening socket as descriptors 3, 4, 5; its lines and its end come as callbacks on the libuv loop.
+ * spawn.h - a child process of the launcher: started from this same executable with the ledger, an
+ * event pipe and, for API servers, the listening socket as descriptors 3, 4, 5; its lines and its
+ * end come as callbacks on the libuv loop.
  */
 #ifndef ENGINE_NODE_SPAWN_H
 #define ENGINE_NODE_SPAWN_H
@@ -10,7 +11,9 @@
 
 #include "engine/base/status.h"
 
-enum { SPAWN_LINE_MAX = 4096 };
+enum {
+    SPAWN_LINE_MAX = 4096
+};
 
 struct spawn_options {
     const char *role; /* first argument of harness-node */

@@ -1,4 +1,5 @@
-/* client.c - `harness __client`: the load client's process, started by the harness with its shared region as descriptor 3. */
+/* client.c - `harness __client`: the load client's process, started by the harness with its shared
+ * region as descriptor 3. */
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -6,7 +7,9 @@
 #include "harness/cli/cli.h"
 #include "harness/load/client.h"
 
-enum { SHARED_FD = 3 };
+enum {
+    SHARED_FD = 3
+};
 
 int cli_client(int argc, char **argv)
 {

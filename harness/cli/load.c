@@ -1,8 +1,10 @@
 /*
- * load.c - `harness load URL`: drives any OpenAI-compatible server with the harness's load client and prints what it saw.
+ * load.c - `harness load URL`: drives any OpenAI-compatible server with the harness's load client
+ * and prints what it saw.
  *
- * Closed loop (--users) or open loop (--rate, --trace). The client is a process of its own, as in `harness run`; a client
- * that could not keep up makes the result invalid (exit status 5) instead of looking like a slow server.
+ * Closed loop (--users) or open loop (--rate, --trace). The client is a process of its own, as in
+ * `harness run`; a client that could not keep up makes the result invalid (exit status 5) instead
+ * of looking like a slow server.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -46,9 +48,11 @@ enum {
 #define MAX_CPU_FRAC 0.70
 
 static const char help_text[] =
-    "  --users N           closed loop: N users, each sends its next request when its last one ended\n"
+    "  --users N           closed loop: N users, each sends its next request when its last one "
+    "ended\n"
     "  --rate R            open loop: R requests a second, Poisson arrivals\n"
-    "  --trace FILE        open loop at the times and lengths of a trace; --time-scale X: X times as fast\n"
+    "  --trace FILE        open loop at the times and lengths of a trace; --time-scale X: X times "
+    "as fast\n"
     "  --requests N        at most N requests\n"
     "  --prompt N|LO..HI   prompt tokens (default 128)\n"
     "  --output N|LO..HI   output tokens (default 128)\n"
@@ -180,7 +184,8 @@ static bool take_url(struct load_options *o, const char *url)
     }
     memcpy(host, rest, bytes);
     host[bytes] = '\0';
-    (void)snprintf(o->host, sizeof o->host, "%s", strcmp(host, "localhost") == 0 ? "127.0.0.1" : host);
+    (void)snprintf(o->host, sizeof o->host, "%s",
+                   strcmp(host, "localhost") == 0 ? "127.0.0.1" : host);
     o->port = colon != NULL ? (uint32_t)strtoul(colon + 1, NULL, 10) : 80;
     struct in_addr address;
     return o->port > 0 && o->port < 65536 && inet_pton(AF_INET, o->host, &address) == 1;
@@ -245,13 +250,15 @@ static bool fetch(const struct load_options *o, const char *path, struct http_bu
     (void)inet_pton(AF_INET, o->host, &address.sin_addr);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    int bytes = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, o->host);
+    int bytes =
+        snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, o->host);
     bool complete = false;
     if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
         write(fd, request, (size_t)bytes) == bytes &&
         http_client_create(&handlers, &parser, &error) == STATUS_OK) {
         ssize_t got = 0;
-        while (!complete && body->bytes < REPLY_BYTES_MAX && (got = read(fd, reply, sizeof reply)) > 0) {
+        while (!complete && body->bytes < REPLY_BYTES_MAX &&
+               (got = read(fd, reply, sizeof reply)) > 0) {
             size_t used = 0;
             complete = http_client_feed(parser, reply, (size_t)got, &used) == HTTP_FEED_COMPLETE;
         }
@@ -274,8 +281,8 @@ static bool choose_model(struct load_options *o)
     struct json_object *root = complete ? json_tokener_parse(body.data) : NULL;
     struct json_object *data = NULL;
     struct json_object *id = NULL;
-    if (json_object_object_get_ex(root, "data", &data) && json_object_is_type(data, json_type_array) &&
-        json_object_array_length(data) > 0 &&
+    if (json_object_object_get_ex(root, "data", &data) &&
+        json_object_is_type(data, json_type_array) && json_object_array_length(data) > 0 &&
         json_object_object_get_ex(json_object_array_get_idx(data, 0), "id", &id)) {
         (void)snprintf(o->model, sizeof o->model, "%s", json_object_get_string(id));
     }
@@ -375,8 +382,9 @@ static int judge(const struct load_shared *shared, const struct run_result *r, i
         return EXIT_SERVER;
     }
     if (client_status != 0 || r->client_cpu_frac > MAX_CPU_FRAC || r->lag_p99_ms > MAX_LAG_MS) {
-        (void)fprintf(stderr, "harness load: invalid, the client itself was the limit (%.0f %% of a core)\n",
-                      r->client_cpu_frac * 100);
+        (void)fprintf(
+            stderr, "harness load: invalid, the client itself was the limit (%.0f %% of a core)\n",
+            r->client_cpu_frac * 100);
         return EXIT_INVALID;
     }
     return r->fail_count > 0 ? EXIT_REQUESTS : EXIT_PASS;
@@ -427,7 +435,8 @@ int cli_load(int argc, char **argv)
         return status;
     }
     if (!choose_model(&o)) {
-        (void)fprintf(stderr, "harness load: no model at http://%s:%u/v1/models; name one with --model\n",
+        (void)fprintf(stderr,
+                      "harness load: no model at http://%s:%u/v1/models; name one with --model\n",
                       o.host, o.port);
         return EXIT_SERVER;
     }

@@ -1,5 +1,6 @@
 /*
- * null.c - `harness null`: what the load client can do on this machine at most, measured against a server without a model.
+ * null.c - `harness null`: what the load client can do on this machine at most, measured against a
+ * server without a model.
  *
  * With --serve it only starts that server, for other load clients.
  */
@@ -9,11 +10,14 @@
 #include "harness/load/ceiling.h"
 #include "harness/load/null_server.h"
 
-enum { OPTION_SERVE = CLI_OPTION_OWN, OPTION_PORT };
+enum {
+    OPTION_SERVE = CLI_OPTION_OWN,
+    OPTION_PORT
+};
 
-static const char help_text[] =
-    "  --serve             only serve: answers every POST at once with as many tokens as it asks for\n"
-    "  --port N            with --serve: where (default 8000)\n";
+static const char help_text[] = "  --serve             only serve: answers every POST at once with "
+                                "as many tokens as it asks for\n"
+                                "  --port N            with --serve: where (default 8000)\n";
 
 static int serve(uint32_t port)
 {
@@ -42,9 +46,10 @@ static int measure(void)
         (void)fprintf(stderr, "harness null: %s\n", error.text);
         return EXIT_INVALID;
     }
-    (void)printf("client ceiling on this machine: %.0f non-streamed requests/s, %.0f streamed tokens/s "
-                 "(client and null server share its cores)\n",
-                 ceiling.requests_per_s, ceiling.tokens_per_s);
+    (void)printf(
+        "client ceiling on this machine: %.0f non-streamed requests/s, %.0f streamed tokens/s "
+        "(client and null server share its cores)\n",
+        ceiling.requests_per_s, ceiling.tokens_per_s);
     return EXIT_PASS;
 }
 

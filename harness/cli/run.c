@@ -1,8 +1,10 @@
 /*
- * run.c - `harness run FILE`: measures every cell of a scenario on a real serving system and writes a result folder.
+ * run.c - `harness run FILE`: measures every cell of a scenario on a real serving system and writes
+ * a result folder.
  *
- * Each run starts its own system and its own client and ends both; its rows are on disk before the next run begins. ^C
- * once ends the run in work, keeps what was measured and concludes from it; twice ends at once.
+ * Each run starts its own system and its own client and ends both; its rows are on disk before the
+ * next run begins. ^C once ends the run in work, keeps what was measured and concludes from it;
+ * twice ends at once.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -70,10 +72,10 @@ struct session {
     uint32_t run_index;
 };
 
-static const char help_text[] =
-    CLI_SCENARIO_HELP "  -o DIR                        result folder (default: results/NAME-TIME)\n"
-                      "  --dry-run                     print the cells, their order and the expected time\n"
-                      "  --progress auto|none|line|table\n";
+static const char help_text[] = CLI_SCENARIO_HELP
+    "  -o DIR                        result folder (default: results/NAME-TIME)\n"
+    "  --dry-run                     print the cells, their order and the expected time\n"
+    "  --progress auto|none|line|table\n";
 
 /* ---- arguments ---- */
 
@@ -93,8 +95,8 @@ static void join_arguments(struct run_command *c, int argc, char **argv)
 {
     size_t used = (size_t)snprintf(c->command_line, sizeof c->command_line, "harness");
     for (int i = 0; i < argc && used < sizeof c->command_line; i++) {
-        used += (size_t)snprintf(c->command_line + used, sizeof c->command_line - used, " %s",
-                                 argv[i]);
+        used +=
+            (size_t)snprintf(c->command_line + used, sizeof c->command_line - used, " %s", argv[i]);
     }
 }
 
@@ -141,7 +143,8 @@ static void utc_now(struct tm *utc)
 
 static void read_revision(char *out, size_t cap)
 {
-    FILE *git = popen("git rev-parse --short=12 HEAD 2>/dev/null", "r"); // NOLINT(cert-env33-c): fixed text
+    FILE *git =
+        popen("git rev-parse --short=12 HEAD 2>/dev/null", "r"); // NOLINT(cert-env33-c): fixed text
     out[0] = '\0';
     if (git != NULL) {
         if (fgets(out, (int)cap, git) == NULL) {
@@ -257,7 +260,8 @@ static int open_session(struct session *s, char folder[PATH_BYTES])
     return EXIT_PASS;
 }
 
-/* What the client can do here, if the scenario asks for it: a point near it says more about the client. */
+/* What the client can do here, if the scenario asks for it: a point near it says more about the
+ * client. */
 static void measure_ceiling(struct session *s)
 {
     struct error error;
@@ -346,8 +350,9 @@ static void run_all(struct session *s)
 {
     int64_t total_ns = scenario_total_ns(s->scenario);
     s->started_ns = clock_now_ns();
-    s->progress = progress_begin(stderr, s->command->progress_mode, s->scenario,
-                                 total_ns >= 0 ? (double)total_ns / 1e9 : STATS_UNKNOWN, s->started_ns);
+    s->progress =
+        progress_begin(stderr, s->command->progress_mode, s->scenario,
+                       total_ns >= 0 ? (double)total_ns / 1e9 : STATS_UNKNOWN, s->started_ns);
     for (uint32_t i = 0; i < s->scenario->runs_count && !interrupted(); i++) {
         if (over_budget(s)) {
             progress_note(s->progress, "budget reached: the remaining runs are skipped");

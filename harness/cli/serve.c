@@ -1,6 +1,7 @@
 /*
- * serve.c - `harness serve`: starts one serving system and leaves it up until ^C, for curl, for other clients, and for a
- * look at its threads. The system is the first cell of a scenario, or the one described below.
+ * serve.c - `harness serve`: starts one serving system and leaves it up until ^C, for curl, for
+ * other clients, and for a look at its threads. The system is the first cell of a scenario, or the
+ * one described below.
  */
 #include <math.h>
 #include <poll.h>
@@ -13,7 +14,13 @@
 #include "harness/run/measure.h"
 #include "harness/run/system.h"
 
-enum { OPTION_PORT = CLI_OPTION_OWN, OPTION_HOST, OPTION_API_SERVERS, OPTION_DP, OPTION_TP };
+enum {
+    OPTION_PORT = CLI_OPTION_OWN,
+    OPTION_HOST,
+    OPTION_API_SERVERS,
+    OPTION_DP,
+    OPTION_TP
+};
 
 #define DEFAULT_NAME "(default)"
 #define DEFAULT_PORT 8000
@@ -174,12 +181,13 @@ static int serve(const struct serve_command *c, const struct scenario *s)
         return interrupted() ? EXIT_INTERRUPTED : EXIT_SERVER;
     }
     const struct topology *t = system.ledger.topology;
-    (void)printf("serving %s on %s: http://%s:%u  (%u API server%s, %u engine core%s, %u processes, "
-                 "%u launching thread%s; ^C ends it)\n",
-                 t->model, t->gpu, t->listen_host, system.port, t->api_servers_count,
-                 t->api_servers_count == 1 ? "" : "s", t->engines_count,
-                 t->engines_count == 1 ? "" : "s", topology_processes(t),
-                 topology_launching_threads(t), topology_launching_threads(t) == 1 ? "" : "s");
+    (void)printf(
+        "serving %s on %s: http://%s:%u  (%u API server%s, %u engine core%s, %u processes, "
+        "%u launching thread%s; ^C ends it)\n",
+        t->model, t->gpu, t->listen_host, system.port, t->api_servers_count,
+        t->api_servers_count == 1 ? "" : "s", t->engines_count, t->engines_count == 1 ? "" : "s",
+        topology_processes(t), topology_launching_threads(t),
+        topology_launching_threads(t) == 1 ? "" : "s");
     (void)fflush(stdout);
     while (!interrupted() && !system_failed(&system)) {
         struct pollfd fd = {.fd = system.events_fd, .events = POLLIN};

@@ -1,6 +1,7 @@
 /*
- * child.c - owns how the harness starts, watches and ends a process of its own. Called by system.c and measure.c. Must not
- * leave a child behind: each has a signal for the death of its parent, and a stop ends in SIGKILL.
+ * child.c - owns how the harness starts, watches and ends a process of its own. Called by system.c
+ * and measure.c. Must not leave a child behind: each has a signal for the death of its parent, and
+ * a stop ends in SIGKILL.
  */
 #include "harness/run/child.h"
 
@@ -16,9 +17,13 @@
 
 #include "engine/base/clock.h"
 
-enum { POLL_NS = 5000000, FIRST_FREE_FD = 10 };
+enum {
+    POLL_NS = 5000000,
+    FIRST_FREE_FD = 10
+};
 
-/* Moves `fd` to `target` without regard to what stood there; both may be in each other's way, so callers dup high first. */
+/* Moves `fd` to `target` without regard to what stood there; both may be in each other's way, so
+ * callers dup high first. */
 static int raised(int fd)
 {
     return fd < 0 ? -1 : fcntl(fd, F_DUPFD, FIRST_FREE_FD);

@@ -1,8 +1,8 @@
 /*
  * child.h - a program started by the harness with chosen descriptors, tied to the harness's life.
  *
- * The child is in its own process group, so that ^C in a terminal reaches the harness alone, which then ends its children
- * in order.
+ * The child is in its own process group, so that ^C in a terminal reaches the harness alone, which
+ * then ends its children in order.
  */
 #ifndef HARNESS_RUN_CHILD_H
 #define HARNESS_RUN_CHILD_H
@@ -18,7 +18,7 @@ struct child_options {
     char *const *arguments;
     int fd3; /* become descriptors 3 and 4; -1: none */
     int fd4;
-    int stderr_fd; /* -1: as the harness's */
+    int stderr_fd;    /* -1: as the harness's */
     int death_signal; /* sent to the child when the harness dies */
 };
 

@@ -1,6 +1,7 @@
 /*
- * measure.c - owns one run from start to result: system, client, the two looks at the edges of the window, and whatever ends
- * it early. Driven by `harness run`, once a run. Must not lose what was measured: every way out leads through the result.
+ * measure.c - owns one run from start to result: system, client, the two looks at the edges of the
+ * window, and whatever ends it early. Driven by `harness run`, once a run. Must not lose what was
+ * measured: every way out leads through the result.
  */
 #include "harness/run/measure.h"
 
@@ -112,7 +113,8 @@ static struct load_options client_options(const struct session *m)
         .balance = cell->client.balance,
         .api_servers_count = cell->topology.api_servers_count,
     };
-    /* Slots that the first requests fill at once; the other users' first requests queue and begin later. */
+    /* Slots that the first requests fill at once; the other users' first requests queue and begin
+     * later. */
     uint32_t slots = cell->topology.engines_count * cell->topology.max_num_seqs;
     o.residual_users_count = slots < load->users_count ? slots : load->users_count;
     (void)snprintf(o.host, sizeof o.host, "127.0.0.1");
@@ -201,7 +203,8 @@ static void report_progress(struct session *m, int64_t now)
     m->options->progress(m->options->ctx, &p);
 }
 
-/* The process whose loop turned longest ago, among those that have work: where a hang most likely is. */
+/* The process whose loop turned longest ago, among those that have work: where a hang most likely
+ * is. */
 static void name_stalled(const struct session *m, char *out, size_t cap)
 {
     const struct ledger *l = &m->system.ledger;
@@ -220,10 +223,11 @@ static void name_stalled(const struct session *m, char *out, size_t cap)
         return;
     }
     double age = (double)(clock_now_ns() - (int64_t)ledger_get(&oldest->beat_ns)) / 1e9;
-    (void)snprintf(out, cap,
-                   "no progress for 15 s: %s %u (pid %d, stage %s) has not turned its loop for %.0f s",
-                   ledger_thread_kind_name(oldest->kind), oldest->instance, (int)oldest->pid,
-                   ledger_thread_stage(oldest->kind), age);
+    (void)snprintf(
+        out, cap,
+        "no progress for 15 s: %s %u (pid %d, stage %s) has not turned its loop for %.0f s",
+        ledger_thread_kind_name(oldest->kind), oldest->instance, (int)oldest->pid,
+        ledger_thread_stage(oldest->kind), age);
 }
 
 static bool stalled(struct session *m, int64_t now)
@@ -325,7 +329,8 @@ static void run_load(struct session *m)
         return;
     }
     observe(&m->system, &m->before);
-    /* A window to the end of a trace has no end yet: the look is then taken when the client is done. */
+    /* A window to the end of a trace has no end yet: the look is then taken when the client is
+     * done. */
     if (m->client.header->options.window_ns > 0) {
         if (watch_until(m, &m->client.header->window_end_ns)) {
             observe(&m->system, &m->after);
@@ -375,7 +380,9 @@ static void begin_result(const struct measure_options *o, struct run_result *r)
     };
     r->output_tok_per_s = stats_mean_of(NULL, 0);
     for (size_t i = 0; i < RUN_METRICS_COUNT; i++) {
-        r->latency[i] = (struct run_latency){STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN};
+        r->latency[i] = (struct run_latency){STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN,
+                                             STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN,
+                                             STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN};
     }
     for (size_t i = 0; i < PROBE_PARTS_COUNT; i++) {
         r->hops.mean_ms[i] = STATS_UNKNOWN;
@@ -409,7 +416,8 @@ static void judge(struct session *m)
     if (!m->before.taken || !m->after.taken) {
         conclude(m, RUN_INVALID, "the window's edges were not observed");
     } else if (r->client_cpu_frac > limits->max_cpu_frac) {
-        (void)snprintf(text, sizeof text, "client limited: it used %.0f %% of a core, limit %.0f %%",
+        (void)snprintf(text, sizeof text,
+                       "client limited: it used %.0f %% of a core, limit %.0f %%",
                        r->client_cpu_frac * 100, limits->max_cpu_frac * 100);
         conclude(m, RUN_INVALID, text);
     } else if (r->client_ceiling_frac > CEILING_FRAC_MAX) {

@@ -1,8 +1,9 @@
 /*
- * measure.h - one run: start a serving system, drive it with the load client, read its counters at the edges of the
- * window, end it, and say what was seen.
+ * measure.h - one run: start a serving system, drive it with the load client, read its counters at
+ * the edges of the window, end it, and say what was seen.
  *
- * A run always gives a result. Whatever dies, what was measured so far is in it, with the outcome and the reason.
+ * A run always gives a result. Whatever dies, what was measured so far is in it, with the outcome
+ * and the reason.
  */
 #ifndef HARNESS_RUN_MEASURE_H
 #define HARNESS_RUN_MEASURE_H
@@ -11,9 +12,9 @@
 
 /* What a person may want to see while it runs; at most ten times a second. */
 struct measure_progress {
-    const char *phase; /* "start", "warmup", "window", "drain", "stop" */
-    double phase_s;    /* since the phase began */
-    double phase_total_s; /* NAN: unknown */
+    const char *phase;       /* "start", "warmup", "window", "drain", "stop" */
+    double phase_s;          /* since the phase began */
+    double phase_total_s;    /* NAN: unknown */
     double output_tok_per_s; /* over the last interval; NAN before the load */
     uint64_t sent_count;
     uint64_t done_count;
@@ -24,7 +25,7 @@ struct measure_options {
     const struct scenario *scenario;
     const struct scenario_run *run;
     uint32_t order_index;
-    int log_fd; /* stderr of the system's processes and of the client */
+    int log_fd;                  /* stderr of the system's processes and of the client */
     const struct run_host *host; /* for the client's ceiling */
     void (*progress)(void *ctx, const struct measure_progress *progress);
     void *ctx;

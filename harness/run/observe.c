@@ -1,7 +1,7 @@
 /*
- * observe.c - owns the looks at a running system, and what follows from the difference of two: stages, launching threads,
- * engine cores, host use, the limiting stage. Called by measure.c at the edges of the window. Must not guess: what could not
- * be read stays unknown.
+ * observe.c - owns the looks at a running system, and what follows from the difference of two:
+ * stages, launching threads, engine cores, host use, the limiting stage. Called by measure.c at the
+ * edges of the window. Must not guess: what could not be read stays unknown.
  */
 #include "harness/run/observe.h"
 
@@ -128,8 +128,9 @@ static void add_thread_stage(struct run_result *r, const struct probe_rates *t, 
 }
 
 /*
- * Share of the steps of engine core `rank` that left requests waiting. A memory-bound GPU is busy at any batch size, so
- * "busy" alone says nothing: it limits only while its engine core cannot take more.
+ * Share of the steps of engine core `rank` that left requests waiting. A memory-bound GPU is busy
+ * at any batch size, so "busy" alone says nothing: it limits only while its engine core cannot take
+ * more.
  */
 static double backlog_frac(const struct observation *a, const struct observation *b, uint32_t rank)
 {
@@ -184,7 +185,8 @@ static void add_client_stage(struct run_result *r)
     (void)snprintf(s->instance, sizeof s->instance, "client");
 }
 
-/* The launcher waits by design; the client is judged by its own limit, not as a stage of the system. */
+/* The launcher waits by design; the client is judged by its own limit, not as a stage of the
+ * system. */
 static bool judged(const struct run_stage *s)
 {
     return strcmp(s->stage, "launcher") != 0 && strcmp(s->stage, "client") != 0;
@@ -225,8 +227,9 @@ static void fill_engine_shares(struct run_result *r)
 }
 
 /*
- * While a queue still grows behind the engine cores they make more tokens than reach the clients. A GPU's use is what it
- * would need for the throughput that was really served, so that the stage behind it is named and not both.
+ * While a queue still grows behind the engine cores they make more tokens than reach the clients. A
+ * GPU's use is what it would need for the throughput that was really served, so that the stage
+ * behind it is named and not both.
  */
 static void scale_gpu_use(struct run_result *r)
 {

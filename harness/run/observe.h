@@ -1,6 +1,6 @@
 /*
- * observe.h - the two looks at a running system between which a window is measured: ledger, /proc of its tree, /proc/stat
- * of the host; and what follows from the difference for a run's result.
+ * observe.h - the two looks at a running system between which a window is measured: ledger, /proc
+ * of its tree, /proc/stat of the host; and what follows from the difference for a run's result.
  */
 #ifndef HARNESS_RUN_OBSERVE_H
 #define HARNESS_RUN_OBSERVE_H

@@ -1,6 +1,7 @@
 /*
- * observe_client.c - from the load client's shared region to a run's result: rates by batches, counts, latencies of the
- * requests scheduled in the window, the timeline, and the requests joined with the serving system's hops.
+ * observe_client.c - from the load client's shared region to a run's result: rates by batches,
+ * counts, latencies of the requests scheduled in the window, the timeline, and the requests joined
+ * with the serving system's hops.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +9,9 @@
 
 #include "harness/run/observe.h"
 
-enum { BUCKETS_PER_SECOND = 1000000000 / LOAD_BUCKET_NS };
+enum {
+    BUCKETS_PER_SECOND = 1000000000 / LOAD_BUCKET_NS
+};
 
 static int64_t load_time(const _Atomic int64_t *at)
 {
@@ -84,7 +87,9 @@ static struct sample sample_new(uint32_t cap)
 static struct run_latency latency_of(struct sample *s, uint64_t failures)
 {
     static const double levels[] = {0.50, 0.90, 0.95, 0.99, 0.999};
-    struct run_latency out = {STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN};
+    struct run_latency out = {STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN,
+                              STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN,
+                              STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN};
     double *fields[] = {&out.p50_ms, &out.p90_ms, &out.p95_ms, &out.p99_ms, &out.p999_ms};
     if (s->count == 0) {
         return out;
@@ -114,7 +119,9 @@ static struct run_latency latency_of(struct sample *s, uint64_t failures)
 
 static struct run_latency latency_of_histogram(const struct histogram *h)
 {
-    struct run_latency out = {STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN};
+    struct run_latency out = {STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN,
+                              STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN,
+                              STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN};
     uint64_t total = atomic_load(&h->total);
     if (total == 0) {
         return out;
@@ -359,7 +366,8 @@ static void write_row(struct run_request *row, const struct load_record *record,
         .output_tokens_asked = record->output_tokens_asked,
         .output_tokens = record->completion_tokens,
         .sched_ms = ms_between(start_ns, record->t_sched_ns),
-        .lag_ms = record->t_sent_ns != 0 ? ms_between(record->t_sched_ns, record->t_sent_ns) : STATS_UNKNOWN,
+        .lag_ms = record->t_sent_ns != 0 ? ms_between(record->t_sched_ns, record->t_sent_ns)
+                                         : STATS_UNKNOWN,
         .ttft_ms = answered ? ms_between(record->t_sent_ns, record->t_first_ns) : STATS_UNKNOWN,
         .e2el_ms = answered ? ms_between(record->t_sent_ns, record->t_last_ns) : STATS_UNKNOWN,
         .parts = *parts,

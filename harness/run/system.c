@@ -1,6 +1,7 @@
 /*
- * system.c - owns one serving system as the harness sees it: private folder, ledger, launcher, and the lines it says. Driven
- * by measure.c and `harness serve`. Must not leave anything behind: every failure ends in system_stop().
+ * system.c - owns one serving system as the harness sees it: private folder, ledger, launcher, and
+ * the lines it says. Driven by measure.c and `harness serve`. Must not leave anything behind: every
+ * failure ends in system_stop().
  */
 #include "harness/run/system.h"
 
@@ -20,7 +21,11 @@
 #include "engine/model/host_profile.h"
 #include "harness/run/child.h"
 
-enum { STOP_MARGIN_NS = 2000000000, WAIT_SLICE_MS = 50, FOLDER_BYTES = 96 };
+enum {
+    STOP_MARGIN_NS = 2000000000,
+    WAIT_SLICE_MS = 50,
+    FOLDER_BYTES = 96
+};
 
 #define FOLDER_PREFIX "harness-"
 
@@ -49,7 +54,8 @@ static void remove_folder(const char *path)
     (void)rmdir(path);
 }
 
-/* Folders carry the number of the harness that made them: those of a killed harness are swept by the next one. */
+/* Folders carry the number of the harness that made them: those of a killed harness are swept by
+ * the next one. */
 static void sweep_stale_folders(const char *root)
 {
     DIR *folder = opendir(root);
@@ -204,8 +210,7 @@ static enum status start_launcher(struct system *s, int log_fd, struct error *er
     return status;
 }
 
-static enum status wait_ready(struct system *s, const struct system_options *o,
-                              struct error *error)
+static enum status wait_ready(struct system *s, const struct system_options *o, struct error *error)
 {
     int64_t deadline = clock_now_ns() + o->start_timeout_ns;
     while (!s->ready) {
@@ -218,7 +223,8 @@ static enum status wait_ready(struct system *s, const struct system_options *o,
             return error_set(error, STATUS_TIMEOUT, "interrupted");
         }
         if (clock_now_ns() > deadline) {
-            return error_set(error, STATUS_TIMEOUT, "the serving system did not start within %lld s",
+            return error_set(error, STATUS_TIMEOUT,
+                             "the serving system did not start within %lld s",
                              (long long)(o->start_timeout_ns / 1000000000));
         }
     }

@@ -1,10 +1,10 @@
 /*
  * system.h - one serving system: started from a topology, watched, and ended without a trace.
  *
- *     system_start(&options, &system, error);      // returns when it serves, or with the reason why it does not
+ *     system_start(&options, &system, error);  // returns when it serves, or says why it does not
  *     ... http at 127.0.0.1:system->port, counters in system->ledger ...
  *     if (system_failed(system)) system->reason says who died
- *     system_stop(system);                          // 5 s for everything; the ledger stays readable
+ *     system_stop(system);                     // 5 s for everything; the ledger stays readable
  *     system_free(system);
  */
 #ifndef HARNESS_RUN_SYSTEM_H
@@ -16,7 +16,9 @@
 
 #include "engine/ledger/ledger.h"
 
-enum { SYSTEM_LINE_BYTES = 4096 };
+enum {
+    SYSTEM_LINE_BYTES = 4096
+};
 
 struct system_options {
     struct topology topology; /* socket_dir and host costs are filled here */
@@ -42,10 +44,12 @@ struct system {
     int log_fd;
 };
 
-/* DIED with what the launcher said, TIMEOUT, or INVALID (unknown host profile, ...). Nothing is left behind on failure. */
+/* DIED with what the launcher said, TIMEOUT, or INVALID (unknown host profile, ...). Nothing is
+ * left behind on failure. */
 MUST_CHECK enum status system_start(const struct system_options *options, struct system *out,
                                     struct error *error);
-/* Reads what the launcher said since; true if the system is no more (reason set). Does not block. */
+/* Reads what the launcher said since; true if the system is no more (reason set). Does not block.
+ */
 bool system_failed(struct system *s);
 void system_stop(struct system *s);
 void system_free(struct system *s);

@@ -1,3 +1,7 @@
+/*
+ * arithmetic.c - owns the recursive descent over sums and conditions. Called by value.c and cell.c.
+ * Must not overflow: each operation is checked, and depth is bounded.
+ */
 #include "harness/scenario/arithmetic.h"
 
 #include <ctype.h>

@@ -1,3 +1,8 @@
+/*
+ * cell.c - owns the sweep: axes and their products, the sections a cell chooses, the text of each
+ * value with its axes filled in. Called by scenario.c. Must not stop at the first mistake: each
+ * becomes a problem.
+ */
 #include "harness/scenario/cell.h"
 
 #include <ctype.h>

@@ -1,3 +1,7 @@
+/*
+ * nearest.c - owns the distance between two names and the choice of the nearest. Called wherever a
+ * name is not known. Pure functions on bounded memory.
+ */
 #include "harness/scenario/nearest.h"
 
 #include <ctype.h>

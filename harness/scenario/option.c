@@ -1,3 +1,7 @@
+/*
+ * option.c - owns the table of all sections and keys. Read by the parser, `harness keys` and
+ * `harness expand`. Pure data and look-ups: a new key is a new row.
+ */
 #include "harness/scenario/option.h"
 
 #include <stdio.h>

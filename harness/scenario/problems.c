@@ -1,3 +1,7 @@
+/*
+ * problems.c - owns the list of mistakes and how one is worded: place, key, sentence. Called by
+ * every stage of reading a scenario. Must not print.
+ */
 #include "harness/scenario/problems.h"
 
 #include <stdarg.h>

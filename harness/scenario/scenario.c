@@ -1,3 +1,8 @@
+/*
+ * scenario.c - owns a scenario's life: text, settings, cells, in this order, in one arena; and
+ * writes it back out. Driven by the commands. Must not print but to a FILE that the caller gives,
+ * and reads files through the environment only.
+ */
 #include "harness/scenario/scenario.h"
 
 #include <errno.h>

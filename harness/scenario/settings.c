@@ -1,3 +1,8 @@
+/*
+ * settings.c - owns precedence: which of the places that set a key counts, and the record of where
+ * it was. Called by scenario.c after the text is read. Must not interpret a value: that is
+ * value.c's part.
+ */
 #include "harness/scenario/settings.h"
 
 #include <ctype.h>

@@ -1,3 +1,8 @@
+/*
+ * source.c - owns the text of a scenario: from bytes of files to sections and entries with their
+ * positions. Called by scenario.c. Must not know a key, and must not read a file but through the
+ * environment's loader.
+ */
 #include "harness/scenario/source.h"
 
 #include <ctype.h>

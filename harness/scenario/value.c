@@ -1,3 +1,8 @@
+/*
+ * value.c - owns the meaning of a value's text: numbers with units, shares, distributions, lists,
+ * words. Called with a row of the option table for each value. Pure functions: nothing is kept
+ * between calls.
+ */
 #include "harness/scenario/value.h"
 
 #include <ctype.h>

@@ -1,6 +1,7 @@
 /*
- * replay.c - main of the corpus-replay tests: feeds every file named, or found in a named folder, to the fuzz target.
- * So each parser's seeds (and past findings) are checked by every build, also where libFuzzer is not at hand.
+ * replay.c - main of the corpus-replay tests: feeds every file named, or found in a named folder,
+ * to the fuzz target. So each parser's seeds (and past findings) are checked by every build, also
+ * where libFuzzer is not at hand.
  */
 #include <dirent.h>
 #include <stdint.h>
@@ -10,7 +11,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { INPUT_BYTES_MAX = 1 << 20 };
+enum {
+    INPUT_BYTES_MAX = 1 << 20
+};
 
 static int replay_file(const char *path)
 {

@@ -163,15 +163,16 @@ static struct proc_tree wait_for_threads(pid_t root, size_t wanted)
     }
 }
 
-static const struct proc_thread_row *row_of(const struct proc_thread_row *rows, const char *kind)
+/* A copy of the row of `kind`, which must be there. */
+static struct proc_thread_row row_of(const struct proc_thread_row rows[PROC_THREAD_ROWS],
+                                     const char *kind)
 {
-    for (int i = 0; i < PROC_THREAD_ROWS; i++) {
-        if (strcmp(rows[i].kind, kind) == 0) {
-            return &rows[i];
-        }
+    size_t i = 0;
+    while (i < PROC_THREAD_ROWS && strcmp(rows[i].kind, kind) != 0) {
+        i++;
     }
-    fail_msg("no row %s", kind);
-    return NULL;
+    assert_true(i < PROC_THREAD_ROWS);
+    return rows[i < PROC_THREAD_ROWS ? i : 0];
 }
 
 static void claim_system(struct ledger *l)
@@ -203,18 +204,18 @@ static void three_counts_stand_side_by_side(void **state)
     static const char *const KINDS[] = {"launcher", "api_server", "engine_core", "engine_input",
                                         "engine_output"};
     for (size_t i = 0; i < 5; i++) {
-        const struct proc_thread_row *row = row_of(rows, KINDS[i]);
-        assert_int_equal(row->expected_count, 1);
-        assert_int_equal(row->counted_ledger, 1);
-        assert_int_equal(row->counted_proc, 1);
+        const struct proc_thread_row row = row_of(rows, KINDS[i]);
+        assert_int_equal(row.expected_count, 1);
+        assert_int_equal(row.counted_ledger, 1);
+        assert_int_equal(row.counted_proc, 1);
     }
-    assert_int_equal(row_of(rows, "processes")->expected_count, 3);
-    assert_int_equal(row_of(rows, "processes")->counted_proc, 3);
-    assert_int_equal(row_of(rows, "launching")->expected_count, 1);
-    assert_int_equal(row_of(rows, "launching")->counted_ledger, 1);
-    assert_int_equal(row_of(rows, "library")->counted_proc,
+    assert_int_equal(row_of(rows, "processes").expected_count, 3);
+    assert_int_equal(row_of(rows, "processes").counted_proc, 3);
+    assert_int_equal(row_of(rows, "launching").expected_count, 1);
+    assert_int_equal(row_of(rows, "launching").counted_ledger, 1);
+    assert_int_equal(row_of(rows, "library").counted_proc,
                      1); /* the thread without a name of its own */
-    assert_int_equal(row_of(rows, "worker")->counted_proc, 0);
+    assert_int_equal(row_of(rows, "worker").counted_proc, 0);
     assert_true(proc_thread_rows_agree(rows));
     /* One more API server expected than there is: that must show. */
     t.api_servers_count = 2;

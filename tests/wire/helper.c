@@ -1,3 +1,7 @@
+/*
+ * helper.c - one way to encode, decode and compare any message of the wire, and the reader of the
+ * golden file. Linked into every test of the wire room.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* main.c - harness-node: every process of the serving system, chosen by its first argument. Started by the harness only. */
+/* main.c - harness-node: every process of the serving system, chosen by its first argument. Started
+ * by the harness only. */
 #include <stdio.h>
 #include <string.h>
 
@@ -21,6 +22,8 @@ int main(int argc, char **argv)
             return roles[i].run(argc - 1, argv + 1);
         }
     }
-    (void)fprintf(stderr, "harness-node is started by `harness run` and `harness serve`; it has no use by itself.\n");
+    (void)fprintf(
+        stderr,
+        "harness-node is started by `harness run` and `harness serve`; it has no use by itself.\n");
     return 2;
 }
