@@ -241,6 +241,7 @@ static void write_send(const struct frontend *f, const struct frontend_request *
                 .client_index = f->options.client_index,
                 .current_wave = f->wave,
                 .priority = request->priority,
+                .cache_salt = request->cache_salt,
                 .external_id = request->external_id,
             },
         .wave = f->wave,

@@ -68,7 +68,8 @@ struct frontend_request {
     int64_t arrival_wall_ns;
     int32_t data_parallel_rank;
     int32_t priority;
-    bool stream; /* false: one delta at the end */
+    const char *cache_salt; /* NULL: none; borrowed like all pointers here */
+    bool stream;            /* false: one delta at the end */
     uint32_t stop_count;
     const char *stop[FRONTEND_STOP_STRINGS_MAX];
     bool include_stop;

@@ -112,6 +112,8 @@ MUST_CHECK enum status openai_validate(struct openai_request *request,
                                        const struct openai_limits *limits,
                                        uint32_t prompt_tokens_count,
                                        struct openai_problem *problem);
+/* Drops the parsed body: strings and token ids are gone, numbers and flags stay. */
+void openai_request_release(struct openai_request *request);
 void openai_request_free(struct openai_request *request);
 
 /* "BadRequestError", "NotFoundError", "InternalServerError"; the phrase of other statuses. */

@@ -11,7 +11,8 @@
 #include "engine/http/openai.h"
 
 enum {
-    COMPLETION_TOKENS_DEFAULT = 16
+    COMPLETION_TOKENS_DEFAULT = 16,
+    TOKEN_IDS_KEPT = 1 << 16, /* room that a connection keeps for its next prompt */
 };
 
 /* What is read, and where a refusal goes. */
@@ -620,6 +621,24 @@ enum status openai_parse(enum openai_kind kind, const char *body, size_t bytes,
     TRY(read_string(&r, "cache_salt", &request->cache_salt));
     TRY(read_string(&r, "request_id", &request->request_id));
     return refuse_unsupported(&r);
+}
+
+void openai_request_release(struct openai_request *request)
+{
+    (void)json_object_put(request->root);
+    request->root = NULL;
+    request->model = NULL;
+    request->prompt_text = NULL;
+    request->prompt_token_ids = NULL;
+    request->messages_count = 0;
+    request->stop_count = 0;
+    request->cache_salt = NULL;
+    request->request_id = NULL;
+    if (request->token_ids_cap > TOKEN_IDS_KEPT) {
+        free(request->token_ids_memory);
+        request->token_ids_memory = NULL;
+        request->token_ids_cap = 0;
+    }
 }
 
 void openai_request_free(struct openai_request *request)

@@ -20,7 +20,9 @@
 
 enum {
     LEDGER_ALIGN = 4096,
-    SERIAL_DIGITS = 8
+    SERIAL_DIGITS = 8,
+    SERIAL_INDEX_BITS = 22, /* 64 API servers x 2^16 places */
+    SERIAL_ROUNDS = 1 << 10,
 };
 
 /* What a process must agree on before it may touch the rest; compared as a whole. */
@@ -249,13 +251,15 @@ uint32_t ledger_record_begin(struct ledger *l, uint32_t api_server, uint64_t n)
     ASSERT(api_server < l->topology->api_servers_count);
     struct ledger_ring *ring = &l->header->rings[api_server];
     const uint32_t per_server = LEDGER_RECORDS_PER_API_SERVER;
-    uint32_t serial = api_server * per_server + (uint32_t)(n % per_server);
-    struct ledger_record *record = &l->records[serial];
+    uint32_t index = api_server * per_server + (uint32_t)(n % per_server);
+    uint32_t serial = (uint32_t)(n / per_server % SERIAL_ROUNDS) << SERIAL_INDEX_BITS | index;
+    struct ledger_record *record = &l->records[index];
     ledger_add(&ring->begun_count, 1);
     if (n >= per_server) {
         ledger_add(&ring->lost_count, 1);
     }
     atomic_store_explicit(&record->client_number, 0, memory_order_relaxed);
+    atomic_store_explicit(&record->serial, serial, memory_order_release);
     for (int hop = 0; hop < HOPS_COUNT; hop++) {
         ledger_stamp(record, (enum ledger_hop)hop, 0);
     }
@@ -266,6 +270,16 @@ uint32_t ledger_record_begin(struct ledger *l, uint32_t api_server, uint64_t n)
     atomic_store_explicit(&record->output_tokens, 0, memory_order_relaxed);
     atomic_store_explicit(&record->finish, 0, memory_order_relaxed);
     return serial;
+}
+
+struct ledger_record *ledger_record_of_serial(struct ledger *l, uint32_t serial)
+{
+    uint32_t index = serial & ((1U << SERIAL_INDEX_BITS) - 1);
+    if (index >= l->records_count) {
+        return NULL;
+    }
+    struct ledger_record *record = &l->records[index];
+    return atomic_load_explicit(&record->serial, memory_order_acquire) == serial ? record : NULL;
 }
 
 struct ledger_record *ledger_record_of_id(struct ledger *l, const char *internal_id)
@@ -287,7 +301,7 @@ struct ledger_record *ledger_record_of_id(struct ledger *l, const char *internal
         }
         serial = serial << 4 | digit;
     }
-    return serial < l->records_count ? &l->records[serial] : NULL;
+    return ledger_record_of_serial(l, serial);
 }
 
 const char *ledger_thread_kind_name(enum ledger_thread_kind kind)

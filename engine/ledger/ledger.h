@@ -2,7 +2,8 @@
  * ledger.h - the shared memory where every process of a serving system counts what it does, and
  * where the harness reads it (law 3: what is measured is counted where it happens).
  *
- * One memfd, passed by inheritance, mapped by all. It holds
+ * One memfd, passed by inheritance, mapped by all (the harness writes the topology once and reads
+ * from then on). It holds
  *   - the topology (configuration, read-only for all but the harness);
  *   - one slot a thread: who it is, and its counters. Only the owning thread writes a slot; readers
  * take relaxed loads;
@@ -26,8 +27,8 @@
 
 enum {
     LEDGER_VERSION = 1,
-    LEDGER_THREADS_MAX = 1024,
-    LEDGER_FD = 3, /* where the launcher and its children inherit the ledger */
+    LEDGER_THREADS_MAX = 4096, /* the largest topology (64 x 16 workers) has 2,306 */
+    LEDGER_FD = 3,             /* where the launcher and its children inherit the ledger */
     LEDGER_RECORDS_PER_API_SERVER =
         1 << 16, /* a ring; older requests are overwritten and counted as lost */
 };
@@ -106,7 +107,8 @@ struct ledger_thread {
     ledger_counter queue_max; /* high-water mark of the thread's input queue */
     /* engine core */
     ledger_counter steps_count;
-    ledger_counter backlog_steps_count; /* steps that left requests waiting: the batch could not be larger */
+    ledger_counter
+        backlog_steps_count; /* steps that left requests waiting: the batch could not be larger */
     ledger_counter
         step_seqs; /* sum of sequences over steps: batch mean = step_seqs / steps_count */
     ledger_counter step_tokens; /* sum of scheduled tokens */
@@ -153,14 +155,16 @@ const char *ledger_hop_name(enum ledger_hop hop);
 const char *ledger_launch_class_name(enum ledger_launch_class launch_class);
 
 /*
- * One request. `serial` = api_server * LEDGER_RECORDS_PER_API_SERVER + n mod
- * LEDGER_RECORDS_PER_API_SERVER; it is also the 8 hex digits at the end of the request's internal
- * id, which is how an engine core finds the record.
+ * One request. Its record is number n mod LEDGER_RECORDS_PER_API_SERVER of its API server's ring.
+ * `serial` names ring place and round: bits 0-15 the place, 16-21 the API server, 22-31 the round;
+ * it is also the 8 hex digits at the end of the request's internal id, which is how an engine core
+ * finds the record.
  */
 struct ledger_record {
     _Atomic uint64_t client_number; /* number in the client's X-Request-Id + 1; 0: record unused or
                                        request without one */
     _Atomic int64_t hop_ns[HOPS_COUNT]; /* 0: not reached */
+    _Atomic uint32_t serial; /* whose record this is: late stamps of an overwritten request miss */
     uint32_t api_server;
     uint32_t engine; /* rank, UINT32_MAX until routed */
     uint32_t prompt_tokens;
@@ -228,8 +232,9 @@ uint64_t ledger_records_lost(const struct ledger *l, uint32_t api_server);
 /* A fresh record of API server `api_server` (its n-th request); clears what the ring held there.
  * Returns its serial. */
 uint32_t ledger_record_begin(struct ledger *l, uint32_t api_server, uint64_t n);
-/* The record named by an internal request id (its last 8 hex digits), or NULL if the id does not
- * name one. */
+/* NULL: the ring has given the place to a later request since, or `serial` names none. */
+struct ledger_record *ledger_record_of_serial(struct ledger *l, uint32_t serial);
+/* The record named by an internal request id (its last 8 hex digits), or NULL likewise. */
 struct ledger_record *ledger_record_of_id(struct ledger *l, const char *internal_id);
 
 #endif

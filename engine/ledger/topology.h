@@ -79,7 +79,6 @@ struct topology {
     int64_t publish_interval_ns;   /* 100 ms */
     int64_t heartbeat_interval_ns; /* 5 s */
     int64_t shutdown_grace_ns;     /* 5 s: one deadline for everything */
-    uint32_t keep_vllm_shutdown;   /* bool: `serve` aborts and exits as vLLM does */
 
     char socket_dir[96]; /* private directory of the ipc sockets, mode 0700, made and removed by the
                             harness */

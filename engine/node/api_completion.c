@@ -6,6 +6,7 @@
  * front end, send ADD. Answer: engine messages go into the front end; what comes out is written as
  * SSE events, or gathered into one answer.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,22 +64,25 @@ static const uint32_t *tokenise(struct api_server *s, const struct openai_reques
     return r->prompt_token_ids;
 }
 
-/* "cmpl-" + the caller's X-Request-Id, or a number of this server's own. */
+/* "cmpl-" + the caller's X-Request-Id in printable ASCII, or a number of this server's own. */
 static void name_request(struct connection *c, const char *caller_id)
 {
     const char *prefix = c->request.kind == OPENAI_CHAT ? "chatcmpl" : "cmpl";
-    if (caller_id != NULL && caller_id[0] != '\0') {
-        (void)snprintf(c->id, sizeof c->id, "%s-%.64s", prefix, caller_id);
-    } else {
+    if (caller_id == NULL || caller_id[0] == '\0') {
         (void)snprintf(c->id, sizeof c->id, "%s-%u-%llx", prefix, c->server->index,
                        (unsigned long long)clock_wall_ns());
+        return;
+    }
+    (void)snprintf(c->id, sizeof c->id, "%s-%.64s", prefix, caller_id);
+    for (char *at = c->id; *at != '\0'; at++) {
+        *at = *at > ' ' && *at <= '~' ? *at : '_';
     }
 }
 
 /* The load client numbers its requests in X-Request-Id; other callers' ids stay unjoined. */
 static uint64_t client_number(const char *caller_id)
 {
-    if (caller_id == NULL) {
+    if (caller_id == NULL || !isdigit((unsigned char)caller_id[0])) {
         return 0;
     }
     char *end = NULL;
@@ -92,7 +96,8 @@ static uint32_t begin_record(struct connection *c, const char *caller_id, uint32
 {
     struct api_server *s = c->server;
     uint32_t serial = ledger_record_begin(&s->process.ledger, s->index, s->requests_count++);
-    c->record = &s->process.ledger.records[serial];
+    c->record = ledger_record_of_serial(&s->process.ledger, serial);
+    c->serial = serial;
     c->record->prompt_tokens = prompt_tokens;
     ledger_stamp(c->record, HOP_API_RECEIVED, received_ns);
     atomic_store_explicit(&c->record->client_number, client_number(caller_id),
@@ -175,6 +180,7 @@ static enum status submit(struct connection *c, const struct http_request *http,
         .data_parallel_rank =
             http->data_parallel_rank == HTTP_RANK_NONE ? RANK_NONE : http->data_parallel_rank,
         .priority = r->priority,
+        .cache_salt = r->cache_salt,
         .stream = r->stream,
         .stop_count = r->stop_count,
         .include_stop = r->include_stop,
@@ -190,7 +196,11 @@ static enum status submit(struct connection *c, const struct http_request *http,
     occupancy_settle(&s->occupancy);
     ledger_stamp(c->record, HOP_API_SENT,
                  clock_now_ns()); /* before: the engine core may be faster */
-    return send_add(s, &send, error);
+    enum status status = send_add(s, &send, error);
+    if (status != STATUS_OK) {
+        completion_cancel(c); /* the engine core is gone: nothing will ever come for this request */
+    }
+    return status;
 }
 
 static void refuse(struct connection *c, int http_status, const char *text)
@@ -208,7 +218,7 @@ void completion_begin(struct connection *c, const struct http_request *http, enu
     const struct topology_host *host = &s->process.topology->host;
     struct openai_problem problem;
     if (s->dead || s->stopping) {
-        refuse(c, 503, "the engine is dead");
+        refuse(c, 503, s->dead ? "the engine is dead" : "the server is shutting down");
         return;
     }
     c->arrival_ns = received_ns;
@@ -222,17 +232,24 @@ void completion_begin(struct connection *c, const struct http_request *http, enu
     }
     if (status == STATUS_OK) {
         ids = tokenise(s, &c->request, &ids_count);
-        occupancy_charge(&s->occupancy, host->api_prompt_token_ns * (int64_t)ids_count);
         status = openai_validate(&c->request, &s->limits, ids_count, &problem);
+    }
+    if (status == STATUS_OK && c->request.stream && !http->chunked_allowed) {
+        openai_problem_set(&problem, 400, "stream", "streaming needs HTTP/1.1");
+        status = STATUS_UNSUPPORTED;
     }
     if (status != STATUS_OK) {
         ledger_add(&s->thread->failed_count, 1);
         connection_problem(c, &problem);
+        openai_request_release(&c->request);
         return;
     }
+    /* Only of a prompt that fits: a refused one must not occupy the server for its length. */
+    occupancy_charge(&s->occupancy, host->api_prompt_token_ns * (int64_t)ids_count);
     struct error error;
     name_request(c, http->request_id);
     status = submit(c, http, ids, ids_count, &error);
+    openai_request_release(&c->request);
     if (status != STATUS_OK) {
         c->record = NULL;
         refuse(c, status == STATUS_INVALID ? 400 : 503, error.text);
@@ -279,8 +296,15 @@ static const char *finish_text(enum finish_reason finish)
 
 static void answer_error(struct connection *c)
 {
+    const struct api_server *s = c->server;
     struct openai_problem problem;
-    openai_problem_set(&problem, 500, NULL, "the engine core that served this request died");
+    if (s->dead) {
+        openai_problem_set(&problem, 500, NULL, "the engine core that served this request died");
+    } else if (s->stopping) {
+        openai_problem_set(&problem, 503, NULL, "the server is shutting down");
+    } else {
+        openai_problem_set(&problem, 400, NULL, "the engine core refused the request");
+    }
     ledger_add(&c->server->thread->failed_count, 1);
     c->keep_alive = false;
     if (!c->stream || c->output_tokens == 0) {
@@ -348,6 +372,9 @@ static void write_whole(struct connection *c, const struct frontend_delta *d)
 
 static void record_delta(struct connection *c, const struct frontend_delta *d)
 {
+    if (c->record != NULL) { /* a very long request may have lost its record to a later one */
+        c->record = ledger_record_of_serial(&c->server->process.ledger, c->serial);
+    }
     struct ledger_record *record = c->record;
     ledger_add(&c->server->thread->output_tokens, d->new_tokens_count);
     if (record == NULL) {
@@ -395,8 +422,11 @@ void completion_deliver(struct api_server *s)
     int64_t token_ns = s->process.topology->host.api_output_token_ns;
     struct frontend_delta delta;
     while (frontend_take(s->frontend, &delta)) {
-        occupancy_charge(&s->occupancy, token_ns * (int64_t)delta.new_tokens_count);
         struct connection *c = s->by_handle[delta.handle];
+        if (c != NULL && c->stream) {
+            occupancy_charge(&s->occupancy, token_ns * (int64_t)delta.new_tokens_count);
+            s->charged_tokens += delta.new_tokens_count;
+        }
         if (c != NULL) {
             deliver(c, &delta);
         }
@@ -406,14 +436,27 @@ void completion_deliver(struct api_server *s)
     }
 }
 
+/*
+ * Tokens are detokenised as they come, also those of answers that are not streamed: what the
+ * streams of this message did not book is booked at its end.
+ */
 void completion_message(struct api_server *s, const struct engine_outputs *outputs)
 {
+    uint64_t tokens = 0;
+    for (uint32_t i = 0; i < outputs->outputs_count; i++) {
+        tokens += outputs->outputs[i].new_tokens_count;
+    }
+    s->charged_tokens = 0;
     api_metrics_message(s, outputs);
     frontend_outputs_begin(s->frontend, outputs);
     while (frontend_outputs_slice(s->frontend, process_now(&s->process)) > 0) {
         completion_deliver(s);
     }
     completion_deliver(s); /* requests that ended without an output of their own */
+    if (tokens > s->charged_tokens) {
+        occupancy_charge(&s->occupancy, s->process.topology->host.api_output_token_ns *
+                                            (int64_t)(tokens - s->charged_tokens));
+    }
 }
 
 void completion_aborts(struct api_server *s)
@@ -424,7 +467,7 @@ void completion_aborts(struct api_server *s)
         wire_buffer_reset(&s->buffer);
         wire_encode_abort(&s->buffer, &abort_request.id, 1);
         if (api_send_request(s, abort_request.engine, WIRE_ABORT, &error) != STATUS_OK) {
-            process_event("warning ApiServer_%u cannot abort: %s", s->index, error.text);
+            process_warning("ApiServer_%u cannot abort: %s", s->index, error.text);
         }
     }
 }

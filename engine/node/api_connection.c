@@ -70,16 +70,19 @@ static void stamp_write(struct connection *c)
 }
 
 static void connection_write(struct connection *c);
+static void feed_written(struct connection *c);
 
 static void on_written(uv_write_t *write, int status)
 {
     struct connection *c = write->data;
+    api_wake(c->server);
     c->write_pending = false;
     http_buffer_clear(&c->writing);
     if (status != 0) {
         connection_close(c);
     } else if (!c->closing) {
         connection_write(c);
+        feed_written(c);
     }
 }
 
@@ -130,11 +133,24 @@ static void connection_write(struct connection *c)
 
 static void feed_held(struct connection *c);
 
+/* The next request may replace the record that the last bytes of this answer still have to stamp.
+ */
+static void feed_written(struct connection *c)
+{
+    if (!c->write_pending && c->out.bytes == 0) {
+        feed_held(c);
+    }
+}
+
 void api_flush(struct api_server *s)
 {
-    while (s->dirty !=
-           NULL) { /* held requests may be answered at once and mark connections again */
-        occupancy_settle(&s->occupancy);
+    /* Held requests may be answered at once and mark connections again. */
+    while (s->dirty != NULL) {
+        if (s->occupancy.busy_until_ns > clock_now_ns()) {
+            occupancy_settle(&s->occupancy);
+            s->slept = true;
+            process_turn(s->thread, clock_now_ns());
+        }
         struct connection *c = s->dirty;
         s->dirty = NULL;
         s->dirty_last = &s->dirty;
@@ -143,7 +159,7 @@ void api_flush(struct api_server *s)
             c->dirty = false;
             if (!c->closing) {
                 connection_write(c);
-                feed_held(c);
+                feed_written(c);
             }
             c = next;
         }
@@ -300,8 +316,10 @@ static void feed_held(struct connection *c)
         return;
     }
     struct http_buffer taken = c->held;
+    int64_t now = clock_now_ns();
     c->held = (struct http_buffer){0};
-    size_t used = feed(c, taken.data, taken.bytes, clock_now_ns());
+    c->begun_ns = now;
+    size_t used = feed(c, taken.data, taken.bytes, now);
     if (!c->closing) {
         hold(c, taken.data + used, taken.bytes - used);
     }
@@ -356,6 +374,8 @@ void api_on_connection(uv_stream_t *listener, int status)
     struct api_server *s = listener->data;
     api_wake(s);
     if (status != 0) {
+        process_warning("ApiServer_%u cannot accept a connection: %s", s->index,
+                        uv_strerror(status));
         return;
     }
     struct connection *c = calloc(1, sizeof *c);

@@ -54,7 +54,8 @@ struct connection {
     struct sse_writer sse;
     char id[96]; /* as the client sees it */
     int64_t created_s;
-    struct ledger_record *record;
+    struct ledger_record *record; /* NULL: none, or overwritten */
+    uint32_t serial;
     bool first_unwritten; /* the first event is in `out`: stamp it when it leaves */
     bool last_unwritten;
     int64_t arrival_ns;
@@ -97,8 +98,10 @@ struct api_server {
     char *metrics_text;
     size_t metrics_text_cap;
     uint64_t requests_count;
-    int64_t message_ns; /* when the engine message in work was decoded */
-    bool will_block;    /* the loop is about to wait with nothing left to do */
+    uint64_t charged_tokens; /* of the engine message in work */
+    int64_t message_ns;      /* when the engine message in work was decoded */
+    bool slept;              /* emulated host time was slept off in this turn: HTTP is next */
+    bool will_block;         /* the loop is about to wait with nothing left to do */
     int64_t block_ns;
     bool dead; /* an engine core died: nothing can be served any more */
     bool stopping;

@@ -17,6 +17,8 @@
 #include "engine/node/sockets.h"
 #include "engine/wire/wire.h"
 
+#define BEAT (500 * PS_PER_MS)
+
 struct relay {
     struct process process;
     void *front; /* XPUB: state to API servers; FIRST_REQ from them */
@@ -108,41 +110,49 @@ static enum status read_back(struct relay *r, struct error *error)
                        error);
 }
 
-static enum status read_front(struct relay *r, struct error *error)
+/* A message that cannot be read is dropped and said so: one bad peer must not end the topology. */
+static void drop_message(struct relay *r, const struct error *why)
+{
+    ledger_add(&r->thread->failed_count, 1);
+    process_warning("DPCoordinator dropped a message: %s", why->text);
+}
+
+static void read_front(struct relay *r)
 {
     struct socket_message m;
     if (!socket_receive(r->front, &m)) {
-        return STATUS_OK;
+        return;
     }
-    enum status status = STATUS_OK;
     if (!is_byte(&m, 1) && !is_byte(&m, 0)) {
         struct first_request first;
-        status = wire_decode_first_request(r->decoder, m.frames[0].data, m.frames[0].bytes, &first,
-                                           error);
-        if (status == STATUS_OK) {
+        struct error error;
+        if (wire_decode_first_request(r->decoder, m.frames[0].data, m.frames[0].bytes, &first,
+                                      &error) == STATUS_OK) {
             coordinator_first_request(r->coordinator, &first);
+        } else {
+            drop_message(r, &error);
         }
         charge_message(r, &m);
     }
     socket_message_free(&m);
-    return status;
 }
 
-static enum status read_input(struct relay *r, struct error *error)
+static void read_input(struct relay *r)
 {
     struct socket_message m;
     if (!socket_receive(r->input, &m)) {
-        return STATUS_OK;
+        return;
     }
     struct engine_outputs outputs;
-    enum status status =
-        wire_decode_outputs(r->decoder, m.frames[0].data, m.frames[0].bytes, &outputs, error);
-    if (status == STATUS_OK && outputs.stats != NULL) {
+    struct error error;
+    if (wire_decode_outputs(r->decoder, m.frames[0].data, m.frames[0].bytes, &outputs, &error) !=
+        STATUS_OK) {
+        drop_message(r, &error);
+    } else if (outputs.stats != NULL) {
         coordinator_stats(r->coordinator, outputs.engine_index, outputs.stats);
     }
     charge_message(r, &m);
     socket_message_free(&m);
-    return status;
 }
 
 static enum status publish_if_due(struct relay *r, bool input_pending, struct error *error)
@@ -161,7 +171,8 @@ static enum status publish_if_due(struct relay *r, bool input_pending, struct er
 static long wait_ms(const struct relay *r)
 {
     time_ps left = coordinator_deadline(r->coordinator) - process_now(&r->process);
-    return left <= 0 ? 0 : (long)((left + PS_PER_MS - 1) / PS_PER_MS);
+    time_ps wait = left < BEAT ? left : BEAT; /* the ledger shows waits as they pass */
+    return wait <= 0 ? 0 : (long)((wait + PS_PER_MS - 1) / PS_PER_MS);
 }
 
 /* One message of each socket a turn, as vLLM's loop reads them. */
@@ -186,15 +197,12 @@ static enum status relay_turn(struct relay *r, struct error *error)
         TRY(read_back(r, error));
     }
     if (items[0].revents != 0) {
-        TRY(read_front(r, error));
+        read_front(r);
     }
     if (items[2].revents != 0) {
-        TRY(read_input(r, error));
+        read_input(r);
     }
-    int64_t now = clock_now_ns();
-    process_turn(r->thread, now);
-    ledger_set(&r->thread->busy_ns, (uint64_t)(now - (int64_t)ledger_get(&r->thread->started_ns)) -
-                                        ledger_get(&r->thread->idle_ns));
+    process_turn(r->thread, clock_now_ns());
     return publish_if_due(r, ready > 0, error);
 }
 
@@ -228,6 +236,9 @@ int coordinator_main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     enum status status = relay_start(&relay, &arena, &error);
+    if (status == STATUS_OK) {
+        process_started(relay.thread);
+    }
     while (status == STATUS_OK) {
         status = relay_turn(&relay, &error);
     }

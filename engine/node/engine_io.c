@@ -17,7 +17,8 @@
 #include "engine/node/sockets.h"
 
 enum {
-    DEAD_JOIN_SECONDS = 5
+    DEAD_JOIN_SECONDS = 5,
+    BEAT_MS = 500, /* longest wait: the ledger shows waits as they pass */
 };
 
 static enum status copy_address(char to[ADDRESS_BYTES_MAX], const char *from, struct error *error)
@@ -26,12 +27,12 @@ static enum status copy_address(char to[ADDRESS_BYTES_MAX], const char *from, st
         to[0] = '\0';
         return STATUS_OK;
     }
-    if (strlen(from) >= ADDRESS_BYTES_MAX) {
+    size_t bytes = strlen(from) + 1;
+    if (bytes > ADDRESS_BYTES_MAX) {
         return error_set(error, STATUS_INVALID, "INIT: address longer than %d bytes: %s",
                          ADDRESS_BYTES_MAX - 1, from);
     }
-    (void)strcpy(to,
-                 from); // NOLINT(clang-analyzer-security.insecureAPI.strcpy): length checked above
+    memcpy(to, from, bytes);
     return STATUS_OK;
 }
 
@@ -61,6 +62,14 @@ static void announce(struct engine_io *io, bool failed, const struct error *erro
     } else {
         io->subscribed = true;
     }
+    (void)pthread_cond_signal(&io->changed);
+    (void)pthread_mutex_unlock(&io->lock);
+}
+
+static void announce_connected(struct engine_io *io)
+{
+    (void)pthread_mutex_lock(&io->lock);
+    io->connected = true;
     (void)pthread_cond_signal(&io->changed);
     (void)pthread_mutex_unlock(&io->lock);
 }
@@ -193,8 +202,7 @@ static void read_client(struct input *in, void *dealer)
         }
         if (dispatch(in, &m, &error) != STATUS_OK) {
             ledger_add(&in->thread->failed_count, 1);
-            process_event("warning EngineCore_DP%u dropped a message: %s", in->io->rank,
-                          error.text);
+            process_warning("EngineCore_DP%u dropped a message: %s", in->io->rank, error.text);
         }
         socket_message_free(&m);
     }
@@ -213,7 +221,7 @@ static void input_loop(struct input *in)
     }
     for (;;) {
         int64_t before = clock_now_ns();
-        (void)zmq_poll(items, count, -1);
+        (void)zmq_poll(items, count, BEAT_MS);
         int64_t now = clock_now_ns();
         ledger_add(&in->thread->idle_ns, (uint64_t)(now - before));
         for (uint32_t i = 0; i < io->clients_count; i++) {
@@ -224,10 +232,7 @@ static void input_loop(struct input *in)
         if (in->subscription != NULL && items[io->clients_count].revents != 0) {
             read_subscription(in);
         }
-        now = clock_now_ns();
-        ledger_set(&in->thread->busy_ns, (uint64_t)now - ledger_get(&in->thread->started_ns) -
-                                             ledger_get(&in->thread->idle_ns));
-        process_turn(in->thread, now);
+        process_turn(in->thread, clock_now_ns());
     }
 }
 
@@ -245,6 +250,7 @@ static void *input_main(void *context)
     if (in.subscription == NULL) {
         announce(in.io, false, NULL);
     }
+    process_started(in.thread);
     input_loop(&in);
     return NULL;
 }
@@ -314,7 +320,7 @@ static void say_dead(struct output *out)
 static bool output_turn(struct output *out, struct error *error)
 {
     int64_t before = clock_now_ns();
-    struct queue_item *item = queue_take_all(&out->io->out, true);
+    struct queue_item *item = queue_take_all(&out->io->out, (int64_t)BEAT_MS * 1000000);
     ledger_add(&out->thread->idle_ns, (uint64_t)(clock_now_ns() - before));
     bool live = true;
     while (item != NULL) {
@@ -322,15 +328,13 @@ static bool output_turn(struct output *out, struct error *error)
         if (item->kind == ITEM_DEAD) {
             live = false;
         } else if (live && send_item(out, item, error) != STATUS_OK) {
-            process_event("warning EngineCore_DP%u cannot send: %s", out->io->rank, error->text);
+            process_warning("EngineCore_DP%u cannot send: %s", out->io->rank, error->text);
         }
         free(item);
         item = next;
     }
-    int64_t now = clock_now_ns();
-    ledger_set(&out->thread->busy_ns, (uint64_t)now - ledger_get(&out->thread->started_ns) -
-                                          ledger_get(&out->thread->idle_ns));
-    process_turn(out->thread, now);
+    ledger_set(&out->thread->queue_max, queue_count_max(&out->io->out));
+    process_turn(out->thread, clock_now_ns());
     return live;
 }
 
@@ -345,6 +349,8 @@ static void *output_main(void *context)
         announce(out.io, true, &error);
         return NULL;
     }
+    announce_connected(out.io);
+    process_started(out.thread);
     while (output_turn(&out, &error)) {
     }
     say_dead(&out);
@@ -353,8 +359,8 @@ static void *output_main(void *context)
 
 enum status engine_io_start(struct engine_io *io, struct error *error)
 {
-    queue_init(&io->in, NULL);
-    queue_init(&io->out, NULL);
+    queue_init(&io->in);
+    queue_init(&io->out);
     (void)pthread_mutex_init(&io->lock, NULL);
     (void)pthread_cond_init(&io->changed, NULL);
     if (pthread_create(&io->output_thread, NULL, output_main, io) != 0 ||
@@ -362,7 +368,7 @@ enum status engine_io_start(struct engine_io *io, struct error *error)
         return error_set(error, STATUS_NOMEM, "cannot start the engine core's I/O threads");
     }
     (void)pthread_mutex_lock(&io->lock);
-    while (!io->subscribed && !io->failed) {
+    while (!(io->subscribed && io->connected) && !io->failed) {
         (void)pthread_cond_wait(&io->changed, &io->lock);
     }
     bool failed = io->failed;

@@ -36,6 +36,7 @@ struct engine_io {
     pthread_t output_thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    bool connected;  /* the output thread's sockets */
     bool subscribed; /* the coordinator said READY, or there is none */
     bool failed;
     struct error error; /* why, if failed */

@@ -26,6 +26,7 @@ enum {
     INIT_TIMEOUT_MS = 5 * 60 * 1000,
     STEPS_MAX = 16, /* submitted and not completed; a power of two above any asynchronous depth */
     IDLE_WITH_REQUESTS_NS = 1000000,
+    BEAT_NS = 500000000,
 };
 
 struct engine_process {
@@ -49,10 +50,9 @@ struct engine_process {
 
 /* ---- handshake ---- */
 
-static enum status handshake_send(struct engine_process *e, void *dealer,
-                                  enum wire_hello_status hello_status, struct error *error)
+static enum status handshake_send(void *dealer, enum wire_hello_status hello_status,
+                                  struct error *error)
 {
-    (void)e;
     struct wire_hello hello = {.status = hello_status, .local = true, .headless = false};
     struct wire_buffer buffer = {0};
     wire_encode_hello(&buffer, &hello);
@@ -131,6 +131,15 @@ static enum status create_core(struct engine_process *e, struct error *error)
         .policy = t->priority_policy != 0 ? POLICY_PRIORITY : POLICY_FCFS,
         .seed = t->seed,
     };
+    /* As vLLM: a prompt of the longest length must fit, or it would wait for ever. */
+    uint64_t kv_tokens = (uint64_t)(e->num_gpu_blocks - 1) * t->block_tokens;
+    if (kv_tokens < t->max_model_len) {
+        return error_set(error, STATUS_INVALID,
+                         "max_model_len %u does not fit the KV cache of %llu tokens (%u blocks of "
+                         "%u): lower max_model_len or take a GPU with more memory",
+                         t->max_model_len, (unsigned long long)kv_tokens, e->num_gpu_blocks,
+                         t->block_tokens);
+    }
     TRY(arena_create(engine_core_arena_bytes(&options), &e->arena, error));
     return engine_core_create(&e->arena, &options, &e->core, error);
 }
@@ -159,7 +168,7 @@ static enum status start(struct engine_process *e, struct error *error)
         .type = ZMQ_DEALER, .linger_ms = LINGER_HANDSHAKE_MS, .identity = identity};
     process_address(&e->process, "handshake", 0, address);
     TRY(socket_open(context, &options, address, &dealer, error));
-    TRY(handshake_send(e, dealer, WIRE_HELLO, error));
+    TRY(handshake_send(dealer, WIRE_HELLO, error));
     TRY(handshake_init(e, dealer, error));
 
     struct executor_options executor = {.ledger = &e->process.ledger,
@@ -175,7 +184,7 @@ static enum status start(struct engine_process *e, struct error *error)
         pthread_create(&e->monitor, NULL, monitor_main, e) != 0) {
         return error_set(error, STATUS_NOMEM, "cannot start the worker monitor thread");
     }
-    TRY(handshake_send(e, dealer, WIRE_READY, error));
+    TRY(handshake_send(dealer, WIRE_READY, error));
     (void)zmq_close(dealer);
     (void)zmq_ctx_term(context);
     return STATUS_OK;
@@ -194,7 +203,7 @@ static void send_outputs(struct engine_process *e, int32_t client,
 static void refuse(struct engine_process *e, const struct engine_request *request,
                    const struct error *why)
 {
-    process_event("warning EngineCore_DP%u refused %s: %s", e->rank, request->id, why->text);
+    process_warning("EngineCore_DP%u refused %s: %s", e->rank, request->id, why->text);
     ledger_add(&e->thread->failed_count, 1);
     if (request->client_index >= e->io.clients_count) {
         return;
@@ -260,7 +269,6 @@ static enum status handle(struct engine_process *e, const struct queue_item *ite
         return STATUS_OK;
     case ITEM_FAILED:
         return error_set(error, STATUS_DIED, "%s", executor_dead_worker(e->executor));
-    case ITEM_WAKEUP:
     case ITEM_OUTPUTS:
     case ITEM_DEAD:
         break;
@@ -268,19 +276,29 @@ static enum status handle(struct engine_process *e, const struct queue_item *ite
     return STATUS_OK;
 }
 
-static enum status process_input(struct engine_process *e, struct error *error)
+/* Waits in pieces, so that the ledger shows an idle engine core as idle and alive. */
+static struct queue_item *take_input(struct engine_process *e)
 {
-    bool idle = !engine_core_has_work(e->core);
-    int64_t before = clock_now_ns();
-    if (idle && queue_empty(&e->io.in)) {
-        process_turn(e->thread, before);
+    struct queue_item *item = queue_take_all(&e->io.in, 0);
+    if (item != NULL || engine_core_has_work(e->core)) {
+        return item;
     }
-    struct queue_item *item = queue_take_all(&e->io.in, idle);
-    if (idle) {
+    int64_t before = clock_now_ns();
+    while (item == NULL) {
+        process_turn(e->thread, before);
+        item = queue_take_all(&e->io.in, BEAT_NS);
         int64_t now = clock_now_ns();
         ledger_add(&e->thread->idle_ns, (uint64_t)(now - before));
-        occupancy_wake(&e->occupancy, now);
+        before = now;
     }
+    occupancy_wake(&e->occupancy, before);
+    return item;
+}
+
+static enum status process_input(struct engine_process *e, struct error *error)
+{
+    struct queue_item *item = take_input(e);
+    ledger_set(&e->thread->queue_max, queue_count_max(&e->io.in));
     enum status status = STATUS_OK;
     while (item != NULL) {
         struct queue_item *next = item->next;
@@ -293,17 +311,22 @@ static enum status process_input(struct engine_process *e, struct error *error)
     return status;
 }
 
+static void book_stats(struct engine_process *e, const struct scheduler_stats *stats)
+{
+    ledger_set(&e->thread->running_now, stats->running_count);
+    ledger_set(&e->thread->waiting_now, stats->waiting_count + stats->skipped_waiting_count);
+    ledger_set(&e->thread->preemptions_count, stats->preemptions_count);
+    ledger_set(&e->thread->kv_used_blocks,
+               (uint64_t)(stats->kv_cache_usage * (double)(e->num_gpu_blocks - 1) + 0.5));
+}
+
 static void publish_counts(struct engine_process *e)
 {
     struct scheduler_stats stats;
     if (!engine_core_counts_changed(e->core, &stats)) {
         return;
     }
-    ledger_set(&e->thread->running_now, stats.running_count);
-    ledger_set(&e->thread->waiting_now, stats.waiting_count + stats.skipped_waiting_count);
-    ledger_set(&e->thread->preemptions_count, stats.preemptions_count);
-    ledger_set(&e->thread->kv_used_blocks,
-               (uint64_t)(stats.kv_cache_usage * (double)(e->num_gpu_blocks - 1) + 0.5));
+    book_stats(e, &stats);
     if (e->io.coordinator_output[0] == '\0') {
         return;
     }
@@ -363,18 +386,25 @@ static enum status complete(struct engine_process *e, struct error *error)
     struct in_flight step = e->steps[e->completed++ % STEPS_MAX];
     struct step_result result;
     int64_t before = clock_now_ns();
+    bool blocks = !executor_ready(e->executor, step.step);
     TRY(executor_wait(e->executor, step.step, &result, error));
     int64_t now = clock_now_ns();
     ledger_add(&e->thread->sync_wait_ns, (uint64_t)(now - before));
-    occupancy_wake(&e->occupancy, now);
+    if (blocks) { /* a result that was there already is no rest: the booked time goes on */
+        occupancy_wake(&e->occupancy, now);
+    }
     ledger_add(&e->thread->steps_count, 1);
     ledger_add(&e->thread->backlog_steps_count, ledger_get(&e->thread->waiting_now) > 0 ? 1 : 0);
     ledger_add(&e->thread->step_ns, (uint64_t)(now - step.submitted_ns));
     struct engine_core_messages messages;
     engine_core_complete(e->core, process_run_time(&e->process, now), &result, &messages);
     for (uint32_t i = 0; i < messages.count; i++) {
-        stamp_outputs(e, &messages.items[i].outputs, now);
-        send_outputs(e, (int32_t)messages.items[i].client_index, &messages.items[i].outputs);
+        const struct engine_outputs *outputs = &messages.items[i].outputs;
+        stamp_outputs(e, outputs, now);
+        if (outputs->stats != NULL) {
+            book_stats(e, outputs->stats); /* blocks come and go while the counts stay */
+        }
+        send_outputs(e, (int32_t)messages.items[i].client_index, outputs);
     }
     return STATUS_OK;
 }
@@ -407,11 +437,7 @@ static enum status serve(struct engine_process *e, struct error *error)
         publish_counts(e);
         TRY(engine_turn(e, error));
         publish_counts(e);
-        int64_t now = clock_now_ns();
-        ledger_set(&e->thread->busy_ns, (uint64_t)now - ledger_get(&e->thread->started_ns) -
-                                            ledger_get(&e->thread->idle_ns) -
-                                            ledger_get(&e->thread->sync_wait_ns));
-        process_turn(e->thread, now);
+        process_turn(e->thread, clock_now_ns());
     }
 }
 
@@ -431,6 +457,7 @@ int engine_core_main(int argc, char **argv)
     if (status != STATUS_OK) {
         return process_fail(&error);
     }
+    process_started(e.thread);
     status = serve(&e, &error);
     if (status == STATUS_DIED) {
         process_event("died %s", executor_dead_worker(e.executor));

@@ -7,13 +7,20 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-void queue_init(struct queue *q, ledger_counter *high_water)
+#include "engine/base/clock.h"
+
+void queue_init(struct queue *q)
 {
-    *q = (struct queue){.first = NULL, .count = 0, .high_water = high_water};
+    pthread_condattr_t attributes;
+    *q = (struct queue){.first = NULL};
     q->last = &q->first;
     (void)pthread_mutex_init(&q->lock, NULL);
-    (void)pthread_cond_init(&q->filled, NULL);
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&q->filled, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
 }
 
 void queue_push(struct queue *q, struct queue_item *item)
@@ -24,20 +31,23 @@ void queue_push(struct queue *q, struct queue_item *item)
     *q->last = item;
     q->last = &item->next;
     q->count++;
-    if (q->high_water != NULL && q->count > ledger_get(q->high_water)) {
-        ledger_set(q->high_water, q->count);
-    }
+    q->count_max = q->count > q->count_max ? q->count : q->count_max;
     (void)pthread_mutex_unlock(&q->lock);
     if (was_empty) {
         (void)pthread_cond_signal(&q->filled);
     }
 }
 
-struct queue_item *queue_take_all(struct queue *q, bool wait)
+struct queue_item *queue_take_all(struct queue *q, int64_t wait_ns)
 {
     (void)pthread_mutex_lock(&q->lock);
-    while (wait && q->first == NULL) {
-        (void)pthread_cond_wait(&q->filled, &q->lock);
+    if (q->first == NULL && wait_ns > 0) {
+        int64_t until_ns = clock_now_ns() + wait_ns;
+        struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+        int rc = 0;
+        while (q->first == NULL && rc == 0) {
+            rc = pthread_cond_timedwait(&q->filled, &q->lock, &until);
+        }
     }
     struct queue_item *items = q->first;
     q->first = NULL;
@@ -47,12 +57,12 @@ struct queue_item *queue_take_all(struct queue *q, bool wait)
     return items;
 }
 
-bool queue_empty(struct queue *q)
+uint32_t queue_count_max(struct queue *q)
 {
     (void)pthread_mutex_lock(&q->lock);
-    bool empty = q->first == NULL;
+    uint32_t most = q->count_max;
     (void)pthread_mutex_unlock(&q->lock);
-    return empty;
+    return most;
 }
 
 /* A block being filled: the item first, then whatever it points to. */

@@ -20,9 +20,7 @@ enum queue_item_kind {
     ITEM_UTILITY,
     ITEM_OUTPUTS,
     ITEM_DEAD,   /* output thread: tell every client ENGINE_CORE_DEAD, then end */
-    ITEM_FAILED, /* input thread: a request that could not be decoded; or the thread itself failed
-                  */
-    ITEM_WAKEUP,
+    ITEM_FAILED, /* worker monitor: a worker died */
 };
 
 struct queue_item {
@@ -34,7 +32,6 @@ struct queue_item {
         const char *abort_id;
         struct utility_call utility;
         struct engine_outputs outputs;
-        struct error *failure;
     } as;
 };
 
@@ -44,14 +41,17 @@ struct queue {
     struct queue_item *first;
     struct queue_item **last;
     uint32_t count;
-    ledger_counter *high_water; /* may be NULL */
+    uint32_t count_max; /* high-water mark; its reader puts it into its ledger slot */
 };
 
-void queue_init(struct queue *q, ledger_counter *high_water);
+void queue_init(struct queue *q);
 void queue_push(struct queue *q, struct queue_item *item);
-/* All that is queued, as a list in order; NULL if empty and !wait. The caller frees the items. */
-struct queue_item *queue_take_all(struct queue *q, bool wait);
-bool queue_empty(struct queue *q);
+/*
+ * All that is queued, as a list in order; waits at most wait_ns for the first item, NULL if none
+ * came. The caller frees the items.
+ */
+struct queue_item *queue_take_all(struct queue *q, int64_t wait_ns);
+uint32_t queue_count_max(struct queue *q);
 
 /* Deep copies. */
 struct queue_item *queue_item_request(const struct engine_request *request);

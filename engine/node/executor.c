@@ -121,7 +121,10 @@ static enum status start_worker(struct executor *x, uint32_t index, struct error
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) != 0) {
         return error_set(error, STATUS_IO, "worker %u: socketpair: %s", index, strerror(errno));
     }
-    int fds[INHERITED_FDS] = {x->options.ledger->fd, x->plans.fd, x->responses.fd, control[1]};
+    /* A program that is no engine core's process (a test) has no event pipe. */
+    int events = fcntl(EVENT_FD, F_GETFD) >= 0 ? EVENT_FD : STDERR_FILENO;
+    int fds[INHERITED_FDS] = {x->options.ledger->fd, events, x->plans.fd, x->responses.fd,
+                              control[1]};
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0) {
@@ -298,6 +301,11 @@ static enum status wait_in_thread(struct executor *x, uint64_t step, struct step
     ledger_add(&x->options.thread->launches_count[LAUNCH_CLASS_SYNC], 1);
     *result = done.step;
     return STATUS_OK;
+}
+
+bool executor_ready(struct executor *x, uint64_t step)
+{
+    return x->workers_count == 0 ? device_poll(&x->device, step) : ring_readable(&x->responses);
 }
 
 enum status executor_wait(struct executor *x, uint64_t step, struct step_result *result,

@@ -28,6 +28,8 @@ MUST_CHECK enum status executor_start(const struct executor_options *options, st
 uint32_t executor_kv_blocks(const struct executor *x);
 MUST_CHECK enum status executor_submit(struct executor *x, const struct step_plan *plan,
                                        struct error *error);
+/* The result of the oldest submitted step is there: executor_wait() would not block. */
+bool executor_ready(struct executor *x, uint64_t step);
 /* result->tokens is valid until the next call. */
 MUST_CHECK enum status executor_wait(struct executor *x, uint64_t step, struct step_result *result,
                                      struct error *error);

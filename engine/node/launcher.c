@@ -10,6 +10,7 @@
  * ...".
  */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <netdb.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
@@ -97,9 +99,6 @@ static enum status bind_http(struct launcher *l, struct error *error)
         return error_set(error, STATUS_IO, "socket: %s", strerror(errno));
     }
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (t->api_servers_count > 1 || t->accept == ACCEPT_REUSEPORT) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-    }
     socklen_t bytes = sizeof address;
     if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 ||
         getsockname(fd, (struct sockaddr *)&address, &bytes) != 0) {
@@ -107,6 +106,11 @@ static enum status bind_http(struct launcher *l, struct error *error)
                                        t->listen_host, t->listen_port, strerror(errno));
         (void)close(fd);
         return status;
+    }
+    /* Only now: at a port that another system serves with SO_REUSEPORT the bind would succeed and
+     * both share it. */
+    if (t->accept == ACCEPT_REUSEPORT) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     }
     l->listen_fd = fd;
     l->port = ntohs(address.sin_port);
@@ -225,6 +229,17 @@ static enum status open_handshake(struct launcher *l, struct error *error)
     l->handshake_poll.data = l;
     (void)uv_poll_start(&l->handshake_poll, UV_READABLE, on_handshake);
     return STATUS_OK;
+}
+
+/* Once all are ready nobody has anything to say there any more. */
+static void close_handshake(struct launcher *l)
+{
+    char address[128];
+    (void)uv_poll_stop(&l->handshake_poll);
+    (void)zmq_close(l->handshake);
+    l->handshake = NULL;
+    process_address(&l->process, "handshake", 0, address);
+    (void)unlink(address + strlen("ipc://")); /* libzmq leaves it */
 }
 
 /* ---- children ---- */
@@ -347,6 +362,9 @@ static enum status start_all(struct launcher *l, struct error *error)
                          "not ready in 600 s: %u of %u engine cores, %u of %u API servers",
                          l->ready_count, t->engines_count, l->serving_count, t->api_servers_count);
     }
+    if (!l->stopping) {
+        close_handshake(l);
+    }
     return STATUS_OK;
 }
 
@@ -394,11 +412,41 @@ static void stop_all(struct launcher *l)
     }
 }
 
+/* The harness removes its folder of sockets. If it died, this process is what survives it. */
+static void remove_sockets(const struct launcher *l)
+{
+    const char *folder_path = l->process.topology->socket_dir;
+    DIR *folder = opendir(folder_path);
+    if (folder == NULL) {
+        return;
+    }
+    for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+        char path[ADDRESS_MAX + 128];
+        (void)snprintf(path, sizeof path, "%s/%s", folder_path, entry->d_name);
+        if (entry->d_name[0] != '.') {
+            (void)unlink(path);
+        }
+    }
+    (void)closedir(folder);
+    (void)rmdir(folder_path);
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
     (void)number;
     struct launcher *l = handle->data;
     l->stopping = true;
+}
+
+/* Each client connection is a descriptor of an API server: the soft limit goes up to the hard one,
+ * for all children. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }
 
 static void watch_signals(struct launcher *l)
@@ -421,10 +469,12 @@ int launcher_main(int argc, char **argv)
     if (process_begin(argc, argv, "launcher", &l.process) != STATUS_OK) {
         return EXIT_FAILURE;
     }
+    pid_t parent = getppid();
     (void)uv_loop_init(&l.loop);
     (void)uv_timer_init(&l.loop, &l.deadline);
     l.deadline.data = &l;
     watch_signals(&l);
+    raise_descriptor_limit();
     struct ledger_thread *thread =
         ledger_thread_claim(&l.process.ledger, THREAD_LAUNCHER_MAIN, 0, 0);
     if (start_all(&l, &error) != STATUS_OK) {
@@ -441,5 +491,8 @@ int launcher_main(int argc, char **argv)
     stop_all(&l);
     ledger_thread_end(thread);
     process_event("stopped");
+    if (getppid() != parent) {
+        remove_sockets(&l);
+    }
     return l.failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,9 @@
 #include "engine/base/time.h"
 
 enum {
-    CPU_SAMPLE_NS = 50000000
+    CPU_SAMPLE_NS = 50000000,
+    WARNING_GAP_NS = 1000000000,
+    WARNING_BYTES = 1024
 };
 
 static enum status parse_number(const char *text, long max, long *out, struct error *error)
@@ -118,6 +121,29 @@ void process_event(const char *fmt, ...)
     }
 }
 
+void process_warning(const char *fmt, ...)
+{
+    static _Atomic int64_t last_ns;
+    static _Atomic uint32_t held_back;
+    int64_t now = clock_now_ns();
+    int64_t last = atomic_load(&last_ns);
+    if (now - last < WARNING_GAP_NS || !atomic_compare_exchange_strong(&last_ns, &last, now)) {
+        (void)atomic_fetch_add(&held_back, 1);
+        return;
+    }
+    char text[WARNING_BYTES];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    uint32_t others = atomic_exchange(&held_back, 0);
+    if (others > 0) {
+        process_event("warning %s (and %u more since the last warning)", text, others);
+    } else {
+        process_event("warning %s", text);
+    }
+}
+
 int process_fail(const struct error *error)
 {
     process_event("failed %s", error->text);
@@ -137,12 +163,23 @@ time_ps process_now(const struct process *p)
 
 void process_turn(struct ledger_thread *thread, int64_t now_ns)
 {
+    uint64_t waited = ledger_get(&thread->idle_ns) + ledger_get(&thread->sync_wait_ns) +
+                      ledger_get(&thread->queue_full_ns);
+    uint64_t lived = (uint64_t)now_ns - ledger_get(&thread->started_ns);
+    ledger_set(&thread->busy_ns, lived > waited ? lived - waited : 0);
     ledger_add(&thread->turns_count, 1);
     int64_t sampled = (int64_t)ledger_get(&thread->beat_ns);
     if (now_ns / CPU_SAMPLE_NS != sampled / CPU_SAMPLE_NS) {
         ledger_set(&thread->cpu_ns, (uint64_t)clock_thread_cpu_ns());
     }
     ledger_set(&thread->beat_ns, (uint64_t)now_ns);
+}
+
+void process_started(struct ledger_thread *thread)
+{
+    ledger_set(&thread->started_ns, (uint64_t)clock_now_ns());
+    ledger_set(&thread->idle_ns, 0);
+    ledger_set(&thread->sync_wait_ns, 0);
 }
 
 void process_address(const struct process *p, const char *name, uint32_t index, char out[128])

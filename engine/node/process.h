@@ -33,6 +33,8 @@ MUST_CHECK enum status process_begin(int argc, char **argv, const char *name_for
 
 /* One line to the parent: "ready", "address ...", "failed ...", "died ...". */
 void process_event(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* "warning ...", at most one a second; those held back are counted in the next one. */
+void process_warning(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* "failed <text>" to the parent and to stderr; returns EXIT_FAILURE for a main to return. */
 int process_fail(const struct error *error);
 
@@ -40,9 +42,13 @@ int process_fail(const struct error *error);
 time_ps process_now(const struct process *p);
 time_ps process_run_time(const struct process *p, int64_t monotonic_ns);
 
-/* Updates the calling thread's beat and, at most every 50 ms, its CPU time. Call once a loop turn.
+/*
+ * Once a loop turn of the calling thread: its beat, its busy time (what it lived less what it
+ * waited: idle, for results, for a full queue), and at most every 50 ms its CPU time.
  */
 void process_turn(struct ledger_thread *thread, int64_t now_ns);
+/* The thread's loop begins: its busy time counts from now on. */
+void process_started(struct ledger_thread *thread);
 
 /* "ipc://DIR/NAME" in the topology's private directory. */
 void process_address(const struct process *p, const char *name, uint32_t index, char out[128]);

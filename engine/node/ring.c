@@ -396,6 +396,12 @@ void ring_cancel(struct ring *r)
     bell_ring(&r->header->freed);
 }
 
+bool ring_readable(const struct ring *r)
+{
+    ASSERT(r->reader != RING_WRITER);
+    return chunk_readable(r);
+}
+
 bool ring_cancelled(const struct ring *r)
 {
     return atomic_load_explicit(&r->header->cancelled, memory_order_seq_cst) != 0;

@@ -78,6 +78,8 @@ MUST_CHECK enum status ring_write(struct ring *r, const void *data, size_t bytes
  * that cannot be. */
 MUST_CHECK enum status ring_read(struct ring *r, const struct ring_wait *wait, const void **data,
                                  size_t *bytes, struct error *error);
+/* Reader: a message (or the first part of one) is there; ring_read() would not block for it. */
+bool ring_readable(const struct ring *r);
 /* Frees the chunk of the last message before the next ring_read() does. */
 void ring_release(struct ring *r);
 /* From either side: every wait, now or later, ends with DIED. */

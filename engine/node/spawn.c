@@ -115,7 +115,7 @@ enum status spawn_start(uv_loop_t *loop, struct spawn *child, const struct spawn
         stdio[LISTEN_FD].flags = UV_INHERIT_FD;
         stdio[LISTEN_FD].data.fd = options->listen_fd;
     }
-    char executable[] = "/proc/self/exe";
+    char name[] = "harness-node"; /* what ps shows; the file is this same executable */
     char role[32];
     char index_flag[] = "--index";
     char index[16];
@@ -124,10 +124,10 @@ enum status spawn_start(uv_loop_t *loop, struct spawn *child, const struct spawn
     (void)snprintf(role, sizeof role, "%s", options->role);
     (void)snprintf(index, sizeof index, "%u", options->index);
     (void)snprintf(parent, sizeof parent, "%d", (int)getpid());
-    char *arguments[] = {executable, role, index_flag, index, parent_flag, parent, NULL};
+    char *arguments[] = {name, role, index_flag, index, parent_flag, parent, NULL};
     uv_process_options_t process = {
         .exit_cb = on_process_exit,
-        .file = executable,
+        .file = "/proc/self/exe",
         .args = arguments,
         .stdio_count = LISTEN_FD + 1,
         .stdio = stdio,

@@ -92,15 +92,6 @@ static void report(enum status status, uint32_t kv_blocks, const char *text)
     }
 }
 
-static void count_turn(struct ledger_thread *t, int64_t now_ns)
-{
-    uint64_t waited =
-        ledger_get(&t->idle_ns) + ledger_get(&t->sync_wait_ns) + ledger_get(&t->queue_full_ns);
-    uint64_t lived = (uint64_t)now_ns - ledger_get(&t->started_ns);
-    ledger_set(&t->busy_ns, lived > waited ? lived - waited : 0);
-    process_turn(t, now_ns);
-}
-
 /* Waits for `step` and answers, on whichever thread does so. */
 static enum status finish_step(struct worker *w, struct ledger_thread *thread, uint64_t step,
                                struct error *error)
@@ -137,7 +128,7 @@ static uint64_t next_submitted(struct worker *w, struct ledger_thread *thread)
         int64_t now_ns = clock_now_ns();
         ledger_add(&thread->idle_ns, (uint64_t)(now_ns - begin_ns));
         begin_ns = now_ns;
-        count_turn(thread, now_ns);
+        process_turn(thread, now_ns);
     }
     if (!w->stopping) {
         step = w->finished + 1;
@@ -178,7 +169,7 @@ static void *output_main(void *context)
             _exit(EXIT_FAILURE);
         }
         tell_main_thread(w, step);
-        count_turn(thread, clock_now_ns());
+        process_turn(thread, clock_now_ns());
     }
     tell_main_thread(w, 0);
     ledger_thread_end(thread);
@@ -240,7 +231,7 @@ static enum status serve(struct worker *w, struct error *error)
         if (status == STATUS_OK) {
             status = take_plan(w, data, bytes, error);
         }
-        count_turn(w->thread, clock_now_ns());
+        process_turn(w->thread, clock_now_ns());
     }
     return status == STATUS_DIED ? STATUS_OK : status;
 }

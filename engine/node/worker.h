@@ -7,14 +7,15 @@
 #define ENGINE_NODE_WORKER_H
 
 #include "engine/device/device.h"
+#include "engine/node/process.h"
 
 /* Inherited besides LEDGER_FD. */
 enum {
-    WORKER_PLANS_FD = LEDGER_FD + 1, /* ring: plans, broadcast to all workers of the engine core */
-    WORKER_RESPONSES_FD = LEDGER_FD + 2, /* ring: results of the output rank */
-    WORKER_CONTROL_FD =
-        LEDGER_FD +
-        3, /* socket: one struct worker_report up; its end of file means the engine core died */
+    /* Descriptors 3 and 4 are the ledger and the event pipe, as in every process of the system. */
+    WORKER_PLANS_FD = EVENT_FD + 1, /* ring: plans, broadcast to all workers of the engine core */
+    WORKER_RESPONSES_FD,            /* ring: results of the output rank */
+    /* Socket: one struct worker_report up; its end of file means that the engine core died. */
+    WORKER_CONTROL_FD,
     WORKER_FDS_END,
 };
 

@@ -10,10 +10,15 @@
  * nothing here can do (embeddings, LoRA ...) is STATUS_UNSUPPORTED. Ids of REQUEST_ID_BYTES_MAX
  * bytes or more and strings with a NUL inside are malformed.
  *
- *     struct wire_buffer b = {0};                 struct wire_decoder *d; wire_decoder_create(&d,
- * &error); wire_encode_request(&b, &request);          wire_decode_request(d, bytes, n, &request,
- * &error); send b.data, b.bytes; wire_buffer_reset(&b)  ... use request ...; the next decode call
- * reuses the memory
+ *     struct wire_buffer b = {0};
+ *     wire_encode_request(&b, &request);
+ *     ... send b.data, b.bytes ...
+ *     wire_buffer_reset(&b);
+ *
+ *     struct wire_decoder *d;
+ *     wire_decoder_create(&d, &error);
+ *     wire_decode_request(d, bytes, n, &request, &error);
+ *     ... use request; the next decode call reuses its memory ...
  */
 #ifndef ENGINE_WIRE_WIRE_H
 #define ENGINE_WIRE_WIRE_H

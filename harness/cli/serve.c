@@ -181,13 +181,13 @@ static int serve(const struct serve_command *c, const struct scenario *s)
         return interrupted() ? EXIT_INTERRUPTED : EXIT_SERVER;
     }
     const struct topology *t = system.ledger.topology;
-    (void)printf(
-        "serving %s on %s: http://%s:%u  (%u API server%s, %u engine core%s, %u processes, "
-        "%u launching thread%s; ^C ends it)\n",
-        t->model, t->gpu, t->listen_host, system.port, t->api_servers_count,
-        t->api_servers_count == 1 ? "" : "s", t->engines_count, t->engines_count == 1 ? "" : "s",
-        topology_processes(t), topology_launching_threads(t),
-        topology_launching_threads(t) == 1 ? "" : "s");
+    (void)printf("serving %s on %s: http://%s:%u  (%u API server%s, %u engine core%s; expected: %u "
+                 "processes, "
+                 "%u launching thread%s; ^C ends it)\n",
+                 t->model, t->gpu, t->listen_host, system.port, t->api_servers_count,
+                 t->api_servers_count == 1 ? "" : "s", t->engines_count,
+                 t->engines_count == 1 ? "" : "s", topology_processes(t),
+                 topology_launching_threads(t), topology_launching_threads(t) == 1 ? "" : "s");
     (void)fflush(stdout);
     while (!interrupted() && !system_failed(&system)) {
         struct pollfd fd = {.fd = system.events_fd, .events = POLLIN};

@@ -141,7 +141,7 @@ static struct conn *take_idle(struct client *c)
         c->idle_first = (c->idle_first + 1) % c->conns_count;
         c->idle_count--;
         conn->in_idle_ring = false;
-        if (conn->state == CONN_IDLE) {
+        if (conn->state == CONN_IDLE && conn_is_open(conn)) {
             return conn;
         }
     }

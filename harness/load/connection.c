@@ -252,6 +252,17 @@ void conn_probed(struct conn *conn, int64_t now_ns)
     ready(conn, now_ns);
 }
 
+bool conn_is_open(struct conn *conn)
+{
+    char byte;
+    ssize_t n = recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return true;
+    }
+    conn_close(conn, clock_now_ns());
+    return false;
+}
+
 static void set_wants_write(struct conn *conn, bool wanted)
 {
     if (conn->wants_write != wanted) {

@@ -115,7 +115,7 @@ static enum status write_points(const struct data_source *d, struct error *error
 
 /* ---- scaling.csv ---- */
 
-const char *data_curve_status(const struct summary_curve *c)
+static const char *curve_status(const struct summary_curve *c)
 {
     if (c->points_count == 0) {
         return "no_evidence";
@@ -139,7 +139,7 @@ static void curve_answer(struct table *t, const struct summary_curve *c)
                  flat ? c->answer.hi : (told ? __builtin_inf() : STATS_UNKNOWN));
     table_number(t, "efficiency_at_max_frac", efficiency);
     table_text(t, "limited_by", c->deciding != NULL ? c->deciding->verdict.text : "");
-    table_text(t, "status", data_curve_status(c));
+    table_text(t, "status", curve_status(c));
 }
 
 static void curve_row(struct table *t, const struct summary_curve *c)
@@ -165,8 +165,7 @@ static void curve_row(struct table *t, const struct summary_curve *c)
     table_number(t, "gain_over_fewer_frac", compared ? c->gain.gain : STATS_UNKNOWN);
     table_number(t, "gain_over_fewer_lo", compared ? c->gain.lower : STATS_UNKNOWN);
     table_number(t, "gain_over_fewer_hi", compared ? c->gain.upper : STATS_UNKNOWN);
-    table_known(t, "fewer_api_servers_count",
-                compared ? (int64_t)c->fewer->api_servers_count : -1);
+    table_known(t, "fewer_api_servers_count", compared ? (int64_t)c->fewer->api_servers_count : -1);
     table_number(t, "predicted_ceiling_tok_per_s", p->known ? p->ceiling : STATS_UNKNOWN);
     table_number(t, "predicted_knee_cores", p->known ? p->knee : STATS_UNKNOWN);
     table_number(t, "predicted_knee_slow_cores", p->known ? p->knee_slow : STATS_UNKNOWN);
@@ -187,12 +186,12 @@ static enum status write_scaling(const struct data_source *d, struct error *erro
     return finish_table(&t, error);
 }
 
-/* ---- plot_*.csv ---- */
+/* ---- plot_* ---- */
 
 /* The same topology has the same colour in every figure and every scenario. */
 static uint32_t colour_of(const struct summary_curve *c, uint32_t index)
 {
-    static const uint32_t by_servers[] = {0, 0, 1, 4, 2, 5, 5, 6, 3};
+    static const uint32_t by_servers[] = {0, 0, 1, 4, 2, 5, 6, 4, 3};
     if (!c->by_api_servers) {
         return index % COLOURS_COUNT;
     }
@@ -254,8 +253,7 @@ static double efficiency_least(const struct summary *s, const struct summary_cur
     double least = STATS_UNKNOWN;
     for (uint32_t i = 0; i < s->curves_count; i++) {
         const struct summary_curve *c = &s->curves[i];
-        if (c->points_count > 0 &&
-            !(c->efficiency[c->points_count - 1].efficiency >= least)) {
+        if (c->points_count > 0 && !(c->efficiency[c->points_count - 1].efficiency >= least)) {
             least = c->efficiency[c->points_count - 1].efficiency;
             *which = c;
         }
@@ -303,15 +301,31 @@ static void about_row(struct table *t, const struct data_source *d)
 static enum status write_about(const struct data_source *d, struct error *error)
 {
     struct table t;
-    TRY(open_table(&t, d, "plot_about.csv", error));
+    TRY(open_table(&t, d, "plot_about.tsv", error));
+    t.tabs = true;
     about_row(&t, d);
     t.naming = false;
     about_row(&t, d);
     return finish_table(&t, error);
 }
 
+static void say_answer(const struct summary_curve *c, char *out, size_t cap)
+{
+    struct text t = text_into(out, cap);
+    if (c->points_count == 0) {
+        text_add(&t, "no evidence");
+    } else if (!c->decided) {
+        text_add(&t, "undecided");
+    } else if (c->answer.status == SCALING_FLAT) {
+        text_add(&t, "more stop helping at %s", c->answer.text);
+    } else {
+        text_add(&t, "more still help at %u (%s)", c->answer.last_helpful, c->answer.text);
+    }
+}
+
 static void plot_curve_row(struct table *t, const struct summary_curve *c, uint32_t index)
 {
+    char text[96];
     bool flat = c->decided && c->answer.status == SCALING_FLAT;
     double mark = STATS_UNKNOWN;
     for (uint32_t i = 0; i < c->points_count && flat; i++) {
@@ -323,7 +337,8 @@ static void plot_curve_row(struct table *t, const struct summary_curve *c, uint3
     table_count(t, "colour", colour_of(c, index));
     table_number(t, "last_helpful_cores", flat ? c->answer.last_helpful : STATS_UNKNOWN);
     table_number(t, "last_helpful_tok_per_s", mark);
-    table_text(t, "last_helpful_text", any ? c->answer.text : "no evidence");
+    say_answer(c, text, sizeof text);
+    table_text(t, "answer", text);
     table_number(t, "one_core_tok_per_s",
                  any ? c->points[0]->tok_per_s / fmax(1, c->points[0]->along) : STATS_UNKNOWN);
     table_end_row(t);
@@ -333,7 +348,8 @@ static enum status write_plot_curves(const struct data_source *d, struct error *
 {
     static const struct summary_curve none;
     struct table t;
-    TRY(open_table(&t, d, "plot_curves.csv", error));
+    TRY(open_table(&t, d, "plot_curves.tsv", error));
+    t.tabs = true;
     plot_curve_row(&t, &none, 0);
     t.naming = false;
     for (uint32_t i = 0; i < d->summary->curves_count; i++) {
@@ -357,6 +373,21 @@ static double use_of(const struct summary_point *p, const char *stage)
     return STATS_UNKNOWN;
 }
 
+/* How many smaller values the axis has among the points: the place of a point on an axis of
+ * categories. */
+static uint32_t place_of(const struct summary *s, const struct summary_point *p)
+{
+    uint32_t smaller = 0;
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        bool first = s->points[i].along < p->along;
+        for (uint32_t k = 0; k < i && first; k++) {
+            first = s->points[k].along != s->points[i].along;
+        }
+        smaller += first ? 1 : 0;
+    }
+    return smaller;
+}
+
 static void plot_point_row(struct table *t, const struct summary *s, const struct summary_point *p,
                            int curve)
 {
@@ -369,7 +400,10 @@ static void plot_point_row(struct table *t, const struct summary *s, const struc
     }
     char letter[2] = {'?', '\0'};
     if (p->verdict.kind != STAGE_UNEXPLAINED) {
-        letter[0] = p->verdict.kind == STAGE_MIXED ? 'M' : text_stage_letter(p->verdict.first);
+        letter[0] = text_stage_letter(p->verdict.first);
+    }
+    if (p->verdict.kind == STAGE_MIXED) {
+        letter[0] = 'M';
     }
     double scale = one * fmax(1, p->along);
     table_known(t, "curve", curve);
@@ -381,10 +415,12 @@ static void plot_point_row(struct table *t, const struct summary *s, const struc
     table_number(t, "efficiency_lo", or_else(p->tok_per_s_lo, p->tok_per_s) / scale);
     table_number(t, "efficiency_hi", or_else(p->tok_per_s_hi, p->tok_per_s) / scale);
     table_flag(t, "evidence", p->evidence);
-    table_text(t, "letter", letter);
     for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
         table_number(t, stages[i], use_of(p, stages[i]));
     }
+    /* A field that may be empty cannot be last: gnuplot would read the line's end as text. */
+    table_text(t, "letter", letter);
+    table_count(t, "place", place_of(s, p));
     table_end_row(t);
 }
 
@@ -412,11 +448,11 @@ static enum status write_plot_points(const struct data_source *d, struct error *
     return finish_table(&t, error);
 }
 
-void data_cell_label(const struct summary *s, const struct summary_point *p, char out[64])
+/* "1 API x 3" where API servers and engine cores are all that sets cells apart, else the name. */
+static void label_cell(const struct summary *s, const struct summary_point *p, char out[64])
 {
     struct text t = text_into(out, 64);
-    if (s->scaling && s->curves_count > 0 &&
-        s->curves[summary_curve_of(s, p)].by_api_servers) {
+    if (s->scaling && s->curves_count > 0 && s->curves[summary_curve_of(s, p)].by_api_servers) {
         text_add(&t, "%u API x %u", p->cell->topology.api_servers_count,
                  p->cell->topology.engines_count);
     } else {
@@ -424,12 +460,11 @@ void data_cell_label(const struct summary *s, const struct summary_point *p, cha
     }
 }
 
-static void plot_launch_row(struct table *t, const struct summary *s,
-                            const struct summary_point *p)
+static void plot_launch_row(struct table *t, const struct summary *s, const struct summary_point *p)
 {
     const struct summary_launch *l = &p->launch;
     char label[64];
-    data_cell_label(s, p, label);
+    label_cell(s, p, label);
     table_text(t, "cell", label);
     table_number(t, "prepare_frac", or_else(l->prepare_frac, 0));
     table_number(t, "launch_frac", or_else(l->launch_frac, 0));
@@ -472,6 +507,13 @@ static void plot_second_row(struct table *t, const struct run_second *s)
     table_end_row(t);
 }
 
+/* A closed loop ends with its window: a second that reaches past it is cut, and its counts are no
+ * rates. */
+static bool is_cut(const struct run_result *r, const struct run_second *s)
+{
+    return r->cell->load.mode == SCENARIO_LOAD_CLOSED && s->at_s > r->warmup_s + r->window_s + 0.05;
+}
+
 static enum status write_plot_timeline(const struct data_source *d, struct error *error)
 {
     const struct run_second none = {.phase = ""};
@@ -480,7 +522,9 @@ static enum status write_plot_timeline(const struct data_source *d, struct error
     plot_second_row(&t, &none);
     t.naming = false;
     for (uint32_t i = 0; d->timeline != NULL && i < d->timeline->seconds_count; i++) {
-        plot_second_row(&t, &d->timeline->seconds[i]);
+        if (!is_cut(d->timeline, &d->timeline->seconds[i])) {
+            plot_second_row(&t, &d->timeline->seconds[i]);
+        }
     }
     return finish_table(&t, error);
 }

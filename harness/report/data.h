@@ -1,6 +1,6 @@
 /*
  * data.h - the CSV files written once a session ends: points.csv and scaling.csv for a reader, and
- * plot_*.csv, from which the figures are drawn. A figure needs no other file.
+ * plot_*.csv and plot_*.tsv, from which the figures are drawn. A figure needs no other file.
  */
 #ifndef HARNESS_REPORT_DATA_H
 #define HARNESS_REPORT_DATA_H
@@ -15,11 +15,5 @@ struct data_source {
 };
 
 MUST_CHECK enum status data_write(const struct data_source *source, struct error *error);
-
-/* "limited", "flat" ...: the status column of scaling.csv. */
-const char *data_curve_status(const struct summary_curve *c);
-/* A cell in as few letters as its axes allow: "api_servers=1, dp=3" is "1 x 3" where these two are
- * all there is. */
-void data_cell_label(const struct summary *s, const struct summary_point *p, char out[64]);
 
 #endif

@@ -141,7 +141,7 @@ static void draw(struct drawing *d, struct figure *figure, size_t format)
     char script[PATH_BYTES];
     char output[PATH_BYTES];
     char log[PATH_BYTES];
-    struct text problem = text_into(d->figures->problem, sizeof d->figures->problem);
+    struct text problem = {.out = d->figures->problem, .cap = sizeof d->figures->problem};
     (void)snprintf(script, sizeof script, "%s/%s.gp", d->plots_folder, figure->name);
     (void)snprintf(log, sizeof log, "%s/figures/gnuplot.log", d->folder);
     (void)snprintf(output, sizeof output, "%s/figures/%s.%s", d->folder, figure->name,
@@ -164,11 +164,11 @@ static void draw(struct drawing *d, struct figure *figure, size_t format)
     } else if (status == -1 || status == 127) {
         d->missing = true;
         text_add(&problem, "gnuplot cannot be started: %s",
-                       strerror(status == -1 ? errno : ENOENT));
+                 strerror(status == -1 ? errno : ENOENT));
     } else {
         (void)unlink(output);
-        text_add(&problem, "gnuplot failed on %s (status %d): see figures/gnuplot.log", figure->name,
-                       status);
+        text_add(&problem, "gnuplot failed on %s (status %d): see figures/gnuplot.log",
+                 figure->name, status);
     }
 }
 
@@ -205,9 +205,8 @@ void figures_draw(const char *folder, const char *plots_folder, const struct sum
     if (out->text_only) {
         draw_own(&d, summary);
     }
-    struct stat info;
-    if (stat(path, &info) == 0 && info.st_size == 0) {
-        (void)unlink(path);
+    if (out->problem[0] == '\0') {
+        (void)unlink(path); /* only remarks about empty series */
     }
 }
 
@@ -229,7 +228,11 @@ static void place(struct grid *g, const struct summary_point *p, char letter)
     double x = (double)p->along / g->along_max * (GRID_COLUMNS - 1);
     double y = p->tok_per_s / g->rate_max * (GRID_ROWS - 1);
     char *cell = &g->cells[GRID_ROWS - 1 - (int)lround(y)][(int)lround(x)];
-    *cell = *cell == ' ' ? letter : '*';
+    if (*cell == ' ') {
+        *cell = letter;
+    } else {
+        *cell = '*';
+    }
 }
 
 void figures_write_text(const struct summary *s, FILE *out)

@@ -1,6 +1,6 @@
 /*
- * figures.h - runs gnuplot on the scripts of plots/ and says which figures there are. Without gnuplot
- * the capacity curves come as text.
+ * figures.h - runs gnuplot on the scripts of plots/ and says which figures there are. Without
+ * gnuplot the capacity curves come as text.
  */
 #ifndef HARNESS_REPORT_FIGURES_H
 #define HARNESS_REPORT_FIGURES_H
@@ -25,7 +25,7 @@ struct figures {
     char problem[256]; /* why not everything was drawn; "" if it was */
 };
 
-/* Draws from the plot_*.csv in `folder`. Never fails: a figure that cannot be drawn is named in
+/* Draws from the plot_* files in `folder`. Never fails: a figure that cannot be drawn is named in
  * `problem`. Waits for gnuplot; starts it without a shell. */
 void figures_draw(const char *folder, const char *plots_folder, const struct summary *summary,
                   bool timeline, struct figures *out);

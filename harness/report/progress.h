@@ -1,6 +1,7 @@
 /*
- * progress.h - what a person sees on stderr while runs go on: a header, a row a finished run, and one live line with an
- * estimated end. Without a terminal, or with CI set: a plain line every 10 s and for each event. NO_COLOR is honoured.
+ * progress.h - what a person sees on stderr while runs go on: a header, a row a finished run, and
+ * one live line with an estimated end. Without a terminal, or with CI set: a plain line every 10 s
+ * and for each event. NO_COLOR is honoured.
  */
 #ifndef HARNESS_REPORT_PROGRESS_H
 #define HARNESS_REPORT_PROGRESS_H
@@ -9,7 +10,12 @@
 
 #include "harness/report/result.h"
 
-enum progress_mode { PROGRESS_AUTO, PROGRESS_NONE, PROGRESS_LINE, PROGRESS_TABLE };
+enum progress_mode {
+    PROGRESS_AUTO,
+    PROGRESS_NONE,
+    PROGRESS_LINE,
+    PROGRESS_TABLE
+};
 
 /* "run 7/36", its cell, and what is going on in it. */
 struct progress_state {
@@ -27,7 +33,8 @@ struct progress_state {
 
 struct progress;
 
-/* `total_s`: expected duration of all runs, NAN if unknown. `now_ns` everywhere: CLOCK_MONOTONIC. */
+/* `total_s`: expected duration of all runs, NAN if unknown. `now_ns` everywhere: CLOCK_MONOTONIC.
+ */
 struct progress *progress_begin(FILE *out, enum progress_mode mode, const struct scenario *scenario,
                                 double total_s, int64_t now_ns);
 void progress_update(struct progress *p, const struct progress_state *state, int64_t now_ns);

@@ -1,13 +1,15 @@
 /*
- * report.h - a result folder: CSV rows as runs end, then scaling, figures, report.md and the verdict.
+ * report.h - a result folder: CSV rows as runs end, then scaling, figures, report.md and the
+ * verdict.
  *
- *     report_create(&options, &report, error);          // IO: not writable or in use by another run (exit status 8)
- *     report_run(report, &result, error);               // after each run: rows in every CSV, on disk when it returns
- *     report_conclude(report, results, count, &conclusion, error);
+ *     report_create(&options, &report, error);          // IO: not writable or in use by another
+ * run (exit status 8) report_run(report, &result, error);               // after each run: rows in
+ * every CSV, on disk when it returns report_conclude(report, results, count, &conclusion, error);
  *     report_close(report);
  *
- * Everything measured is on disk before the next run starts, so that nothing is lost when something dies. Figures are
- * drawn by gnuplot from the CSV files alone; without gnuplot they come as text, with a note.
+ * Everything measured is on disk before the next run starts, so that nothing is lost when something
+ * dies. Figures are drawn by gnuplot from the CSV files alone; without gnuplot they come as text,
+ * with a note.
  */
 #ifndef HARNESS_REPORT_REPORT_H
 #define HARNESS_REPORT_REPORT_H
@@ -19,7 +21,8 @@
 struct report;
 
 struct report_options {
-    const char *folder;      /* made if missing; an existing one must be empty or of an earlier run of the same name */
+    const char *folder; /* made if missing; an existing one must be empty or of an earlier run of
+                           the same name */
     const char *plots_folder; /* where the gnuplot scripts are */
     const struct scenario *scenario;
     const struct run_host *host;
@@ -27,17 +30,19 @@ struct report_options {
 
 /* The answer of a whole session. Texts are complete sentences. */
 struct report_conclusion {
-    char verdict[1024];   /* the first thing a person reads: where extra engine cores stop helping, and what limits */
-    char caveat[512];     /* "" or why part of the range is no evidence (host limited, invalid runs) */
+    char verdict[1024]; /* the first thing a person reads: where extra engine cores stop helping,
+                           and what limits */
+    char caveat[512]; /* "" or why part of the range is no evidence (host limited, invalid runs) */
     uint32_t figures_count; /* SVG files drawn */
-    bool undecided;       /* some curve could not be decided (exit status 3) */
+    bool undecided;         /* some curve could not be decided (exit status 3) */
 };
 
 MUST_CHECK enum status report_create(const struct report_options *options, struct report **out,
                                      struct error *error);
 MUST_CHECK enum status report_run(struct report *r, const struct run_result *result,
                                   struct error *error);
-/* `results` are all runs so far in order of running; `interrupted` marks the session as incomplete. */
+/* `results` are all runs so far in order of running; `interrupted` marks the session as incomplete.
+ */
 MUST_CHECK enum status report_conclude(struct report *r, const struct run_result *results,
                                        uint32_t count, bool interrupted,
                                        struct report_conclusion *conclusion, struct error *error);

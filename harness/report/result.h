@@ -1,8 +1,10 @@
 /*
- * result.h - what one run (a cell of the sweep, one replicate) measured: filled by harness/run, written by this room.
+ * result.h - what one run (a cell of the sweep, one replicate) measured: filled by harness/run,
+ * written by this room.
  *
- * NAN stands for "not measured" or "cannot be told" and becomes an empty CSV field, never a zero (law 3). Times are ms or
- * us where the name says so. Everything is owned by the result; result_free() releases it.
+ * NAN stands for "not measured" or "cannot be told" and becomes an empty CSV field, never a zero
+ * (law 3). Times are ms or us where the name says so. Everything is owned by the result;
+ * result_free() releases it.
  */
 #ifndef HARNESS_REPORT_RESULT_H
 #define HARNESS_REPORT_RESULT_H
@@ -20,7 +22,8 @@
 
 enum run_outcome {
     RUN_OK,
-    RUN_INVALID,       /* measured, but no evidence: client too slow, no steady state, ... (exit status 5) */
+    RUN_INVALID, /* measured, but no evidence: client too slow, no steady state, ... (exit status 5)
+                  */
     RUN_SERVER_FAILED, /* did not start, died, or made no progress (exit status 6) */
     RUN_CLIENT_FAILED, /* the load client died (exit status 5) */
     RUN_INTERRUPTED,   /* ^C */
@@ -54,7 +57,8 @@ enum run_metric {
 struct run_stage {
     char stage[STAGE_NAME_BYTES];
     char instance[32]; /* "ApiServer_0", "EngineCore_DP3", "gpu 3", "client" */
-    double use_frac; /* what the verdict is made of: busy, of a GPU only with a backlog at its engine core */
+    double use_frac;   /* what the verdict is made of: busy, of a GPU only with a backlog at its
+                          engine core */
     double busy_frac;
     double cpu_frac;
     double occupancy_frac;
@@ -80,9 +84,9 @@ struct run_second {
 /* Mean time of a request in each hop, over the requests that have all stamps. */
 struct run_hops {
     double mean_ms[PROBE_PARTS_COUNT];
-    uint64_t requests_count;   /* joined with the client's records */
-    double residual_max_ms;    /* greatest |sum of the hops - what the client saw| */
-    double negative_max_ms;    /* greatest amount by which a hop was negative: two processes' stamps */
+    uint64_t requests_count; /* joined with the client's records */
+    double residual_max_ms;  /* greatest |sum of the hops - what the client saw| */
+    double negative_max_ms; /* greatest amount by which a hop was negative: two processes' stamps */
 };
 
 /* One request of an open or trace load: a row of requests.csv. */
@@ -115,8 +119,8 @@ struct run_result {
 
     double warmup_s;
     double window_s;
-    uint32_t users_count; /* 0 in open modes */
-    double offered_rps;   /* NAN in closed loop */
+    uint32_t users_count;               /* 0 in open modes */
+    double offered_rps;                 /* NAN in closed loop */
     struct stats_mean output_tok_per_s; /* by batch means */
     double prompt_tok_per_s;
     uint64_t requests_count; /* scheduled in the window */
@@ -137,9 +141,10 @@ struct run_result {
     double client_ceiling_frac;
     const char *token_basis; /* "usage", "events", "" */
 
-    double api_tok_per_s[LOAD_API_SERVERS_MAX]; /* share of each API server, NAN beyond their number */
+    double
+        api_tok_per_s[LOAD_API_SERVERS_MAX]; /* share of each API server, NAN beyond their number */
     double engine_tok_per_s[TOPOLOGY_ENGINES_MAX];
-    double rank_jain;       /* Jain index of the engine cores' tokens */
+    double rank_jain;         /* Jain index of the engine cores' tokens */
     double dp_imbalance_frac; /* 1 - mean/max of the engine cores' tokens */
     double launch_busy_frac;  /* mean over launching threads: preparing + launching */
     double gpu_busy_frac;
@@ -163,7 +168,8 @@ struct run_result {
     uint32_t requests_rows_count;
     struct run_hops hops;
     uint64_t trace_refused_count;
-    uint64_t tokens_mismatch_count; /* ok requests whose prompt or output tokens were not what was asked */
+    uint64_t tokens_mismatch_count; /* ok requests whose prompt or output tokens were not what was
+                                       asked */
 };
 
 /* Once for all runs of a session. */
@@ -173,7 +179,8 @@ struct run_host {
     char config_hash[24];
     char started_utc[32];
     char command[1024];
-    double client_ceiling_rps;         /* non-streamed requests/s against a null server; NAN: not measured */
+    double
+        client_ceiling_rps; /* non-streamed requests/s against a null server; NAN: not measured */
     double client_ceiling_tok_per_s; /* streamed tokens/s */
 };
 

@@ -160,8 +160,8 @@ static void metric_number(struct table *t, const char *metric, const char *part,
 
 static void run_latencies(struct table *t, const struct run_result *r)
 {
-    static const char *const metrics[RUN_METRICS_COUNT] = {
-        "ttft", "ttft_sched", "tpot", "icl", "itl", "e2el", "e2el_sched"};
+    static const char *const metrics[RUN_METRICS_COUNT] = {"ttft", "ttft_sched", "tpot",      "icl",
+                                                           "itl",  "e2el",       "e2el_sched"};
     static const enum run_metric bounded[] = {RUN_TTFT_SCHED, RUN_TPOT, RUN_E2EL_SCHED};
     for (int i = 0; i < RUN_METRICS_COUNT; i++) {
         const struct run_latency *l = &r->latency[i];

@@ -2,8 +2,8 @@
  * summary.c - points and curves (summary.h). Pure but for memory; every rule of inference is in
  * harness/analysis, this file only chooses what goes into it.
  *
- * A run that is not valid, or that the host limited, is never evidence for a knee: it does not enter
- * a curve.
+ * A run that is not valid, or that the host limited, is never evidence for a knee: it does not
+ * enter a curve.
  */
 #include "harness/report/summary.h"
 
@@ -148,8 +148,7 @@ static void count_run(struct summary_point *p, const struct run_result *r)
     }
 }
 
-static void collect_rates(struct summary_point *p, const struct run_result *results,
-                          uint32_t count)
+static void collect_rates(struct summary_point *p, const struct run_result *results, uint32_t count)
 {
     struct average error = {0};
     for (uint32_t i = 0; i < count; i++) {
@@ -236,17 +235,15 @@ static uint32_t verdict_votes(const struct summary_point *p, const struct run_re
 }
 
 /* The most frequent text; its numbers are means over the runs that say so. */
-static void elect_verdict(struct summary_point *p, const struct run_result *results,
-                          uint32_t count)
+static void elect_verdict(struct summary_point *p, const struct run_result *results, uint32_t count)
 {
     uint32_t most = 0;
     struct average first = {0};
     struct average second = {0};
     struct average headroom = {0};
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t votes = shown(p, &results[i])
-                             ? verdict_votes(p, results, count, results[i].verdict.text)
-                             : 0;
+        uint32_t votes =
+            shown(p, &results[i]) ? verdict_votes(p, results, count, results[i].verdict.text) : 0;
         if (votes > most) {
             most = votes;
             p->verdict = results[i].verdict;
@@ -429,7 +426,7 @@ static void gather_points(const struct summary *s, struct summary_curve *c)
             c->points[count++] = p;
         }
     }
-    qsort(c->points, count, sizeof c->points[0], by_along);
+    qsort((void *)c->points, count, sizeof(const struct summary_point *), by_along);
     for (uint32_t i = 0; i < count; i++) {
         if (c->points_count > 0 && c->points[c->points_count - 1]->along == c->points[i]->along) {
             continue; /* the same count twice on the axis */
@@ -454,9 +451,9 @@ static void answer_curve(const struct summary *s, struct summary_curve *c)
         }
     }
     /* "They still help" is only said when each step was shown to be useful. */
-    c->decided = c->answer.status == SCALING_FLAT ||
-                 (c->answer.status == SCALING_ABOVE_RANGE &&
-                  c->answer.lo == c->points[c->points_count - 1]->along);
+    c->decided =
+        c->answer.status == SCALING_FLAT || (c->answer.status == SCALING_ABOVE_RANGE &&
+                                             c->answer.lo == c->points[c->points_count - 1]->along);
 }
 
 static double mean_length(const struct scenario_lengths *l)
@@ -536,8 +533,7 @@ static void build_curves(struct summary *s)
     for (uint32_t i = 0; i < scenario->cells_count; i++) {
         bool known = false;
         for (uint32_t k = 0; k < s->curves_count && !known; k++) {
-            known =
-                same_curve(scenario, &scenario->cells[s->curves[k].first], &scenario->cells[i]);
+            known = same_curve(scenario, &scenario->cells[s->curves[k].first], &scenario->cells[i]);
         }
         if (!known) {
             s->curves[s->curves_count].first = i;

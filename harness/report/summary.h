@@ -76,13 +76,13 @@ struct summary_point {
 struct summary_prediction {
     bool known; /* false: no emulated host, or lengths that only a trace knows */
     const char *profile;
-    double token_us;      /* constant in use and its published range */
+    double token_us; /* constant in use and its published range */
     double token_lo_us;
     double token_hi_us;
-    double ceiling;       /* tokens/s of one API server */
-    double ceiling_fast;  /* with token_lo_us */
-    double ceiling_slow;  /* with token_hi_us */
-    double knee;          /* engine cores that the curve's API servers can feed */
+    double ceiling;      /* tokens/s of one API server */
+    double ceiling_fast; /* with token_lo_us */
+    double ceiling_slow; /* with token_hi_us */
+    double knee;         /* engine cores that the curve's API servers can feed */
     double knee_fast;
     double knee_slow;
 };
@@ -107,9 +107,9 @@ struct summary_curve {
 
 struct summary {
     const struct scenario *scenario;
-    bool scaling;       /* there is a scaling axis with numbers on it */
-    const char *noun;   /* what the axis counts: "engine core" */
-    const char *plural; /* "engine cores" */
+    bool scaling;                 /* there is a scaling axis with numbers on it */
+    const char *noun;             /* what the axis counts: "engine core" */
+    const char *plural;           /* "engine cores" */
     struct summary_point *points; /* in the scenario's order; only cells that were run */
     uint32_t points_count;
     struct summary_curve *curves;
@@ -124,7 +124,8 @@ struct summary *summary_build(const struct scenario *scenario, const struct run_
 void summary_free(struct summary *s);
 /* Index of the curve that the point lies on, -1 if none. */
 int summary_curve_of(const struct summary *s, const struct summary_point *point);
-/* The run whose timeline says most: first valid one of the deciding (or largest) cell. NULL: none. */
+/* The run whose timeline says most: first valid one of the deciding (or largest) cell. NULL: none.
+ */
 const struct run_result *summary_timeline_run(const struct summary *s,
                                               const struct run_result *results, uint32_t count);
 

@@ -21,6 +21,14 @@ enum status table_open(struct table *t, const char *folder, const char *name, st
     return STATUS_OK;
 }
 
+static void put_plain(struct table *t, const char *text)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        bool harmless = *at != '\t' && *at != '\n' && *at != '\r' && *at != '"';
+        (void)fputc(harmless ? *at : ' ', t->file);
+    }
+}
+
 /* libcsv quotes every field that it writes; a field that needs no quotes goes out bare, which every
  * reader of the format takes and which reads better. */
 static void put(struct table *t, const char *text)
@@ -29,10 +37,12 @@ static void put(struct table *t, const char *text)
     bool quotes = strpbrk(text, ",\"\r\n") != NULL ||
                   (bytes > 0 && (text[0] == ' ' || text[bytes - 1] == ' '));
     if (t->in_row) {
-        (void)fputc(',', t->file);
+        (void)fputc(t->tabs ? '\t' : ',', t->file);
     }
     t->in_row = true;
-    if (quotes) {
+    if (t->tabs) {
+        put_plain(t, text);
+    } else if (quotes) {
         (void)csv_fwrite(t->file, text, bytes);
     } else {
         (void)fwrite(text, 1, bytes, t->file);

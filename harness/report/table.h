@@ -29,6 +29,8 @@ struct table {
     char path[TABLE_PATH_BYTES];
     bool naming;
     bool in_row;
+    bool tabs; /* fields apart by tabs and never quoted, for gnuplot: it cuts a quoted text at a
+                  comma */
 };
 
 /* Truncates what was there. IO names the file. */

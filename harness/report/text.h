@@ -1,6 +1,6 @@
 /*
- * text.h - sentences built piece by piece into a fixed buffer, and the words that a person reads for
- * counts, rates and stages. Pure functions: no I/O.
+ * text.h - sentences built piece by piece into a fixed buffer, and the words that a person reads
+ * for counts, rates and stages. Pure functions: no I/O.
  */
 #ifndef HARNESS_REPORT_TEXT_H
 #define HARNESS_REPORT_TEXT_H

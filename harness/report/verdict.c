@@ -123,8 +123,14 @@ static void tell_gain(struct text *t, const struct summary *s, const struct summ
     } else {
         text_add(t, ", ");
     }
-    text_add(t, "%u API servers carry %+.0f %% against %u", c->api_servers_count,
-             c->gain.gain * 100, c->fewer->api_servers_count);
+    text_add(t, "%u%s carry ", c->api_servers_count, first ? " API servers" : "");
+    bool alike = c->gain.lower < 0 && c->gain.upper > 0;
+    if (alike) {
+        text_add(t, "no more than %u", c->fewer->api_servers_count);
+    } else {
+        text_add(t, "%.0f %% %s than %u", fabs(c->gain.gain) * 100,
+                 c->gain.gain < 0 ? "less" : "more", c->fewer->api_servers_count);
+    }
 }
 
 static void tell_curves(struct text *t, const struct summary *s)
@@ -244,8 +250,8 @@ static void caveat_host(struct text *t, const struct summary *s)
 static void caveat_runs(struct text *t, const struct summary *s)
 {
     const struct summary_point *p = first_failure(s);
-    uint32_t failed = s->outcomes[RUN_INVALID] + s->outcomes[RUN_SERVER_FAILED] +
-                      s->outcomes[RUN_CLIENT_FAILED];
+    uint32_t failed =
+        s->outcomes[RUN_INVALID] + s->outcomes[RUN_SERVER_FAILED] + s->outcomes[RUN_CLIENT_FAILED];
     if (failed > 0 && p != NULL) {
         text_add(t, "%u of %u runs cannot be used, the first: %s: %s. ", failed, s->runs_count,
                  p->cell->name, p->reason);
@@ -329,8 +335,7 @@ void verdict_write(const struct summary *s, bool interrupted, struct report_conc
         out->undecided = false;
     }
     if (!interrupted && s->runs_count < s->scenario->runs_count) {
-        text_add(&caveat, "Only %u of %u runs were made. ", s->runs_count,
-                 s->scenario->runs_count);
+        text_add(&caveat, "Only %u of %u runs were made. ", s->runs_count, s->scenario->runs_count);
     }
     caveat_host(&caveat, s);
     if (!nothing_valid(s)) {
@@ -372,4 +377,3 @@ void verdict_title(const struct summary *s, char *out, size_t cap)
     }
     text_add(&t, "%s", s->curves_count > 4 ? ", ..." : "");
 }
-

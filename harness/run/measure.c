@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "harness/probe/proc_file.h"
 #include "harness/run/child.h"
 #include "harness/run/observe.h"
 #include "harness/run/system.h"
@@ -29,6 +30,7 @@ enum {
 
 #define CEILING_FRAC_MAX  0.5
 #define NO_PROGRESS_NS    ((int64_t)15000000000)
+#define STALL_TIE_NS      ((int64_t)1000000000)
 #define SHUTDOWN_GRACE_NS ((int64_t)5000000000)
 
 /* The run being measured. */
@@ -203,31 +205,64 @@ static void report_progress(struct session *m, int64_t now)
     m->options->progress(m->options->ctx, &p);
 }
 
-/* The process whose loop turned longest ago, among those that have work: where a hang most likely
- * is. */
+/* By a signal or a debugger. */
+static bool is_stopped(int32_t pid)
+{
+    char path[64];
+    char text[512];
+    struct proc_stat stat;
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    return proc_file_read(path, text, sizeof text) && proc_stat_parse(text, &stat) &&
+           (stat.state == 'T' || stat.state == 't');
+}
+
+/* Towards the device. */
+static int depth_of(const struct ledger_thread *t)
+{
+    return t->kind == THREAD_WORKER_MAIN ? 2 : t->kind == THREAD_ENGINE_MAIN ? 1 : 0;
+}
+
+/*
+ * Where a hang more likely is: at a stopped process; else where the loop turned longest ago; of two
+ * that stood still at about the same time the one nearer to the device, because the other waits for
+ * it.
+ */
+static bool more_suspect(const struct ledger_thread *a, const struct ledger_thread *b)
+{
+    bool stopped = is_stopped(a->pid);
+    if (stopped != is_stopped(b->pid)) {
+        return stopped;
+    }
+    int64_t later_ns = (int64_t)ledger_get(&a->beat_ns) - (int64_t)ledger_get(&b->beat_ns);
+    if (later_ns > STALL_TIE_NS || later_ns < -STALL_TIE_NS) {
+        return later_ns < 0;
+    }
+    return depth_of(a) > depth_of(b);
+}
+
 static void name_stalled(const struct session *m, char *out, size_t cap)
 {
     const struct ledger *l = &m->system.ledger;
-    const struct ledger_thread *oldest = NULL;
+    const struct ledger_thread *suspect = NULL;
     for (uint32_t i = 0; i < ledger_threads_count(l); i++) {
         const struct ledger_thread *t = &l->threads[i];
         bool candidate = t->kind == THREAD_API_MAIN || t->kind == THREAD_WORKER_MAIN ||
                          t->kind == THREAD_ENGINE_MAIN;
-        if (candidate &&
-            (oldest == NULL || ledger_get(&t->beat_ns) < ledger_get(&oldest->beat_ns))) {
-            oldest = t;
+        if (candidate && (suspect == NULL || more_suspect(t, suspect))) {
+            suspect = t;
         }
     }
-    if (oldest == NULL) {
+    if (suspect == NULL) {
         (void)snprintf(out, cap, "no progress for 15 s");
         return;
     }
-    double age = (double)(clock_now_ns() - (int64_t)ledger_get(&oldest->beat_ns)) / 1e9;
-    (void)snprintf(
-        out, cap,
-        "no progress for 15 s: %s %u (pid %d, stage %s) has not turned its loop for %.0f s",
-        ledger_thread_kind_name(oldest->kind), oldest->instance, (int)oldest->pid,
-        ledger_thread_stage(oldest->kind), age);
+    double age = (double)(clock_now_ns() - (int64_t)ledger_get(&suspect->beat_ns)) / 1e9;
+    (void)snprintf(out, cap, "no progress for 15 s: %s %u (pid %d, stage %s) %s for %.0f s",
+                   ledger_thread_kind_name(suspect->kind), suspect->instance, (int)suspect->pid,
+                   ledger_thread_stage(suspect->kind),
+                   is_stopped(suspect->pid) ? "is stopped and has not turned its loop"
+                                            : "has not turned its loop",
+                   age);
 }
 
 static bool stalled(struct session *m, int64_t now)
@@ -251,6 +286,10 @@ static void client_ended(struct session *m, int status)
     }
     if (atomic_load(&m->client.header->server_lost) != 0) {
         conclude(m, RUN_SERVER_FAILED, "no connection to the serving system for 2 s");
+        return;
+    }
+    if (client_phase(m) == LOAD_PHASE_DONE) { /* it ended by itself and said why */
+        conclude(m, RUN_CLIENT_FAILED, m->client.header->error_text);
         return;
     }
     (void)snprintf(text, sizeof text, "load client (pid %d) died: %s", (int)m->client_pid, how);

@@ -96,6 +96,12 @@ static double per(double frac, double rate_per_s)
     return rate_per_s > 0 ? frac * 1e6 / rate_per_s : STATS_UNKNOWN;
 }
 
+/* Threads that read a queue of this program's own; ZeroMQ does not tell how long its queues are. */
+static bool has_queue(enum ledger_thread_kind kind)
+{
+    return kind == THREAD_ENGINE_MAIN || kind == THREAD_ENGINE_OUTPUT;
+}
+
 static bool spins(const struct probe_rates *t, const struct topology *topology)
 {
     return topology->wait == WAIT_SPIN &&
@@ -117,7 +123,7 @@ static void add_thread_stage(struct run_result *r, const struct probe_rates *t, 
         .cpu_frac = t->cpu_frac,
         .occupancy_frac = t->occupancy_frac,
         .runq_wait_frac = runq_wait,
-        .queue_max_count = (double)t->queue_max,
+        .queue_max_count = has_queue(t->kind) ? (double)t->queue_max : STATS_UNKNOWN,
         .service_us_per_req = per(t->busy_frac, t->finished_per_s),
         .service_us_per_tok = per(t->busy_frac, t->output_tokens_per_s),
         .messages_per_s = t->messages_in_per_s + t->messages_out_per_s,

@@ -46,19 +46,17 @@ static void fill_rates(const struct load_header *h, struct run_result *r)
         return;
     }
     r->window_s = (double)window_ns / 1e9;
-    /* Without a known length the window has one batch of everything. */
-    if (h->options.window_ns == 0 || batches == 0) {
-        batches = 1;
-    }
+    /* A window that was cut short has whole batches only up to there: they give the interval,
+     * everything the mean. */
+    int64_t batch_ns = load_time(&h->batch_ns);
+    uint32_t whole = batch_ns > 0 ? (uint32_t)(window_ns / batch_ns) : 0;
     uint64_t ok = 0;
     for (uint32_t i = 0; i < batches; i++) {
-        rates[i] = (double)load_batch_tokens(h, i) * batches / r->window_s;
+        rates[i] = batch_ns > 0 ? (double)load_batch_tokens(h, i) * 1e9 / (double)batch_ns : 0;
         ok += load_get(&h->window_ok_count[i]);
     }
-    r->output_tok_per_s = stats_mean_of(rates, batches);
-    if (batches == 1) {
-        r->output_tok_per_s.mean = (double)load_window_tokens(h) / r->window_s;
-    }
+    r->output_tok_per_s = stats_mean_of(rates, whole < batches ? whole : batches);
+    r->output_tok_per_s.mean = (double)load_window_tokens(h) / r->window_s;
     r->achieved_rps = (double)ok / r->window_s;
     for (uint32_t i = 0; i < LOAD_API_SERVERS_MAX; i++) {
         r->api_tok_per_s[i] = (double)load_window_tokens_of(h, i) / r->window_s;
@@ -195,17 +193,34 @@ static void count_outcome(struct run_result *r, enum load_outcome outcome)
     }
 }
 
+/*
+ * Open loads count the requests that were due in the window, whenever they end. In closed loop a
+ * window is short against a request's wait in its queue: there those count that ended in it, and
+ * those cut off at its end.
+ */
+static bool counts(const struct load_header *h, const struct load_record *record,
+                   enum load_outcome outcome)
+{
+    if (h->options.mode != LOAD_CLOSED) {
+        return in_window(h, record->t_sched_ns);
+    }
+    bool cut = outcome == LOAD_OUTCOME_OPEN || outcome == LOAD_OUTCOME_CANCELLED;
+    return cut || in_window(h, record->t_done_ns);
+}
+
 static void collect(const struct load_shared *client, struct run_result *r, struct samples *s)
 {
     const struct load_header *h = client->header;
     uint32_t count = records_count(client);
     for (uint32_t i = 0; i < count; i++) {
         const struct load_record *record = &client->records[i];
-        if (atomic_load_explicit(&record->number_plus_1, memory_order_acquire) == 0 ||
-            !in_window(h, record->t_sched_ns)) {
+        if (atomic_load_explicit(&record->number_plus_1, memory_order_acquire) == 0) {
             continue;
         }
         enum load_outcome outcome = outcome_of(record);
+        if (!counts(h, record, outcome)) {
+            continue;
+        }
         count_outcome(r, outcome);
         if (record->t_sent_ns != 0) {
             push(&s->lag, ms_between(record->t_sched_ns, record->t_sent_ns));

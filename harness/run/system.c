@@ -34,7 +34,9 @@ enum {
 static const char *temporary_root(void)
 {
     const char *root = getenv("TMPDIR");
-    return root != NULL && strlen(root) < 40 ? root : "/tmp";
+    /* Addresses are words of a line, and a socket's path is short. */
+    bool usable = root != NULL && strlen(root) < 40 && strpbrk(root, " \t\n") == NULL;
+    return usable ? root : "/tmp";
 }
 
 static void remove_folder(const char *path)

@@ -1,5 +1,6 @@
 /*
- * helper_completion.c - see helper_http.h: what an answer of the completion endpoints says, and what /metrics counts.
+ * helper_completion.c - see helper_http.h: what an answer of the completion endpoints says, and
+ * what /metrics counts.
  */
 #include <json-c/json.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /*
- * helper_http.c - see helper_http.h: bytes and HTTP. What completions mean is in helper_completion.c.
+ * helper_http.c - see helper_http.h: bytes and HTTP. What completions mean is in
+ * helper_completion.c.
  */
 #include "helper_http.h"
 
@@ -15,6 +16,11 @@
 
 #include "engine/base/clock.h"
 #include "helper_system.h"
+
+enum {
+    NARROW_BYTES = 8 << 10,
+    WIDE_BYTES = 1 << 20
+};
 
 static bool open_with(struct link *l, uint32_t port, int receive_bytes)
 {
@@ -38,7 +44,13 @@ bool link_open(struct link *l, uint32_t port)
 
 bool link_open_narrow(struct link *l, uint32_t port)
 {
-    return open_with(l, port, 1);
+    return open_with(l, port, NARROW_BYTES);
+}
+
+void link_widen(struct link *l)
+{
+    int bytes = WIDE_BYTES;
+    (void)setsockopt(l->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
 }
 
 void link_close(struct link *l)
@@ -218,6 +230,8 @@ struct answer link_answer(struct link *l)
             /* What is there once it ended is all that comes. */
             a.cut = !take_answer(l, &a);
             break;
+        }
+        while (link_more(l, 0)) { /* what is there already, before it is all parsed again */
         }
     }
     return a;

@@ -1,6 +1,7 @@
 /*
- * helper_system.h - real serving systems for end-to-end tests: started on loopback with a private TMPDIR, and after the
- * end searched for what they left behind (processes that still hold the ledger, socket folders, children).
+ * helper_system.h - real serving systems for end-to-end tests: started on loopback with a private
+ * TMPDIR, and after the end searched for what they left behind (processes that still hold the
+ * ledger, socket folders, children).
  */
 #ifndef TESTS_E2E_HELPER_SYSTEM_H
 #define TESTS_E2E_HELPER_SYSTEM_H
@@ -25,7 +26,8 @@ void e2e_sleep_ms(int64_t ms);
 /* Asks every few ms until it is true; false after limit_ms. */
 bool e2e_wait(bool (*met)(void *ctx), void *ctx, int64_t limit_ms);
 
-/* qwen2.5-0.5b on an emulated H100 (a decode step takes less than 1 ms), profile native, reuseport. */
+/* qwen2.5-0.5b on an emulated H100 (a decode step takes less than 1 ms), profile native, reuseport.
+ */
 struct topology e2e_topology(uint32_t api_servers, uint32_t engines);
 void e2e_start(const struct topology *topology, struct system *out);
 /* Ends it, asserts that nothing is left, and frees it. */
@@ -39,7 +41,7 @@ struct remains {
 };
 
 struct remains remains_of(const struct system *s);
-/* Processes, zombies left out, that hold the ledger's descriptor; this one does not count. */
+/* Processes of the system that are alive: those with the ledger as descriptor 3. */
 uint32_t remains_processes(const struct remains *r);
 bool remains_folder(const struct remains *r);
 /* Waits at most GONE_MS for the processes to go. */
@@ -50,7 +52,8 @@ void e2e_assert_no_children(void);
 /* The slot of a thread; NULL if there is none. */
 struct ledger_thread *e2e_thread(const struct system *s, enum ledger_thread_kind kind,
                                  uint32_t instance, uint32_t sub);
-/* Sum of a counter over all threads of a kind. `offset` is offsetof(struct ledger_thread, counter). */
+/* Sum of a counter over all threads of a kind. `offset` is offsetof(struct ledger_thread, counter).
+ */
 uint64_t e2e_sum(const struct system *s, enum ledger_thread_kind kind, size_t offset);
 #define E2E_SUM(system, kind, counter) \
     e2e_sum((system), (kind), offsetof(struct ledger_thread, counter))

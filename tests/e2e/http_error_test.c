@@ -1,6 +1,7 @@
 /*
- * http_error_test.c - what a client gets for a bad request: the status, and the OpenAI error object; and that the server
- * serves the next one. The limits are the documented ones: body 32 MiB (413), headers 64 KiB (431), 10 s (408).
+ * http_error_test.c - what a client gets for a bad request: the status, and the OpenAI error
+ * object; and that the server serves the next one. The limits are the documented ones: body 32 MiB
+ * (413), headers 64 KiB (431), 10 s (408).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +16,9 @@
 #include "helper_http.h"
 #include "helper_system.h"
 
-enum { MEBIBYTE = 1 << 20 };
+enum {
+    MEBIBYTE = 1 << 20
+};
 
 static struct system system_;
 
@@ -184,7 +187,8 @@ static void a_chunked_body_has_the_same_limit(void **state)
                               "Transfer-Encoding: chunked\r\n\r\n"));
     for (int i = 0; i < 40 && link_send(&l, chunk, at + MEBIBYTE + 2); i++) {
     }
-    /* Bytes that arrive after the server closed may destroy its answer: then the reset is all there is. */
+    /* Bytes that arrive after the server closed may destroy its answer: then the reset is all there
+     * is. */
     struct answer a = link_answer(&l);
     if (a.status != 0) {
         assert_int_equal(a.status, 413);

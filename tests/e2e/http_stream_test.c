@@ -1,7 +1,7 @@
 /*
- * http_stream_test.c - many clients at once on a system of two API servers and two engine cores: texts do not depend on
- * batching or on who serves them, no token is lost or made twice, a client that goes away frees its request, one that does
- * not read holds up nobody.
+ * http_stream_test.c - many clients at once on a system of two API servers and two engine cores:
+ * texts do not depend on batching or on who serves them, no token is lost or made twice, a client
+ * that goes away frees its request, one that does not read holds up nobody.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "engine/core/message.h"
 #include "harness/probe/probe.h"
 #include "helper_http.h"
 #include "helper_system.h"
@@ -194,8 +195,8 @@ static void a_rank_in_the_header_decides(void **state)
         answer_free(&a);
         assert_int_equal(record_of(RANKED_NUMBER + i).engine, rank);
     }
-    struct answer a = http_post_with(system_.port, "/v1/completions",
-                                     "X-data-parallel-rank: 2\r\n", "{\"prompt\":\"rank\"}");
+    struct answer a = http_post_with(system_.port, "/v1/completions", "X-data-parallel-rank: 2\r\n",
+                                     "{\"prompt\":\"rank\"}");
     assert_int_equal(a.status, 400);
     answer_free(&a);
 }
@@ -262,13 +263,15 @@ static bool stalled_is_made(void *ctx)
 }
 
 /*
- * Answers of 1 MB and more into receive buffers of a few KB. While nobody reads them others are served by the same API
- * servers; then they are read, and nothing is missing.
+ * Answers of 1 MB and more into receive buffers of a few KB. While nobody reads them others are
+ * served by the same API servers; then they are read, and nothing is missing.
  */
 static void a_client_that_does_not_read_holds_up_nobody(void **state)
 {
     (void)state;
-    enum { STALLED = 6 };
+    enum {
+        STALLED = 6
+    };
     struct link links[STALLED];
     for (uint64_t i = 0; i < STALLED; i++) {
         char *text = long_request(STALLED_NUMBER + i, true);
@@ -285,6 +288,7 @@ static void a_client_that_does_not_read_holds_up_nobody(void **state)
     for (int i = 0; i < STALLED; i++) {
         int waiting = 0;
         assert_int_equal(ioctl(links[i].fd, FIONREAD, &waiting), 0);
+        link_widen(&links[i]);
         struct answer a = link_answer(&links[i]);
         struct completion c;
         completion_read(&a, &c);

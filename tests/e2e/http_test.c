@@ -1,8 +1,10 @@
 /*
- * http_test.c - what a client gets from a system of one API server and one engine core: completions and chat, streamed and
- * whole, stop strings, token ids, usage, counts in /metrics, several requests on one connection.
+ * http_test.c - what a client gets from a system of one API server and one engine core: completions
+ * and chat, streamed and whole, stop strings, token ids, usage, counts in /metrics, several
+ * requests on one connection.
  *
- * The text of the emulated device is one printable character a token, so character and token counts must agree.
+ * The text of the emulated device is one printable character a token, so character and token counts
+ * must agree.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -60,8 +62,9 @@ static void completion_comes_whole(void **state)
 {
     (void)state;
     struct completion c;
-    complete("{\"model\":\"qwen2.5-0.5b\",\"prompt\":\"hello\",\"max_tokens\":20,\"ignore_eos\":true}",
-             &c);
+    complete(
+        "{\"model\":\"qwen2.5-0.5b\",\"prompt\":\"hello\",\"max_tokens\":20,\"ignore_eos\":true}",
+        &c);
     assert_int_equal(c.status, 200);
     assert_string_equal(c.object, "text_completion");
     assert_string_equal(c.finish, "length");
@@ -176,8 +179,8 @@ static void quote(const char *text, size_t bytes, char *out)
     *out = '\0';
 }
 
-/* The answer without a stop string says where each of its parts occurs first; the longest begins in one token and ends
- * several later. */
+/* The answer without a stop string says where each of its parts occurs first; the longest begins in
+ * one token and ends several later. */
 static void stop_strings_end_where_they_first_occur(void **state)
 {
     (void)state;
@@ -307,10 +310,11 @@ static void metrics_count_what_was_served(void **state)
     struct counts before = read_counts();
     for (int i = 0; i < 5; i++) {
         struct completion c;
-        complete(i % 2 == 0
-                     ? "{\"prompt\":\"count me\",\"max_tokens\":11,\"ignore_eos\":true}"
-                     : "{\"prompt\":\"count me\",\"max_tokens\":11,\"ignore_eos\":true,\"stream\":true}",
-                 &c);
+        complete(
+            i % 2 == 0
+                ? "{\"prompt\":\"count me\",\"max_tokens\":11,\"ignore_eos\":true}"
+                : "{\"prompt\":\"count me\",\"max_tokens\":11,\"ignore_eos\":true,\"stream\":true}",
+            &c);
         assert_int_equal(c.status, 200);
     }
     struct counts after = read_counts();
@@ -326,8 +330,8 @@ static void one_connection_serves_many_requests(void **state)
 {
     (void)state;
     struct link l;
-    char *text = http_request_text(
-        "/v1/completions", NULL, "{\"prompt\":\"again\",\"max_tokens\":6,\"ignore_eos\":true}");
+    char *text = http_request_text("/v1/completions", NULL,
+                                   "{\"prompt\":\"again\",\"max_tokens\":6,\"ignore_eos\":true}");
     assert_true(link_open(&l, system_.port));
     for (int i = 0; i < 3; i++) {
         struct completion c;

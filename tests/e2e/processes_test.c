@@ -1,6 +1,7 @@
 /*
- * processes_test.c - every configuration has exactly the processes and threads that the documented formulas name, counted
- * from /proc and from the ledger, under the documented names; and when it ends nothing of it is left.
+ * processes_test.c - every configuration has exactly the processes and threads that the documented
+ * formulas name, counted from /proc and from the ledger, under the documented names; and when it
+ * ends nothing of it is left.
  *
  * The formulas are written out here once more, from the documentation and not from topology.h.
  */
@@ -45,8 +46,8 @@ static void use_every_rank(const struct system *s, uint32_t ranks)
     for (uint32_t rank = 0; rank < ranks; rank++) {
         char header[64];
         (void)snprintf(header, sizeof header, "X-data-parallel-rank: %u\r\n", rank);
-        struct answer a =
-            http_post_with(s->port, "/v1/completions", header, "{\"prompt\":\"p\",\"max_tokens\":3}");
+        struct answer a = http_post_with(s->port, "/v1/completions", header,
+                                         "{\"prompt\":\"p\",\"max_tokens\":3}");
         assert_int_equal(a.status, 200);
         answer_free(&a);
     }

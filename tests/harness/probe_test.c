@@ -209,8 +209,9 @@ static void an_overrun_ring_says_what_it_lost(void **state)
         BEGUN = LEDGER_RECORDS_PER_API_SERVER + 10
     };
     for (uint64_t i = 0; i < BEGUN; i++) {
-        uint32_t serial = ledger_record_begin(&l, 0, i);
-        atomic_store(&l.records[serial].client_number, i + 1);
+        struct ledger_record *record = ledger_record_of_serial(&l, ledger_record_begin(&l, 0, i));
+        assert_non_null(record);
+        atomic_store(&record->client_number, i + 1);
     }
     struct probe_requests rows;
     assert_int_equal(probe_requests_read(&l, &rows, NULL), STATUS_OK);

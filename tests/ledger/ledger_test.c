@@ -232,12 +232,20 @@ static void records_are_found_by_their_id(void **state)
         static const uint64_t NUMBERS[] = {0, 1, 65535, 65536, 65537, 1000000007};
         for (size_t i = 0; i < sizeof NUMBERS / sizeof NUMBERS[0]; i++) {
             uint32_t serial = ledger_record_begin(&l, a, NUMBERS[i]);
-            assert_int_equal(serial, a * 65536 + NUMBERS[i] % 65536);
+            uint64_t index = a * 65536 + NUMBERS[i] % 65536;
+            assert_int_equal(serial, (NUMBERS[i] / 65536 % 1024) << 22 | index);
             char id[64];
             (void)snprintf(id, sizeof id, "cmpl-x-%08x", serial);
-            assert_ptr_equal(ledger_record_of_id(&l, id), &l.records[serial]);
+            assert_ptr_equal(ledger_record_of_id(&l, id), &l.records[index]);
         }
     }
+    /* A request whose place went to a later one has no record any more: its stamps must not land
+     * there. */
+    uint32_t early = ledger_record_begin(&l, 1, 7);
+    assert_non_null(ledger_record_of_serial(&l, early));
+    uint32_t late = ledger_record_begin(&l, 1, 7 + 65536);
+    assert_null(ledger_record_of_serial(&l, early));
+    assert_ptr_equal(ledger_record_of_serial(&l, late), &l.records[65536 + 7]);
     static const char *const BAD[] = {
         "",           "-",           "1",          "00000001",   "x00000001",
         "x-0000001",  "x-00030000",  "x-ffffffff", "x-0000000g", "x-0000000A",
@@ -246,6 +254,7 @@ static void records_are_found_by_their_id(void **state)
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
         assert_null(ledger_record_of_id(&l, BAD[i]));
     }
+    assert_int_equal(ledger_record_begin(&l, 2, 65535), 0x2ffff);
     assert_ptr_equal(ledger_record_of_id(&l, "-0002ffff"), &l.records[3 * 65536 - 1]);
     ledger_close(&l);
 }
@@ -266,7 +275,7 @@ static void a_record_begun_again_is_empty_and_counts_as_lost(void **state)
     r->finish = 2;
     assert_int_equal(ledger_records_begun(&l, 1), 1);
     assert_int_equal(ledger_records_lost(&l, 1), 0);
-    assert_int_equal(ledger_record_begin(&l, 1, 5 + 65536), serial);
+    assert_int_equal(ledger_record_begin(&l, 1, 5 + 65536), serial | 1U << 22);
     assert_int_equal(ledger_records_begun(&l, 1), 2);
     assert_int_equal(ledger_records_lost(&l, 1), 1);
     assert_int_equal(ledger_records_lost(&l, 0), 0);

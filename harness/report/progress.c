@@ -1,0 +1,273 @@
+/*
+ * progress.c - header, rows and the live line on the terminal (progress.h). Writes to the caller's
+ * stream only; keeps no more than the durations of the runs so far.
+ *
+ * The estimated end: expected durations of the runs that remain, scaled by how the finished ones
+ * compared with what was expected of them; where a trace decides, the mean of the finished ones.
+ */
+#include "harness/report/progress.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "harness/report/rows.h"
+#include "harness/report/text.h"
+
+enum {
+    LINE_BYTES = 512,
+    COLUMNS_DEFAULT = 100
+};
+
+#define LIVE_EVERY_NS  INT64_C(100000000)
+#define PLAIN_EVERY_NS INT64_C(10000000000)
+
+struct progress {
+    FILE *out;
+    const struct scenario *scenario;
+    bool rows;   /* a table with a header */
+    bool live;   /* a line that is rewritten */
+    bool colour; /* bold and dim */
+    bool shown;  /* the live line is on the screen */
+    int cell_width;
+    double total_s; /* NAN: unknown */
+    int64_t run_begun_ns;
+    int64_t written_ns; /* last line of any kind */
+    uint32_t done_count;
+    double measured_s; /* sums over the finished runs */
+    double expected_s; /* NAN: not known for one of them */
+};
+
+/* ---- how ---- */
+
+static bool is_set(const char *name)
+{
+    const char *value = getenv(name); // NOLINT(concurrency-mt-unsafe): before any thread
+    return value != NULL && value[0] != '\0';
+}
+
+static bool is_smart_terminal(FILE *out)
+{
+    const char *terminal = getenv("TERM"); // NOLINT(concurrency-mt-unsafe): before any thread
+    return isatty(fileno(out)) == 1 && (terminal == NULL || strcmp(terminal, "dumb") != 0);
+}
+
+static int columns_of(FILE *out)
+{
+    struct winsize size;
+    if (ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+        return size.ws_col;
+    }
+    return COLUMNS_DEFAULT;
+}
+
+static void clear_live(struct progress *p)
+{
+    if (p->shown) {
+        (void)fputs("\r\033[K", p->out);
+        p->shown = false;
+    }
+}
+
+/* ---- when it ends ---- */
+
+static double expected_run_s(const struct progress *p, uint32_t index)
+{
+    const struct scenario_run *run = &p->scenario->runs[index];
+    int64_t ns = scenario_run_ns(p->scenario, &p->scenario->cells[run->cell]);
+    return ns >= 0 ? (double)ns / 1e9 : STATS_UNKNOWN;
+}
+
+static double remaining_s(const struct progress *p, int64_t now_ns)
+{
+    double rest = 0;
+    double factor = 1;
+    if (p->done_count > 0 && p->expected_s > 0) {
+        factor = p->measured_s / p->expected_s;
+    }
+    for (uint32_t i = p->done_count; i < p->scenario->runs_count; i++) {
+        rest += expected_run_s(p, i) * factor;
+    }
+    if (isnan(rest) && p->done_count > 0) {
+        rest = p->measured_s / p->done_count * (p->scenario->runs_count - p->done_count);
+    } else if (isnan(rest)) {
+        rest = p->total_s;
+    }
+    double spent = (double)(now_ns - p->run_begun_ns) / 1e9;
+    return isnan(rest) ? rest : fmax(0, rest - spent);
+}
+
+static void add_duration(struct text *t, double seconds)
+{
+    if (isnan(seconds)) {
+        text_add(t, "unknown");
+        return;
+    }
+    long whole = lround(seconds);
+    if (whole >= 3600) {
+        text_add(t, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60, whole % 60);
+    } else {
+        text_add(t, "%ld:%02ld", whole / 60, whole % 60);
+    }
+}
+
+/* ---- lines ---- */
+
+static void describe(const struct progress *p, const struct progress_state *s, int64_t now_ns,
+                     struct text *t)
+{
+    uint32_t repeats = p->scenario->general.repeats_count;
+    text_add(t, "[%u/%u %s", s->run_index + 1, p->scenario->runs_count, s->cell->name);
+    if (repeats > 1) {
+        text_add(t, " rep %u/%u", s->replicate + 1, repeats);
+    }
+    text_add(t, "] %s %.0f", s->phase, s->phase_s);
+    if (!isnan(s->phase_total_s)) {
+        text_add(t, "/%.0f", s->phase_total_s);
+    }
+    text_add(t, "s");
+    if (!isnan(s->output_tok_per_s)) {
+        text_add(t, "  ");
+        text_rate(t, s->output_tok_per_s);
+        text_add(t, " tok/s");
+    }
+    text_add(t, "  sent %" PRIu64 "  done %" PRIu64 "  inflight %" PRIu64 "  ETA ", s->sent_count,
+             s->done_count, s->inflight);
+    add_duration(t, remaining_s(p, now_ns));
+}
+
+struct progress *progress_begin(FILE *out, enum progress_mode mode, const struct scenario *scenario,
+                                double total_s, int64_t now_ns)
+{
+    struct progress *p = calloc(1, sizeof *p);
+    if (p == NULL || mode == PROGRESS_NONE) {
+        free(p);
+        return NULL;
+    }
+    bool smart = is_smart_terminal(out);
+    p->out = out;
+    p->scenario = scenario;
+    p->rows = mode == PROGRESS_TABLE || (mode == PROGRESS_AUTO && smart && !is_set("CI"));
+    p->live = p->rows && smart;
+    p->colour = p->live && !is_set("NO_COLOR");
+    p->total_s = total_s;
+    p->run_begun_ns = now_ns;
+    p->written_ns = now_ns;
+    p->cell_width = 4;
+    for (uint32_t i = 0; i < scenario->cells_count; i++) {
+        int bytes = (int)strlen(scenario->cells[i].name);
+        p->cell_width = bytes > p->cell_width ? bytes : p->cell_width;
+    }
+    char line[LINE_BYTES];
+    struct text t = text_into(line, sizeof line);
+    text_add(&t, "%s: %u cells, %u runs, about ", scenario->general.name, scenario->cells_count,
+             scenario->runs_count);
+    add_duration(&t, total_s);
+    (void)fprintf(out, "%s\n", line);
+    if (p->rows) {
+        (void)fprintf(out, "%s%5s  %-*s  %3s  %10s  %-12s %6s  %8s  %6s%s\n",
+                      p->colour ? "\033[1m" : "", "run", p->cell_width, "cell", "rep", "tokens/s",
+                      "limited by", "use", "ok", "failed", p->colour ? "\033[0m" : "");
+    }
+    (void)fflush(out);
+    return p;
+}
+
+void progress_update(struct progress *p, const struct progress_state *state, int64_t now_ns)
+{
+    if (p == NULL || now_ns - p->written_ns < (p->live ? LIVE_EVERY_NS : PLAIN_EVERY_NS)) {
+        return;
+    }
+    char line[LINE_BYTES];
+    struct text t = text_into(line, sizeof line);
+    describe(p, state, now_ns, &t);
+    p->written_ns = now_ns;
+    if (p->live) {
+        /* One column short of the width: a full line would scroll. */
+        (void)fprintf(p->out, "\r%.*s\033[K", columns_of(p->out) - 1, line);
+        p->shown = true;
+    } else {
+        (void)fprintf(p->out, "%s\n", line);
+    }
+    (void)fflush(p->out);
+}
+
+static void print_row(const struct progress *p, const struct run_result *r)
+{
+    char rate[32];
+    char use[32];
+    struct text t = text_into(rate, sizeof rate);
+    text_rate(&t, r->output_tok_per_s.mean);
+    t = text_into(use, sizeof use);
+    text_percent(&t, r->stages_count > 0 ? r->verdict.first_frac : STATS_UNKNOWN);
+    bool bad = r->outcome != RUN_OK;
+    const char *limit = r->verdict.kind == STAGE_NAMED   ? r->verdict.first
+                        : r->verdict.kind == STAGE_MIXED ? "mixed"
+                                                         : "unexplained";
+    (void)fprintf(p->out, "%s%5s  %-*s  %3u  %10s  %-12s %6s  %8" PRIu64 "  %6" PRIu64 "%s%s%s%s\n",
+                  p->colour && bad ? "\033[31m" : "", r->run_id, p->cell_width, r->cell->name,
+                  r->replicate + 1, rate, r->stages_count > 0 ? limit : "-", use, r->ok_count,
+                  r->fail_count, bad ? "  " : "", bad ? rows_outcome_name(r->outcome) : "",
+                  r->host_limited ? "  host limited" : "", p->colour && bad ? "\033[0m" : "");
+}
+
+static void print_line(const struct progress *p, const struct run_result *r, int64_t now_ns)
+{
+    char line[LINE_BYTES * 2];
+    struct text t = text_into(line, sizeof line);
+    text_add(&t, "[%u/%u %s rep %u] %s: ", p->done_count, p->scenario->runs_count, r->cell->name,
+             r->replicate + 1, rows_outcome_name(r->outcome));
+    if (r->outcome == RUN_OK) {
+        text_rate(&t, r->output_tok_per_s.mean);
+        text_add(&t, " tok/s, %s", r->verdict.text);
+    } else {
+        text_add(&t, "%s", r->reason);
+    }
+    text_add(&t, "  ETA ");
+    add_duration(&t, remaining_s(p, now_ns));
+    (void)fprintf(p->out, "%s\n", line);
+}
+
+void progress_run_done(struct progress *p, const struct run_result *result, int64_t now_ns)
+{
+    if (p == NULL) {
+        return;
+    }
+    if (p->done_count < p->scenario->runs_count) {
+        p->expected_s += expected_run_s(p, p->done_count);
+        p->done_count++;
+    }
+    p->measured_s += (double)(now_ns - p->run_begun_ns) / 1e9;
+    p->run_begun_ns = now_ns;
+    p->written_ns = now_ns;
+    clear_live(p);
+    if (p->rows) {
+        print_row(p, result);
+    } else {
+        print_line(p, result, now_ns);
+    }
+    (void)fflush(p->out);
+}
+
+void progress_note(struct progress *p, const char *text)
+{
+    if (p == NULL) {
+        return;
+    }
+    clear_live(p);
+    (void)fprintf(p->out, "%s\n", text);
+    (void)fflush(p->out);
+}
+
+void progress_end(struct progress *p)
+{
+    if (p == NULL) {
+        return;
+    }
+    clear_live(p);
+    (void)fflush(p->out);
+    free(p);
+}

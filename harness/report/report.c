@@ -1,0 +1,292 @@
+/*
+ * report.c - a result folder from its creation to its last line (report.h). Owns the folder's lock
+ * and the open CSV files; driven by the commands that measure.
+ */
+#include "harness/report/report.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "harness/report/data.h"
+#include "harness/report/figures.h"
+#include "harness/report/manifest.h"
+#include "harness/report/markdown.h"
+#include "harness/report/rows.h"
+#include "harness/report/summary.h"
+#include "harness/report/text.h"
+#include "harness/report/verdict.h"
+
+enum {
+    PATH_BYTES = 512
+};
+
+struct report {
+    char folder[PATH_BYTES];
+    char plots_folder[PATH_BYTES];
+    const struct scenario *scenario;
+    const struct run_host *host;
+    struct rows rows;
+    int lock_fd;
+};
+
+/* ---- folder ---- */
+
+static enum status make_folder(const char *path, struct error *error)
+{
+    char part[PATH_BYTES];
+    for (const char *at = path;; at++) {
+        if (*at != '\0' && (*at != '/' || at == path)) {
+            continue;
+        }
+        (void)snprintf(part, sizeof part, "%.*s", (int)(at - path), path);
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+            return error_set(error, STATUS_IO, "%s: cannot be made: %s", part, strerror(errno));
+        }
+        if (*at == '\0') {
+            return STATUS_OK;
+        }
+    }
+}
+
+/* The lock goes away with the process, whatever happens to it. */
+static enum status lock_folder(struct report *r, struct error *error)
+{
+    char path[PATH_BYTES + 16];
+    (void)snprintf(path, sizeof path, "%s/.lock", r->folder);
+    r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (r->lock_fd < 0) {
+        return error_set(error, STATUS_IO, "%s: cannot be written: %s", r->folder, strerror(errno));
+    }
+    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        return error_set(error, STATUS_IO,
+                         errno == EWOULDBLOCK ? "%s: another run is writing its results here"
+                                              : "%s: cannot be locked",
+                         r->folder);
+    }
+    return STATUS_OK;
+}
+
+static bool is_empty(const char *folder)
+{
+    static const char *const ours[] = {".", "..", ".lock", "system.log"};
+    DIR *directory = opendir(folder);
+    const struct dirent *entry = NULL;
+    bool empty = directory != NULL;
+    while (empty && (entry = readdir(directory)) != NULL) { // NOLINT(concurrency-mt-unsafe)
+        empty = false;
+        for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
+            empty = empty || strcmp(entry->d_name, ours[i]) == 0;
+        }
+    }
+    if (directory != NULL) {
+        (void)closedir(directory);
+    }
+    return empty;
+}
+
+static enum status check_owner(const struct report *r, struct error *error)
+{
+    char earlier[SCENARIO_NAME_BYTES];
+    if (is_empty(r->folder)) {
+        return STATUS_OK;
+    }
+    manifest_scenario(r->folder, earlier);
+    if (earlier[0] == '\0') {
+        return error_set(error, STATUS_IO,
+                         "%s: not empty and not a result folder: choose another with -o",
+                         r->folder);
+    }
+    if (strcmp(earlier, r->scenario->general.name) != 0) {
+        return error_set(error, STATUS_IO,
+                         "%s: holds results of scenario %s: choose another with -o", r->folder,
+                         earlier);
+    }
+    return STATUS_OK;
+}
+
+/* What an earlier run left and this one may not write again. */
+static void remove_stale(const struct report *r)
+{
+    static const char *const names[] = {"requests.csv", "report.md", "points.csv", "scaling.csv"};
+    char path[PATH_BYTES + 32];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", r->folder, names[i]);
+        (void)unlink(path);
+    }
+}
+
+static enum status prepare(struct report *r, struct error *error)
+{
+    const struct manifest begun = {
+        .folder = r->folder, .scenario = r->scenario, .host = r->host, .complete = false};
+    TRY(make_folder(r->folder, error));
+    TRY(check_owner(r, error)); /* first: a folder that is not ours gets no lock file */
+    TRY(lock_folder(r, error));
+    remove_stale(r);
+    TRY(manifest_write(&begun, error));
+    return rows_open(&r->rows, r->folder, r->scenario, r->host, error);
+}
+
+enum status report_create(const struct report_options *options, struct report **out,
+                          struct error *error)
+{
+    if (strlen(options->folder) >= PATH_BYTES || strlen(options->plots_folder) >= PATH_BYTES) {
+        return error_set(error, STATUS_IO, "%.100s...: the folder's name is too long",
+                         options->folder);
+    }
+    struct report *r = calloc(1, sizeof *r);
+    if (r == NULL) {
+        return error_set(error, STATUS_NOMEM, "no memory for a report");
+    }
+    (void)snprintf(r->folder, sizeof r->folder, "%s", options->folder);
+    (void)snprintf(r->plots_folder, sizeof r->plots_folder, "%s", options->plots_folder);
+    r->scenario = options->scenario;
+    r->host = options->host;
+    r->lock_fd = -1;
+    enum status status = prepare(r, error);
+    if (status != STATUS_OK) {
+        report_close(r);
+        return status;
+    }
+    *out = r;
+    return STATUS_OK;
+}
+
+enum status report_run(struct report *r, const struct run_result *result, struct error *error)
+{
+    return rows_write(&r->rows, result, error);
+}
+
+/* ---- conclusion ---- */
+
+static enum status write_markdown(const struct report *r, const struct markdown *m,
+                                  struct error *error)
+{
+    char path[PATH_BYTES + 16];
+    (void)snprintf(path, sizeof path, "%s/report.md", r->folder);
+    FILE *file = fopen(path, "we");
+    if (file == NULL) {
+        return error_set(error, STATUS_IO, "%s: cannot be written: %s", path, strerror(errno));
+    }
+    markdown_write(m, file);
+    bool good = fflush(file) == 0 && ferror(file) == 0;
+    int why = errno;
+    good = fclose(file) == 0 && good;
+    return good ? STATUS_OK
+                : error_set(error, STATUS_IO, "%s: cannot be written: %s", path, strerror(why));
+}
+
+static enum status write_all(struct report *r, const struct markdown *parts,
+                             struct figures *figures, struct error *error)
+{
+    const struct data_source data = {
+        .folder = r->folder,
+        .summary = parts->summary,
+        .host = r->host,
+        .timeline = summary_timeline_run(parts->summary, parts->results, parts->results_count),
+    };
+    TRY(data_write(&data, error));
+    figures_draw(r->folder, r->plots_folder, parts->summary, data.timeline != NULL, figures);
+    return write_markdown(r, parts, error);
+}
+
+enum status report_conclude(struct report *r, const struct run_result *results, uint32_t count,
+                            bool interrupted, struct report_conclusion *conclusion,
+                            struct error *error)
+{
+    struct report_conclusion c = {.figures_count = 0};
+    struct figures figures;
+    struct summary *s = summary_build(r->scenario, results, count);
+    const struct markdown parts = {.summary = s,
+                                   .results = results,
+                                   .results_count = count,
+                                   .host = r->host,
+                                   .conclusion = &c,
+                                   .figures = &figures};
+    verdict_write(s, interrupted, &c);
+    enum status status = write_all(r, &parts, &figures, error);
+    if (status == STATUS_OK) {
+        c.figures_count = figures.svg_count;
+        const struct manifest done = {.folder = r->folder,
+                                      .scenario = r->scenario,
+                                      .host = r->host,
+                                      .results = results,
+                                      .results_count = count,
+                                      .complete = !interrupted && count == r->scenario->runs_count,
+                                      .interrupted = interrupted,
+                                      .conclusion = &c};
+        status = manifest_write(&done, error);
+    }
+    if (status == STATUS_OK) {
+        *conclusion = c;
+    }
+    summary_free(s);
+    return status;
+}
+
+void report_close(struct report *r)
+{
+    if (r == NULL) {
+        return;
+    }
+    rows_close(&r->rows);
+    if (r->lock_fd >= 0) {
+        (void)close(r->lock_fd);
+    }
+    free(r);
+}
+
+/* ---- table for a person ---- */
+
+static void print_point(const struct summary_point *p, int width, FILE *out)
+{
+    char rate[32];
+    char use[32];
+    char gpu[32];
+    double half = (p->tok_per_s_hi - p->tok_per_s_lo) / 2 / p->tok_per_s;
+    struct text t = text_into(rate, sizeof rate);
+    text_rate(&t, p->tok_per_s);
+    if (!isnan(half)) {
+        text_add(&t, " +-%.1f %%", half * 100);
+    }
+    t = text_into(use, sizeof use);
+    text_percent(&t, p->verdict.first_frac);
+    t = text_into(gpu, sizeof gpu);
+    text_percent(&t, p->gpu_busy_frac);
+    const char *limit = p->verdict.kind == STAGE_NAMED   ? p->verdict.first
+                        : p->verdict.kind == STAGE_MIXED ? "mixed"
+                                                         : "unexplained";
+    (void)fprintf(out, "%-*s  %-17s  %-12s %6s  %6s", width, p->cell->name, rate,
+                  p->stages_count > 0 ? limit : "-", use, gpu);
+    t = text_into(rate, sizeof rate);
+    text_number(&t, p->host_cores_used, 2);
+    (void)fprintf(out, "  %6s  %8llu  %6llu  %s%s%s\n", rate, (unsigned long long)p->ok_count,
+                  (unsigned long long)p->fail_count,
+                  p->shown_count == 0 ? rows_outcome_name(p->worst) : "",
+                  p->shown_count > 0 && p->valid_count < p->runs_count ? "some runs invalid" : "",
+                  p->shown_count > 0 && !p->evidence ? "host limited" : "");
+}
+
+void report_print_table(const struct scenario *scenario, const struct run_result *results,
+                        uint32_t count, FILE *out)
+{
+    struct summary *s = summary_build(scenario, results, count);
+    int width = 4;
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        int bytes = (int)strlen(s->points[i].cell->name);
+        width = bytes > width ? bytes : width;
+    }
+    (void)fprintf(out, "%-*s  %-17s  %-12s %6s  %6s  %6s  %8s  %6s\n", width, "cell", "tokens/s",
+                  "limited by", "use", "GPU", "cores", "ok", "failed");
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        print_point(&s->points[i], width, out);
+    }
+    summary_free(s);
+}

@@ -1,0 +1,168 @@
+/*
+ * rates_test.c - the emulated host: what is booked is exactly count times constant for each stage,
+ * and a stage that has a backlog is busy all the time. One API server in front of four engine cores
+ * is that stage here. How fast it is on this machine is not asked.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/clock.h"
+#include "helper_http.h"
+#include "helper_system.h"
+
+enum {
+    USERS = 48,
+    RAMP_MS = 700,
+    WINDOW_MS = 1500,
+    REQUEST_NS = 1000000, /* vllm-python, as documented */
+    PROMPT_TOKEN_NS = 2000,
+    MESSAGE_NS = 50000,
+    OUTPUT_TOKEN_NS = 46000,
+    STEP_NS = 126000,
+    SEQUENCE_NS = 4000,
+    COORDINATOR_MESSAGE_NS = 50000,
+};
+
+static struct system system_;
+static atomic_bool stop_users;
+static atomic_uint failures;
+
+/* A closed loop on one connection; the last answer is read to its end, nothing is aborted. */
+static void *user_main(void *context)
+{
+    const int *index = context;
+    struct link l;
+    char json[160];
+    (void)snprintf(json, sizeof json,
+                   "{\"prompt\":\"prompt of user %d\",\"max_tokens\":%d,\"ignore_eos\":true,"
+                   "\"stream\":%s}",
+                   *index, 30 + *index, *index % 4 != 0 ? "true" : "false");
+    char *text = http_request_text("/v1/completions", NULL, json);
+    bool well = link_open(&l, system_.port);
+    while (well && !atomic_load(&stop_users)) {
+        well = link_text(&l, text);
+        struct answer a = link_answer(&l);
+        well = well && a.status == 200;
+        answer_free(&a);
+    }
+    if (!well) {
+        (void)atomic_fetch_add(&failures, 1);
+    }
+    link_close(&l);
+    free(text);
+    return NULL;
+}
+
+static bool all_quiet(void *ctx)
+{
+    (void)ctx;
+    return E2E_SUM(&system_, THREAD_ENGINE_MAIN, running_now) == 0 &&
+           E2E_SUM(&system_, THREAD_ENGINE_MAIN, waiting_now) == 0;
+}
+
+struct look {
+    int64_t at_ns;
+    uint64_t busy_ns;
+    uint64_t occupancy_ns;
+};
+
+static struct look look_at(const struct ledger_thread *t)
+{
+    return (struct look){.at_ns = clock_now_ns(),
+                         .busy_ns = ledger_get(&t->busy_ns),
+                         .occupancy_ns = ledger_get(&t->occupancy_ns)};
+}
+
+static void assert_booked(const struct ledger_thread *api)
+{
+    assert_int_equal(ledger_get(&api->occupancy_ns),
+                     ledger_get(&api->requests_count) * REQUEST_NS +
+                         ledger_get(&api->prompt_tokens) * PROMPT_TOKEN_NS +
+                         ledger_get(&api->messages_in_count) * MESSAGE_NS +
+                         ledger_get(&api->output_tokens) * OUTPUT_TOKEN_NS);
+    for (uint32_t rank = 0; rank < 4; rank++) {
+        const struct ledger_thread *engine = e2e_thread(&system_, THREAD_ENGINE_MAIN, rank, 0);
+        assert_non_null(engine);
+        assert_true(ledger_get(&engine->steps_count) > 0);
+        assert_int_equal(ledger_get(&engine->occupancy_ns),
+                         ledger_get(&engine->steps_count) * STEP_NS +
+                             ledger_get(&engine->step_seqs) * SEQUENCE_NS);
+    }
+    const struct ledger_thread *coordinator = e2e_thread(&system_, THREAD_COORDINATOR_MAIN, 0, 0);
+    assert_non_null(coordinator);
+    assert_true(ledger_get(&coordinator->messages_in_count) > 0);
+    assert_int_equal(ledger_get(&coordinator->occupancy_ns),
+                     ledger_get(&coordinator->messages_in_count) * COORDINATOR_MESSAGE_NS);
+}
+
+static void occupancy_is_count_times_constant(void **state)
+{
+    (void)state;
+    pthread_t users[USERS];
+    int indices[USERS];
+    struct topology t = e2e_topology(1, 4);
+    (void)snprintf(t.host.name, sizeof t.host.name, "vllm-python");
+    e2e_start(&t, &system_);
+    const struct ledger_thread *api = e2e_thread(&system_, THREAD_API_MAIN, 0, 0);
+    assert_non_null(api);
+    for (int i = 0; i < USERS; i++) {
+        indices[i] = i;
+        assert_int_equal(pthread_create(&users[i], NULL, user_main, &indices[i]), 0);
+    }
+    e2e_sleep_ms(RAMP_MS);
+    struct look a = look_at(api);
+    e2e_sleep_ms(WINDOW_MS);
+    struct look b = look_at(api);
+    atomic_store(&stop_users, true);
+    for (int i = 0; i < USERS; i++) {
+        assert_int_equal(pthread_join(users[i], NULL), 0);
+    }
+    assert_int_equal(atomic_load(&failures), 0);
+    assert_true(e2e_wait(all_quiet, NULL, HANG_MS));
+    e2e_sleep_ms(300); /* the last counts reach the coordinator */
+
+    double wall_ns = (double)(b.at_ns - a.at_ns);
+    double busy = (double)(b.busy_ns - a.busy_ns) / wall_ns;
+    double booked = (double)(b.occupancy_ns - a.occupancy_ns) / wall_ns;
+    if (!(busy >= 0.97 && busy <= 1.02)) {
+        fail_msg("busy for %f of the time", busy);
+    }
+    /* Never more than the time there was, but for what is booked and not yet slept off. */
+    assert_true(booked > 0 && booked <= 1.02);
+    assert_booked(api);
+    assert_false(system_failed(&system_));
+    e2e_stop(&system_);
+}
+
+/* Profile native books nothing. */
+static void native_books_nothing(void **state)
+{
+    (void)state;
+    struct topology t = e2e_topology(1, 1);
+    struct completion c;
+    e2e_start(&t, &system_);
+    completion_post(system_.port, "/v1/completions", "{\"prompt\":\"p\",\"max_tokens\":20}", &c);
+    assert_int_equal(c.status, 200);
+    assert_int_equal(E2E_SUM(&system_, THREAD_API_MAIN, occupancy_ns), 0);
+    assert_int_equal(E2E_SUM(&system_, THREAD_ENGINE_MAIN, occupancy_ns), 0);
+    e2e_stop(&system_);
+}
+
+int main(void)
+{
+    e2e_begin();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(occupancy_is_count_times_constant),
+        cmocka_unit_test(native_books_nothing),
+    };
+    return e2e_end(cmocka_run_group_tests(tests, NULL, NULL));
+}

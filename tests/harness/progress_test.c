@@ -1,0 +1,190 @@
+/*
+ * progress_test.c - what progress writes to a file and to a terminal: a line every 10 s, a row a
+ * run, a live line no wider than the screen, and an end that is estimated from what runs took.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "harness/report/progress.h"
+#include "helper_report.h"
+
+#define SECOND INT64_C(1000000000)
+
+static struct progress_state state_of(const struct sweep *sweep, uint32_t run)
+{
+    return (struct progress_state){.run_index = run,
+                                   .cell = sweep->results[run].cell,
+                                   .replicate = sweep->results[run].replicate,
+                                   .phase = "window",
+                                   .phase_s = 2,
+                                   .phase_total_s = 4,
+                                   .output_tok_per_s = 13200,
+                                   .sent_count = 500,
+                                   .done_count = 420,
+                                   .inflight = 80};
+}
+
+static uint32_t count_lines(const char *text)
+{
+    uint32_t lines = 0;
+    for (; *text != '\0'; text++) {
+        lines += *text == '\n' ? 1 : 0;
+    }
+    return lines;
+}
+
+static void expect(const char *text, const char *words)
+{
+    if (strstr(text, words) == NULL) {
+        fail_msg("\"%s\" does not say \"%s\"", text, words);
+    }
+}
+
+static void files_get_a_line_every_ten_seconds(void **unused)
+{
+    char text[4096] = "";
+    struct sweep sweep = sweep_make();
+    struct progress_state state = state_of(&sweep, 0);
+    FILE *out = tmpfile();
+    (void)unused;
+    assert_non_null(out);
+    struct progress *p = progress_begin(out, PROGRESS_AUTO, sweep.scenario, 100, 0);
+    for (int64_t t = 0; t <= 25 * SECOND; t += SECOND / 10) {
+        progress_update(p, &state, t);
+    }
+    /* Run 1 of 36 took 30 s, and all have the same length: 35 x 30 s are left. */
+    progress_run_done(p, &sweep.results[0], 30 * SECOND);
+    progress_note(p, "budget reached");
+    progress_end(p);
+    rewind(out);
+    size_t bytes = fread(text, 1, sizeof text - 1, out);
+    text[bytes] = '\0';
+    assert_int_equal(count_lines(text), 1 + 2 + 1 + 1);
+    expect(text, "fake_sweep: 18 cells, 36 runs, about 1:40\n");
+    expect(text, "[1/36 api_servers=1,dp=1 rep 1/2] window 2/4s  13.2 k tok/s  sent 500  done 420  "
+                 "inflight 80  ETA ");
+    expect(text, "[1/36 api_servers=1,dp=1 rep 1] ok: 6.6 k tok/s, gpu  ETA 17:30\n");
+    expect(text, "budget reached\n");
+    assert_null(strchr(text, '\033'));
+    (void)fclose(out);
+    sweep_free(&sweep);
+}
+
+static void failed_runs_say_why(void **unused)
+{
+    char text[4096] = "";
+    struct sweep sweep = sweep_make();
+    FILE *out = tmpfile();
+    (void)unused;
+    assert_non_null(out);
+    sweep_fail(&sweep.results[0], RUN_SERVER_FAILED, "ApiServer_0 died");
+    struct progress *p = progress_begin(out, PROGRESS_LINE, sweep.scenario, STATS_UNKNOWN, 0);
+    progress_run_done(p, &sweep.results[0], SECOND);
+    progress_end(p);
+    rewind(out);
+    size_t bytes = fread(text, 1, sizeof text - 1, out);
+    text[bytes] = '\0';
+    expect(text, "about unknown\n");
+    expect(text, "server_failed: ApiServer_0 died");
+    (void)fclose(out);
+    sweep_free(&sweep);
+}
+
+/* What a terminal of `columns` columns receives. */
+static void on_terminal(const struct sweep *sweep, unsigned short columns, char *text, size_t cap)
+{
+    int host = posix_openpt(O_RDWR | O_NOCTTY);
+    assert_true(host >= 0);
+    assert_int_equal(grantpt(host), 0);
+    assert_int_equal(unlockpt(host), 0);
+    int device = open(ptsname(host), O_RDWR | O_NOCTTY);
+    assert_true(device >= 0);
+    struct winsize size = {.ws_row = 24, .ws_col = columns};
+    assert_int_equal(ioctl(device, TIOCSWINSZ, &size), 0);
+    FILE *out = fdopen(device, "w");
+    assert_non_null(out);
+    struct progress_state state = state_of(sweep, 0);
+    struct progress *p = progress_begin(out, PROGRESS_TABLE, sweep->scenario, 100, 0);
+    for (int64_t t = 0; t <= SECOND; t += SECOND / 100) {
+        progress_update(p, &state, t);
+    }
+    progress_run_done(p, &sweep->results[0], 2 * SECOND);
+    progress_end(p);
+    assert_int_equal(fcntl(host, F_SETFL, O_NONBLOCK), 0);
+    size_t used = 0;
+    for (;;) {
+        ssize_t got = read(host, text + used, cap - 1 - used);
+        if (got <= 0) {
+            break;
+        }
+        used += (size_t)got;
+    }
+    text[used] = '\0';
+    (void)fclose(out);
+    (void)close(host);
+}
+
+static void terminals_get_a_live_line(void **unused)
+{
+    char text[16384];
+    struct sweep sweep = sweep_make();
+    uint32_t live = 0;
+    (void)unused;
+    assert_int_equal(setenv("TERM", "xterm", 1), 0);
+    assert_int_equal(setenv("NO_COLOR", "1", 1), 0);
+    on_terminal(&sweep, 50, text, sizeof text);
+    assert_int_equal(unsetenv("NO_COLOR"), 0);
+    for (const char *at = text; (at = strstr(at, "\r[1/36")) != NULL; at++) {
+        const char *end = strstr(at, "\033[K");
+        assert_non_null(end);
+        assert_true(end - (at + 1) <= 49); /* a full line would scroll */
+        live++;
+    }
+    assert_int_equal(live, 10); /* at most ten a second */
+    expect(text, "\r\033[K");   /* gone before the row comes */
+    expect(text, "limited by");
+    expect(text, "r0000  api_servers=1,dp=1");
+    assert_null(strstr(text, "\033[1m"));
+    on_terminal(&sweep, 120, text, sizeof text);
+    expect(text, "\033[1m");
+    sweep_free(&sweep);
+}
+
+static void silence_is_possible(void **unused)
+{
+    struct sweep sweep = sweep_make();
+    struct progress_state state = state_of(&sweep, 0);
+    FILE *out = tmpfile();
+    (void)unused;
+    assert_non_null(out);
+    struct progress *p = progress_begin(out, PROGRESS_NONE, sweep.scenario, 100, 0);
+    progress_update(p, &state, 60 * SECOND);
+    progress_run_done(p, &sweep.results[0], 61 * SECOND);
+    progress_note(p, "note");
+    progress_end(p);
+    assert_int_equal(fseek(out, 0, SEEK_END), 0);
+    assert_int_equal(ftell(out), 0);
+    (void)fclose(out);
+    sweep_free(&sweep);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(files_get_a_line_every_ten_seconds),
+        cmocka_unit_test(failed_runs_say_why),
+        cmocka_unit_test(terminals_get_a_live_line),
+        cmocka_unit_test(silence_is_possible),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

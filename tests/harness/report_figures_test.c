@@ -1,0 +1,183 @@
+/*
+ * report_figures_test.c - figures and report.md: what gnuplot draws holds the series it should, odd
+ * data breaks no script, and without gnuplot the curves come as text with a note.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "helper_report.h"
+
+static bool have_gnuplot(void)
+{
+    static const char *const places[] = {"/usr/bin/gnuplot", "/usr/local/bin/gnuplot",
+                                         "/bin/gnuplot"};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        if (access(places[i], X_OK) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct report_conclusion write_report(const char *folder, const struct sweep *sweep,
+                                             uint32_t formats)
+{
+    char plots[512];
+    const char *root = getenv("HARNESS_SOURCE_DIR");
+    struct report *report = NULL;
+    struct error error;
+    struct report_conclusion conclusion;
+    (void)snprintf(plots, sizeof plots, "%s/plots", root != NULL ? root : ".");
+    sweep->scenario->plot_formats = formats;
+    struct report_options options = {folder, plots, sweep->scenario, &sweep->host};
+    if (report_create(&options, &report, &error) != STATUS_OK) {
+        fail_msg("%s", error.text);
+    }
+    for (uint32_t i = 0; i < sweep->count; i++) {
+        assert_int_equal(report_run(report, &sweep->results[i], &error), STATUS_OK);
+    }
+    if (report_conclude(report, sweep->results, sweep->count, false, &conclusion, &error) !=
+        STATUS_OK) {
+        fail_msg("%s", error.text);
+    }
+    report_close(report);
+    return conclusion;
+}
+
+static void expect_in(const char *folder, const char *name, const char *words)
+{
+    char *text = file_text(folder, name);
+    if (text == NULL) {
+        fail_msg("%s is missing", name);
+    } else if (strstr(text, words) == NULL) {
+        fail_msg("%s does not say \"%s\"", name, words);
+    }
+    free(text);
+}
+
+static void figures_hold_their_series(void **state)
+{
+    char folder[256];
+    char odd[512];
+    struct sweep sweep = sweep_make();
+    (void)state;
+    if (!have_gnuplot()) {
+        skip();
+    }
+    folder_make(folder);
+    (void)snprintf(odd, sizeof odd, "%s/it's a folder", folder);
+    struct report_conclusion c = write_report(odd, &sweep, SCENARIO_PLOT_SVG | SCENARIO_PLOT_DUMB);
+    assert_int_equal(c.figures_count, 6);
+    expect_in(odd, "figures/01-capacity.svg", "1 API server: more stop helping at 3 [3, 4)");
+    expect_in(odd, "figures/01-capacity.svg", "2 API servers: more stop helping at 6 [6, 8)");
+    expect_in(odd, "figures/01-capacity.svg", "4 API servers: more still help at 8");
+    expect_in(odd, "figures/01-capacity.svg", "output tokens/s");
+    expect_in(odd, "figures/01-capacity.svg", "abc123"); /* provenance */
+    expect_in(odd, "figures/02-efficiency.svg", "parallel efficiency");
+    expect_in(odd, "figures/03-limits.svg", "52.2 k");
+    expect_in(odd, "figures/08-stages.svg", "API server");
+    expect_in(odd, "figures/10-launch.svg", "waiting for results");
+    expect_in(odd, "figures/12-timeline.svg", "in flight");
+    expect_in(odd, "figures/01-capacity.txt", "engine cores");
+    expect_in(odd, "report.md",
+              "![Throughput against the number of engine cores]"
+              "(figures/01-capacity.svg)");
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
+static void odd_data_breaks_no_script(void **state)
+{
+    static const char one_cell[] = "[scenario]\nname = one\n[server s]\n"
+                                   "topology = api_servers=1 dp=%{dp} tp=1\n[workload w]\n"
+                                   "[load l]\nusers = 1\nmeasure = 1s\n"
+                                   "[sweep]\naxis.dp = 2\n[scaling]\nalong = dp\n";
+    char folder[256];
+    struct sweep sweep = sweep_of(one_cell);
+    (void)state;
+    if (!have_gnuplot()) {
+        skip();
+    }
+    folder_make(folder);
+    assert_int_equal(write_report(folder, &sweep, SCENARIO_PLOT_SVG).figures_count, 6);
+    for (uint32_t i = 0; i < sweep.count; i++) {
+        sweep_fail(&sweep.results[i], RUN_SERVER_FAILED, "no model");
+    }
+    assert_int_equal(write_report(folder, &sweep, SCENARIO_PLOT_SVG).figures_count, 0);
+    expect_in(folder, "report.md", "None of ");
+    expect_in(folder, "report.md", "| server_failed | no model |");
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
+static void without_gnuplot_there_is_text(void **state)
+{
+    char folder[256];
+    struct sweep sweep = sweep_make();
+    const char *path = getenv("PATH");
+    char *kept = strdup(path != NULL ? path : "/usr/bin");
+    (void)state;
+    assert_non_null(kept);
+    folder_make(folder);
+    assert_int_equal(setenv("PATH", "/nowhere", 1), 0);
+    struct report_conclusion c = write_report(folder, &sweep, SCENARIO_PLOT_SVG);
+    assert_int_equal(setenv("PATH", kept, 1), 0);
+    free(kept);
+    assert_int_equal(c.figures_count, 0);
+    expect_in(folder, "report.md", "gnuplot cannot be started");
+    expect_in(folder, "report.md", "thousand tokens/s against engine cores");
+    expect_in(folder, "figures/01-capacity.txt", "a  1 API server: 3 [3, 4)");
+    /* 4 API servers at 8 engine cores are the highest point: top row, last column. */
+    expect_in(folder, "figures/01-capacity.txt", "    52.2 |");
+    expect_in(folder, "figures/01-capacity.txt", " c\n    49.1 |");
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
+static void the_report_has_its_sections(void **state)
+{
+    static const char *const words[] = {
+        "**With 1 API server extra engine cores stop helping at 3 [3, 4)",
+        "| 1 API server | 3 to 4 | ",
+        "| 1 API server | gpu 97 % | gpu 97 % | mixed 98 % | api_server 98 % |",
+        "| api_servers=4,dp=8 | 8 | workers' main threads |",
+        "| engine_core | 8 | 8 | 8 |",
+        "| worker | 8 | 8 | 8 |",
+        "Counts agree in 36 of 36 runs.",
+        "| api_servers=4,dp=1 | 25 % | 25 % | 25 % | 1.000 |",
+        "| queue | 2.000 |",
+        "command: `harness run fake.ini`",
+        "## What was not instrumented",
+        "| 1 API server | vllm-python | 46.0 | 19.0 k | 2.9 | 2.9 (46.0 us) | 9.2 (9.7 us) | 3 [3",
+    };
+    char folder[256];
+    struct sweep sweep = sweep_make();
+    (void)state;
+    folder_make(folder);
+    /* Not even one format: no figure, no process. */
+    assert_int_equal(write_report(folder, &sweep, 0).figures_count, 0);
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        expect_in(folder, "report.md", words[i]);
+    }
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(figures_hold_their_series),
+        cmocka_unit_test(odd_data_breaks_no_script),
+        cmocka_unit_test(without_gnuplot_there_is_text),
+        cmocka_unit_test(the_report_has_its_sections),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
