@@ -270,7 +270,7 @@ static void a_client_that_does_not_read_holds_up_nobody(void **state)
 {
     (void)state;
     enum {
-        STALLED = 6
+        STALLED = 3
     };
     struct link links[STALLED];
     for (uint64_t i = 0; i < STALLED; i++) {
