@@ -43,6 +43,9 @@ struct engine_core {
 
     uint32_t published_running;
     uint32_t published_waiting;
+
+    struct wave wave;
+    bool executed; /* this loop submitted a step with tokens */
 };
 
 /* ---- creation ---- */
@@ -122,6 +125,7 @@ enum status engine_core_create(struct arena *arena, const struct engine_core_opt
     TRY(check_rules(options, error));
     struct engine_core *e = ARENA_NEW(arena, struct engine_core, 1);
     e->options = *options;
+    TRY(wave_init(&e->wave, &options->wave, options->engine_index, error));
     request_table_init(&e->table, arena, options);
     scheduler_init(&e->scheduler, arena, options, &e->table);
     for (uint32_t i = 0; i < options->async_depth; i++) {
@@ -184,6 +188,8 @@ static enum status check_request(const struct engine_core *e, const struct engin
 enum status engine_core_add(struct engine_core *e, const struct engine_request *request,
                             time_ps now, struct error *error)
 {
+    /* Also of a request that is refused: what its client knows of waves is true. */
+    wave_request(&e->wave, request->current_wave, e->scheduler.pause != UNPAUSED);
     TRY(check_request(e, request, error));
     if (id_map_get(&e->table.ids, request->id) != ID_MAP_NONE) {
         return error_set(error, STATUS_INVALID, "request %s: an unfinished one has this id",
@@ -228,7 +234,7 @@ static struct step_buffer *buffer_of(struct engine_core *e, uint64_t step)
 
 bool engine_core_has_work(const struct engine_core *e)
 {
-    return in_flight(e) > 0 || scheduler_wants_step(&e->scheduler);
+    return e->wave.engines_running || in_flight(e) > 0 || scheduler_wants_step(&e->scheduler);
 }
 
 /* Plans the next step; NULL if it would carry nothing that cannot ride on, or wait for, a step in
@@ -252,7 +258,7 @@ static bool fill_further(struct engine_core *e)
 {
     return in_flight(e) < e->options.async_depth &&
            (buffer_of(e, e->submitted_steps)->plan.tokens_count > 0 ||
-            engine_core_unfinished(e) > 0);
+            scheduler_active(&e->scheduler) > 0);
 }
 
 enum engine_turn engine_core_turn(struct engine_core *e, time_ps now, const struct step_plan **plan)
@@ -269,6 +275,7 @@ enum engine_turn engine_core_turn(struct engine_core *e, time_ps now, const stru
         const struct step_plan *next = plan_step(e, now);
         if (next != NULL) {
             e->just_submitted = true;
+            e->executed = next->tokens_count > 0;
             *plan = next;
             return ENGINE_TURN_SUBMIT;
         }
@@ -438,10 +445,115 @@ bool engine_core_counts_changed(struct engine_core *e, struct scheduler_stats *s
     *stats = (struct scheduler_stats){
         .running_count = s->running_count,
         .waiting_count = s->waiting.count,
+        .step_counter = e->wave.step_counter,
+        .current_wave = e->wave.current_wave,
         .kv_cache_usage = block_pool_usage(&s->pool),
         .preemptions_count = s->preemptions_count,
     };
     return true;
+}
+
+/* ---- lock-step ---- */
+
+void engine_core_start_wave(struct engine_core *e, const struct start_wave *start)
+{
+    wave_start(&e->wave, start);
+}
+
+enum wave_need engine_core_wave_next(struct engine_core *e, struct wave_ballot *ballot)
+{
+    enum wave_need need =
+        wave_next(&e->wave, e->executed, scheduler_active(&e->scheduler) > 0, ballot);
+    if (need == WAVE_NEED_NOTHING) {
+        e->executed = false;
+    }
+    return need;
+}
+
+void engine_core_wave_checked(struct engine_core *e, const struct wave_ballot *sum)
+{
+    wave_checked(&e->wave, sum);
+}
+
+bool engine_core_take_notice(struct engine_core *e, time_ps now, struct engine_outputs *notice)
+{
+    struct wave_notice wave;
+    if (!wave_take_notice(&e->wave, &wave)) {
+        return false;
+    }
+    *notice = (struct engine_outputs){
+        .engine_index = e->options.engine_index,
+        .timestamp = now,
+        .wave_complete = wave.wave_complete,
+        .start_wave = wave.start_wave,
+    };
+    return true;
+}
+
+struct wave_forward engine_core_forward(const struct engine_core *e, const struct step_plan *plan)
+{
+    if (plan == NULL) {
+        return wave_forward_dummy(&e->wave);
+    }
+    /* Each sequence has at least one token, so equal counts mean one each. */
+    return wave_forward_step(&e->wave, plan->tokens_count, plan->tokens_count == plan->seqs_count);
+}
+
+const struct wave *engine_core_wave(const struct engine_core *e)
+{
+    return &e->wave;
+}
+
+/* ---- pause and resume ---- */
+
+static void abort_all(struct engine_core *e)
+{
+    for (uint32_t slot = 0; slot < e->table.fresh_slots; slot++) {
+        uint8_t state = e->table.requests[slot].state;
+        if (state == REQUEST_WAITING || state == REQUEST_RUNNING) {
+            engine_core_abort(e, e->table.details[slot].id);
+        }
+    }
+}
+
+void engine_core_pause(struct engine_core *e, enum pause_mode mode)
+{
+    if (mode == PAUSE_ABORT) {
+        abort_all(e);
+    }
+    /* Once all ranks are frozen, none may go on alone: only a resume ends it. */
+    if (!e->wave.ignore_start_dp_wave || e->scheduler.pause != PAUSED_ALL) {
+        e->scheduler.pause = mode == PAUSE_KEEP ? PAUSED_ALL : PAUSED_NEW;
+    }
+    wave_pause(&e->wave);
+}
+
+enum pause_state engine_core_pause_state(const struct engine_core *e)
+{
+    return e->scheduler.pause;
+}
+
+bool engine_core_pause_done(const struct engine_core *e)
+{
+    return e->scheduler.pause != UNPAUSED && !engine_core_has_work(e);
+}
+
+enum resume_outcome engine_core_resume(struct engine_core *e, bool *unfinished)
+{
+    if (e->scheduler.pause == UNPAUSED) {
+        return RESUME_DONE;
+    }
+    if (wave_lockstep(&e->wave) && !wave_resume(&e->wave)) {
+        return RESUME_REFUSED;
+    }
+    e->scheduler.pause = UNPAUSED;
+    *unfinished = scheduler_active(&e->scheduler) > 0;
+    return wave_lockstep(&e->wave) ? RESUME_ALLREDUCE : RESUME_DONE;
+}
+
+void engine_core_resumed(struct engine_core *e, bool any_unfinished)
+{
+    wave_resumed(&e->wave, any_unfinished);
 }
 
 /* ---- invariants ---- */
@@ -487,6 +599,9 @@ const char *engine_core_check(const struct engine_core *e)
 {
     if (in_flight(e) > e->options.async_depth) {
         return "more steps in flight than the depth allows";
+    }
+    if (wave_check(&e->wave) != NULL) {
+        return wave_check(&e->wave);
     }
     const char *broken = check_in_flight(e);
     return broken != NULL ? broken : scheduler_check(&e->scheduler);

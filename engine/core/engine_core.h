@@ -22,6 +22,22 @@
  *         publish counts again if they changed;
  *     }
  *
+ * Lock-step (options.wave.ranks_count > 0) adds to this loop; an independent engine core may be
+ * driven in the same way, it just never needs any of it:
+ *
+ *     - input may also be engine_core_start_wave(), engine_core_pause(), engine_core_resume();
+ *     - after input was drained, before publishing counts: while (engine_core_take_notice(e, now,
+ *       &outputs)) send outputs to the coordinator, in order with the counts;
+ *     - a SUBMIT with tokens_count > 0 is a forward that waits for all ranks;
+ *       engine_core_forward() is what this one brings to it;
+ *     - after the last publish of the loop:
+ *         while ((need = engine_core_wave_next(e, &ballot)) != WAVE_NEED_NOTHING)
+ *             WAVE_NEED_DUMMY:     a dummy batch with all ranks, waited for to its end;
+ *             WAVE_NEED_ALLREDUCE: sum of all ranks' ballots; engine_core_wave_checked(e, &sum);
+ *         take notices again.
+ *
+ * No input may be fed between a need and its answer. has_work() stays true while a wave runs.
+ *
  * Step rules are those of vLLM V1 (docs: protocol notes): a step first serves RUNNING requests in
  * order, preempting the last one when blocks run out, then admits WAITING requests while budgets
  * last; prompts longer than the budget are computed in chunks; a finished request's id reaches the
@@ -32,10 +48,23 @@
 
 #include "engine/base/arena.h"
 #include "engine/core/message.h"
+#include "engine/core/wave.h"
 
 enum scheduling_policy {
     POLICY_FCFS,
     POLICY_PRIORITY
+};
+
+enum pause_mode {
+    PAUSE_ABORT, /* end all requests, hold new ones */
+    PAUSE_WAIT,  /* let running ones finish, hold waiting and new ones */
+    PAUSE_KEEP,  /* freeze all where they are */
+};
+
+enum pause_state {
+    UNPAUSED,
+    PAUSED_NEW, /* nothing is admitted; what runs goes on */
+    PAUSED_ALL, /* nothing is scheduled */
 };
 
 struct engine_core_options {
@@ -54,7 +83,8 @@ struct engine_core_options {
     double watermark;      /* fraction of blocks kept free on admission */
     uint32_t async_depth;  /* batches in flight, 1 or 2 */
     enum scheduling_policy policy;
-    uint64_t seed; /* of the emulated sampling, for requests that bring none */
+    uint64_t seed;            /* of the emulated sampling, for requests that bring none */
+    struct wave_options wave; /* all zero: independent of other ranks */
 };
 
 /* One scheduled request in a step. */
@@ -161,8 +191,44 @@ void engine_core_complete(struct engine_core *e, time_ps now, const struct step_
                           struct engine_core_messages *messages);
 
 /* True, and fills *stats, if (running, waiting) differ from what this function gave last. For the
- * coordinator. */
+ * coordinator. In lock-step they carry the wave and the step at which they were true. */
 bool engine_core_counts_changed(struct engine_core *e, struct scheduler_stats *stats);
+
+/* ---- lock-step; see the loop above and wave.h ---- */
+
+/* START_DP_WAVE. Ignored by an independent engine core. */
+void engine_core_start_wave(struct engine_core *e, const struct start_wave *start);
+/* Always WAVE_NEED_NOTHING for an independent engine core. */
+enum wave_need engine_core_wave_next(struct engine_core *e, struct wave_ballot *ballot);
+void engine_core_wave_checked(struct engine_core *e, const struct wave_ballot *sum);
+/* Next wave_complete or start_wave for the coordinator, as a message of its own. False: none. */
+bool engine_core_take_notice(struct engine_core *e, time_ps now, struct engine_outputs *notice);
+/* What this rank brings to the forward of `plan`; NULL: of a dummy batch. */
+struct wave_forward engine_core_forward(const struct engine_core *e, const struct step_plan *plan);
+/* The wave state, to look at. */
+const struct wave *engine_core_wave(const struct engine_core *e);
+
+/* ---- pause and resume, for weight updates; with and without lock-step ---- */
+
+/*
+ * May come at any time and more than once; in lock-step, once all ranks are paused, a pause can only
+ * end more, not let more run. The call's reply is due when engine_core_pause_done();
+ * until then the engine core must go on being driven. In lock-step every rank must be paused.
+ */
+void engine_core_pause(struct engine_core *e, enum pause_mode mode);
+/* Paused, by all ranks' consent, and nothing left to do. */
+bool engine_core_pause_done(const struct engine_core *e);
+enum pause_state engine_core_pause_state(const struct engine_core *e);
+
+enum resume_outcome {
+    RESUME_DONE,      /* answer the call with success */
+    RESUME_REFUSED,   /* a pause is pending: answer with failure */
+    RESUME_ALLREDUCE, /* lock-step: all-reduce (maximum) *unfinished over all ranks now, before
+                         anything else, and call engine_core_resumed(); then answer */
+};
+/* Resuming what is not paused is RESUME_DONE and changes nothing. */
+enum resume_outcome engine_core_resume(struct engine_core *e, bool *unfinished);
+void engine_core_resumed(struct engine_core *e, bool any_unfinished);
 
 /* Invariants (used + free = blocks - 1, ref counts, budgets, queues); for tests and the random
  * driver. NULL: all hold. */

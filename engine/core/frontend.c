@@ -119,6 +119,7 @@ enum status frontend_create(struct arena *arena, const struct frontend_options *
     f->options = *options;
     router_init(&f->router, arena, options->engines_count, options->client_index,
                 options->client_count);
+    router_set_rule(&f->router, options->router_rule);
     id_map_init(&f->ids, arena, options->requests_max, id_of, f);
     f->requests = ARENA_NEW(arena, struct request, options->requests_max);
     if (options->detokenizer != NULL) {
@@ -423,6 +424,9 @@ void frontend_outputs_begin(struct frontend *f, const struct engine_outputs *mes
             leave_engine(f, slot);
         }
     }
+    if (message->stats != NULL) {
+        router_stats(&f->router, message->engine_index, message->stats);
+    }
     f->message = message;
     f->next_output = 0;
     if (message->outputs_count == 0) {
@@ -524,6 +528,16 @@ void frontend_coordinator_state(struct frontend *f, const struct coordinator_sta
     if (state->counts != NULL) {
         router_publish(&f->router, state->counts, state->counts_count);
     }
+}
+
+uint32_t frontend_current_wave(const struct frontend *f)
+{
+    return f->wave;
+}
+
+bool frontend_engines_running(const struct frontend *f)
+{
+    return f->engines_running;
 }
 
 uint32_t frontend_inflight(const struct frontend *f)

@@ -54,6 +54,7 @@ struct frontend_options {
     uint32_t text_bytes_max;
     /* NULL: no text (simulation), deltas carry counts only. */
     const struct detokenizer *detokenizer;
+    enum router_rule router_rule;
 };
 
 struct frontend_request {
@@ -154,7 +155,14 @@ void frontend_cancel(struct frontend *f, int32_t handle);
  * died, and with it the topology.
  */
 void frontend_fail_all(struct frontend *f);
+/*
+ * The wave and who runs are believed as they come; counts, if there are any, replace those before.
+ * Requests submitted from now on are stamped with this wave.
+ */
 void frontend_coordinator_state(struct frontend *f, const struct coordinator_state *state);
+/* What this client believes: the stamp of its requests, and whether they need a FIRST_REQ. */
+uint32_t frontend_current_wave(const struct frontend *f);
+bool frontend_engines_running(const struct frontend *f);
 
 /* Requests that no engine has reported finished yet. */
 uint32_t frontend_inflight(const struct frontend *f);

@@ -8,6 +8,9 @@
 
 #include "engine/base/status.h"
 
+enum {
+    WAITING_WEIGHT = 4 /* of ROUTER_WEIGHTED_SUM */
+};
 static const double kv_penalty_weight = 6.0;
 static const double kv_penalty_from = 0.5;
 
@@ -31,7 +34,12 @@ void router_init(struct router *r, struct arena *arena, uint32_t engines_count,
     };
 }
 
-static double score(const struct router *r, uint32_t engine)
+void router_set_rule(struct router *r, enum router_rule rule)
+{
+    r->rule = rule;
+}
+
+static double default_score(const struct router *r, uint32_t engine)
 {
     const struct engine_counts *counts = &r->counts[engine];
     uint64_t own = (uint64_t)r->client_count * r->inflight[engine];
@@ -44,12 +52,34 @@ static double score(const struct router *r, uint32_t engine)
     return value;
 }
 
-static uint32_t lowest_score(const struct router *r)
+static double score(const struct router *r, uint32_t engine)
 {
-    uint32_t best = r->start;
+    const struct engine_counts *counts = &r->counts[engine];
+    uint64_t published = (uint64_t)counts->waiting + counts->running;
+    switch (r->rule) {
+    case ROUTER_SCORE:
+        break;
+    case ROUTER_WEIGHTED_SUM:
+        return (double)((uint64_t)WAITING_WEIGHT * counts->waiting + counts->running);
+    case ROUTER_RUST:
+        return (double)(r->inflight[engine] > published ? r->inflight[engine] : published);
+    case ROUTER_ROUND_ROBIN:
+        return 0.0;
+    }
+    return default_score(r, engine);
+}
+
+/* The first engine with the lowest score, from `start` on; all scores are equal in a round robin.
+ */
+static uint32_t lowest_score(const struct router *r, uint32_t start)
+{
+    uint32_t best = start;
+    if (r->rule == ROUTER_ROUND_ROBIN) {
+        return best;
+    }
     double best_score = score(r, best);
     for (uint32_t k = 1; k < r->engines_count; k++) {
-        uint32_t engine = (r->start + k) % r->engines_count;
+        uint32_t engine = (start + k) % r->engines_count;
         double engine_score = score(r, engine);
         if (engine_score < best_score) {
             best = engine;
@@ -62,8 +92,10 @@ static uint32_t lowest_score(const struct router *r)
 uint32_t router_choose(struct router *r, int32_t rank)
 {
     uint32_t engine;
-    if (rank == RANK_NONE) {
-        engine = lowest_score(r);
+    if (rank == RANK_NONE && r->rule == ROUTER_RUST) {
+        engine = lowest_score(r, 0);
+    } else if (rank == RANK_NONE) {
+        engine = lowest_score(r, r->start);
         r->counts[engine].waiting += r->client_count;
         r->start = (r->start + 1) % r->engines_count;
     } else {
@@ -83,9 +115,24 @@ void router_finished(struct router *r, uint32_t engine)
 
 void router_publish(struct router *r, const struct engine_counts *counts, uint32_t count)
 {
+    if (r->rule == ROUTER_RUST) {
+        return;
+    }
     /* A list of another length comes from a peer: what fits is taken. */
     uint32_t known = count < r->engines_count ? count : r->engines_count;
     for (uint32_t i = 0; i < known; i++) {
         r->counts[i] = counts[i];
     }
+}
+
+void router_stats(struct router *r, uint32_t engine, const struct scheduler_stats *stats)
+{
+    if (r->rule != ROUTER_RUST || engine >= r->engines_count) {
+        return;
+    }
+    r->counts[engine] = (struct engine_counts){
+        .waiting = stats->waiting_count,
+        .running = stats->running_count,
+        .kv_usage = stats->kv_cache_usage,
+    };
 }

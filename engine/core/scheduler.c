@@ -396,17 +396,18 @@ void scheduler_schedule(struct scheduler *s, time_ps now, struct step_buffer *bu
     struct pass pass = {
         .buffer = buffer,
         .now = now,
-        .budget_tokens = s->options.max_num_batched_tokens,
+        .budget_tokens = s->pause == PAUSED_ALL ? 0 : s->options.max_num_batched_tokens,
     };
+    uint32_t budget_tokens = pass.budget_tokens;
     serve_running(s, &pass);
-    while (!pass.preempted && s->waiting.count > 0 && pass.budget_tokens > 0 &&
-           s->running_count < s->options.max_num_seqs &&
+    while (s->pause == UNPAUSED && !pass.preempted && s->waiting.count > 0 &&
+           pass.budget_tokens > 0 && s->running_count < s->options.max_num_seqs &&
            admit(s, &pass, wait_queue_peek(&s->waiting))) {
     }
     buffer->plan = (struct step_plan){
         .seqs = buffer->seqs,
         .seqs_count = pass.seqs_count,
-        .tokens_count = s->options.max_num_batched_tokens - pass.budget_tokens,
+        .tokens_count = budget_tokens - pass.budget_tokens,
         .block_ids = buffer->block_ids,
         .block_ids_count = pass.block_ids_count,
         .token_ids = buffer->token_ids,

@@ -41,6 +41,7 @@ struct scheduler {
     uint32_t watermark_blocks;
     uint32_t preemptions_count;
     struct prefix_cache_stats prefix_cache;
+    enum pause_state pause;
 };
 
 /* What scheduler_commit() says of one sequence of a finished step. */
@@ -79,10 +80,19 @@ void scheduler_commit_end(struct scheduler *s);
  * in flight uses. */
 void scheduler_reported(struct scheduler *s);
 
+/* Unfinished requests that a pause does not hold back. */
+static inline uint32_t scheduler_active(const struct scheduler *s)
+{
+    if (s->pause == PAUSED_ALL) {
+        return 0;
+    }
+    return s->running_count + (s->pause == PAUSED_NEW ? 0 : s->waiting.count);
+}
+
 /* Something to compute, or an end that workers or clients have not heard of. */
 static inline bool scheduler_wants_step(const struct scheduler *s)
 {
-    return s->running_count + s->waiting.count + s->worker_finished_count + s->unreported_count > 0;
+    return scheduler_active(s) + s->worker_finished_count + s->unreported_count > 0;
 }
 
 static inline uint32_t scheduler_unfinished(const struct scheduler *s)

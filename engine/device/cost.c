@@ -14,11 +14,12 @@
  * - launch 2.0 us: estimate for a lean C loop, between 1.6 us (A100, EPYC) and published 4-6 us;
  * - graph 2.5 us + 1 ns a node: straight-line graphs since CUDA 12.6 (NVIDIA, "Constant time
  *   launch for straight-line graphs"); PyTorch with large graphs showed up to 1 us a node;
- * - all-reduce 10 us + bytes / 300 GB/s: uncalibrated.
+ * - all-reduce 10 us + bytes / 300 GB/s, and the same for the exchange of experts: uncalibrated.
  */
-#define HOST_AND_LINK_COSTS                                                  \
-    .kernel_gap = 1300000, .launch = 2 * PS_PER_US, .graph_launch = 2500000, \
-    .graph_node = PS_PER_NS, .allreduce_latency = 10 * PS_PER_US, .allreduce_bytes_per_s = 300e9
+#define HOST_AND_LINK_COSTS                                                                       \
+    .kernel_gap = 1300000, .launch = 2 * PS_PER_US, .graph_launch = 2500000,                      \
+    .graph_node = PS_PER_NS, .allreduce_latency = 10 * PS_PER_US, .allreduce_bytes_per_s = 300e9, \
+    .exchange_latency = 10 * PS_PER_US, .exchange_bytes_per_s = 300e9
 
 #define GIGABYTES(n) ((uint64_t)(n)*1000000000U)
 
@@ -106,42 +107,82 @@ static double activation_token_bytes(const struct model_shape *m)
     uint64_t queries = (uint64_t)m->heads_count * m->head_dim;
     uint64_t qkv = queries + 2ULL * m->kv_heads_count * m->head_dim;
     uint64_t mlp = m->intermediate;
+    uint64_t copies = m->experts_count > 0 ? m->experts_active : 1; /* of a token in the MLP */
     uint64_t elements = 2 * 3 * hidden /* 2 x add+norm: two tensors in, one out in place of both */
                         + hidden + qkv /* QKV */
                         + 2 * qkv      /* RoPE + KV write */
                         + 2 * queries  /* attention */
-                        + queries + hidden /* O */
-                        + hidden + 2 * mlp /* gate-up */
-                        + 3 * mlp          /* SiLU x up */
-                        + mlp + hidden;    /* down */
+                        + queries + hidden            /* O */
+                        + copies * (hidden + 2 * mlp) /* gate-up */
+                        + copies * 3 * mlp            /* SiLU x up */
+                        + copies * (mlp + hidden);    /* down */
     return (double)(elements * m->layers_count * 2);
 }
 
-time_ps cost_step(const struct gpu_shape *gpu, const struct model_shape *model, uint32_t tp,
-                  const struct step_load *load)
+/* Bytes of expert weights that one rank reads and FLOPs that it spends on them. */
+static void add_experts(const struct model_shape *m, const struct step_ranks *ranks, double *bytes,
+                        double *flops)
 {
+    double layer_weights = (double)model_expert_parameters(m) * m->layers_count;
+    double ep = ranks->ep;
+    double pairs = (double)ranks->all_tokens * m->experts_active; /* token and expert */
+    *bytes += model_experts_reached(m, ranks->all_tokens) / ep * layer_weights * m->weight_bytes;
+    *flops += 2.0 * layer_weights * pairs / ep;
+}
+
+static uint32_t parts_in_a_million(double part, double whole)
+{
+    double ppm = whole > 0.0 ? part / whole * 1e6 : 0.0;
+    return ppm < 1e6 ? (uint32_t)llround(ppm) : 1000000;
+}
+
+void cost_step_ranks(const struct gpu_shape *gpu, const struct model_shape *model,
+                     const struct step_ranks *ranks, const struct step_load *load,
+                     struct step_cost *out)
+{
+    *out = (struct step_cost){0};
     if (load->tokens_count == 0) {
-        return 0;
+        return;
     }
-    double ranks = tp;
+    double tp = ranks->tp;
     double tokens = load->tokens_count;
     double logits_bytes = 4.0 * model->vocab; /* fp32, written once a sampled row */
     double bytes = (double)model_step_weight_bytes(model) +
                    (double)load->kv_read_tokens * (double)model_kv_token_bytes(model) +
                    tokens * activation_token_bytes(model) + load->sampled_count * logits_bytes;
+    uint64_t layer_experts = model->experts_active * model_expert_parameters(model);
+    uint64_t dense = model_active_parameters(model) - model->layers_count * layer_experts;
     /* Attention: Q.K and P.V are 2 x 2 FLOPs a pair and head dimension, at 60 % of the GEMM rate
      * (FlashAttention). */
     double pair_flops = 4.0 * model->layers_count * model->heads_count * model->head_dim;
-    double flops = 2.0 * (double)model_parameters(model) * tokens +
-                   pair_flops * (double)load->attention_pairs / 0.6;
-    double memory_s = bytes / ranks / gpu->bytes_per_s;
-    double compute_s = flops / ranks / gpu->flops_per_s;
+    double flops = 2.0 * (double)dense * tokens + pair_flops * (double)load->attention_pairs / 0.6;
+    add_experts(model, ranks, &bytes, &flops);
+    double memory_s = bytes / tp / gpu->bytes_per_s;
+    double compute_s = flops / tp / gpu->flops_per_s;
     double busy_s = memory_s > compute_s ? memory_s : compute_s;
-    time_ps total = llround(busy_s * 1e12) + model_step_kernels(model) * gpu->kernel_gap;
-    if (tp > 1) {
+    out->time = llround(busy_s * 1e12) + model_step_kernels(model) * gpu->kernel_gap;
+    if (ranks->tp > 1) {
         double message_s = tokens * model->hidden * 2.0 / gpu->allreduce_bytes_per_s;
         time_ps allreduce = gpu->allreduce_latency + llround(message_s * 1e12);
-        total += 2 * (time_ps)model->layers_count * allreduce;
+        out->time += 2 * (time_ps)model->layers_count * allreduce;
     }
-    return total;
+    if (ranks->ep > 1 && model->experts_count > 0) {
+        double others = (double)ranks->all_tokens * (ranks->ep - 1) / ranks->ep;
+        double message_s = others * model->hidden * 2.0 / gpu->exchange_bytes_per_s;
+        time_ps one_way = gpu->exchange_latency + llround(message_s * 1e12);
+        out->exchange = 2 * (time_ps)model->layers_count * one_way;
+        out->time += out->exchange;
+    }
+    double time_s = (double)out->time / 1e12;
+    out->sm_ppm = parts_in_a_million(compute_s, time_s);
+    out->bandwidth_ppm = parts_in_a_million(memory_s, time_s);
+}
+
+time_ps cost_step(const struct gpu_shape *gpu, const struct model_shape *model, uint32_t tp,
+                  const struct step_load *load)
+{
+    struct step_ranks ranks = {.tp = tp, .ep = 1, .all_tokens = load->tokens_count};
+    struct step_cost cost;
+    cost_step_ranks(gpu, model, &ranks, load, &cost);
+    return cost.time;
 }

@@ -24,6 +24,9 @@ struct gpu_shape {
     time_ps graph_node;        /* ... + 1 ns a node */
     time_ps allreduce_latency; /* 10 us + bytes / allreduce_bytes_per_s; uncalibrated */
     double allreduce_bytes_per_s;
+    time_ps exchange_latency; /* all-to-all of experts: 10 us + bytes / exchange_bytes_per_s;
+                                 uncalibrated */
+    double exchange_bytes_per_s;
     double pcie_bytes_per_s;
     bool calibrated; /* the numbers come from a measured file, not from this table */
 };
@@ -55,10 +58,37 @@ static inline void step_load_add(struct step_load *load, uint32_t computed, uint
     load->sampled_count += samples ? 1 : 0;
 }
 
+/* The ranks that a step is computed with. */
+struct step_ranks {
+    uint32_t tp;
+    uint32_t ep;         /* data-parallel ranks that the experts are divided over; 1: none */
+    uint64_t all_tokens; /* tokens of all ep ranks in this step, padding included */
+};
+
+struct step_cost {
+    time_ps time;     /* the GPU is busy */
+    time_ps exchange; /* of it, tokens travel to experts and back */
+    uint32_t sm_ppm;  /* of its peak FLOPs, what the step uses on the average: what it takes */
+    uint32_t bandwidth_ppm; /* from others on a shared GPU. Uncalibrated. The same of bandwidth. */
+};
+
+/*
+ * One step of one rank.
+ *
+ * A mixture of experts reads only the experts that the tokens of all ranks reach, of those that lie
+ * on this rank (1/ep of them), and computes all tokens that go to them; attention and the rest are
+ * this rank's own. In each layer the tokens of all ranks are gathered and the results scattered
+ * back (vLLM's default exchange). Uncalibrated: routing is uniform, and experts run at the
+ * roofline.
+ */
+void cost_step_ranks(const struct gpu_shape *gpu, const struct model_shape *model,
+                     const struct step_ranks *ranks, const struct step_load *load,
+                     struct step_cost *out);
+
 /*
  * Time the GPU is busy with one step on 1/tp of the model: max(bytes / bandwidth, flops / peak) +
  * kernels x gap
- * (+ 2 all-reduces a layer when tp > 1). Source: gpu.md e.
+ * (+ 2 all-reduces a layer when tp > 1), all experts on this rank.
  */
 time_ps cost_step(const struct gpu_shape *gpu, const struct model_shape *model, uint32_t tp,
                   const struct step_load *load);

@@ -26,10 +26,12 @@ static enum status find_parts(const struct topology *topology, struct parts *out
     if (p.model == NULL) {
         return error_set(error, STATUS_INVALID, "model: unknown model '%s'", topology->model);
     }
-    if (topology->tp == 0 || topology->pp == 0 || topology->block_tokens == 0) {
-        return error_set(error, STATUS_INVALID,
-                         "tp, pp and block_tokens: want at least 1, got %u, %u and %u",
-                         topology->tp, topology->pp, topology->block_tokens);
+    if (topology->tp == 0 || topology->pp == 0 || topology->block_tokens == 0 ||
+        topology->engines_count == 0) {
+        return error_set(
+            error, STATUS_INVALID,
+            "tp, pp, block_tokens and engines_count: want at least 1, got %u, %u, %u, %u",
+            topology->tp, topology->pp, topology->block_tokens, topology->engines_count);
     }
     *out = p;
     return STATUS_OK;
@@ -43,13 +45,24 @@ static double kv_token_bytes_per_gpu(const struct model_shape *m, const struct t
     return (double)model_kv_token_bytes(m) / split / t->pp;
 }
 
+/* Weights on one GPU. Experts are divided over all data-parallel ranks, the rest is on each. */
+static double weight_bytes_per_gpu(const struct model_shape *m, const struct topology *t)
+{
+    double experts =
+        (double)model_expert_parameters(m) * m->experts_count * m->layers_count * m->weight_bytes;
+    double rest = (double)model_weight_bytes(m) - experts;
+    return (rest + experts / t->engines_count) / t->tp / t->pp;
+}
+
 enum status device_plan_kv_blocks(const struct topology *topology, uint32_t *blocks,
                                   struct error *error)
 {
     struct parts p;
     TRY(find_parts(topology, &p, error));
-    double usable = (double)p.gpu->memory_bytes * memory_use;
-    double weights = (double)model_weight_bytes(p.model) / topology->tp / topology->pp;
+    /* Engine cores that share a GPU have a context each, with weights of their own. */
+    uint32_t contexts = topology_engines_per_gpu(topology);
+    double usable = (double)p.gpu->memory_bytes * memory_use / contexts;
+    double weights = weight_bytes_per_gpu(p.model, topology);
     double block_bytes = kv_token_bytes_per_gpu(p.model, topology) * topology->block_tokens;
     double fit = (usable - weights) / block_bytes;
     if (fit < 2.0) { /* the null block and one for use */
@@ -57,9 +70,9 @@ enum status device_plan_kv_blocks(const struct topology *topology, uint32_t *blo
             error, STATUS_INVALID,
             "model larger than the GPU: %s needs %.1f GB of weights on each GPU "
             "(tensor_parallel %u, pipeline_parallel %u), %s has %.1f GB for weights and KV cache "
-            "(90 %% of %.1f GB)",
+            "(90 %% of %.1f GB, for %u engine core%s)",
             p.model->name, weights / 1e9, topology->tp, topology->pp, p.gpu->name, usable / 1e9,
-            (double)p.gpu->memory_bytes / 1e9);
+            (double)p.gpu->memory_bytes / 1e9, contexts, contexts == 1 ? "" : "s");
     }
     if (topology->num_gpu_blocks == 0) {
         *blocks = fit < (double)UINT32_MAX ? (uint32_t)fit : UINT32_MAX;
@@ -91,6 +104,13 @@ enum status device_open(const struct device_options *options, struct device *out
 enum status device_submit(struct device *d, const struct step_plan *plan, struct error *error)
 {
     return d->ops->submit(d->state, plan, error);
+}
+
+void device_lockstep(struct device *d, const struct device_lockstep *agreed)
+{
+    if (d->ops->lockstep != NULL) {
+        d->ops->lockstep(d->state, agreed);
+    }
 }
 
 void device_wait(struct device *d, uint64_t step, struct device_result *result)

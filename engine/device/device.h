@@ -20,13 +20,17 @@ enum {
     DEVICE_STEPS_IN_FLIGHT_MAX = 8
 };
 
+struct gpu_shared;
+
 struct device_options {
     const struct topology *topology;
-    uint32_t rank;                /* engine core */
-    uint32_t worker;              /* 0 .. W-1 within it */
-    uint32_t requests_max;        /* slots that plans may name */
-    struct ledger_thread *thread; /* where the submitting thread's launches are counted */
-    int64_t epoch_ns;             /* origin of the run clock */
+    uint32_t rank;                 /* engine core */
+    uint32_t worker;               /* 0 .. W-1 within it */
+    uint32_t requests_max;         /* slots that plans may name */
+    struct ledger_thread *thread;  /* where the submitting thread's launches are counted */
+    int64_t epoch_ns;              /* origin of the run clock */
+    struct gpu_shared *gpu_shared; /* the GPU that the topology has this worker share
+                                      (gpu_shared.h), kept by the caller; NULL: its own */
 };
 
 /* Sampled tokens of one step and when the device finished it. */
@@ -41,6 +45,14 @@ struct device {
     void *state; /* owned by the implementation */
 };
 
+/* What ranks in lock-step agree on before a forward. */
+struct device_lockstep {
+    uint32_t tokens; /* that this rank computes: its own, or more as padding. With a plan without
+                        tokens it is a dummy batch. */
+    uint32_t all_tokens; /* of all ranks; 0: all compute as many as this one */
+    bool graphs;         /* all can use a graph */
+};
+
 struct device_ops {
     const char *name;
     uint32_t version; /* DEVICE_OPS_VERSION */
@@ -53,6 +65,8 @@ struct device_ops {
     /* KV blocks (null block included) that fit beside the weights in 90 % of the memory. */
     uint32_t (*kv_blocks)(void *state);
     void (*close)(void *state);
+    /* Optional. */
+    void (*lockstep)(void *state, const struct device_lockstep *agreed);
 };
 
 /* The emulated device. INVALID: model or GPU unknown, model larger than the GPU (the text says by
@@ -61,6 +75,8 @@ MUST_CHECK enum status device_open(const struct device_options *options, struct 
                                    struct error *error);
 MUST_CHECK enum status device_submit(struct device *d, const struct step_plan *plan,
                                      struct error *error);
+/* For the next submitted step; each call counts once. */
+void device_lockstep(struct device *d, const struct device_lockstep *agreed);
 void device_wait(struct device *d, uint64_t step, struct device_result *result);
 bool device_poll(struct device *d, uint64_t step);
 uint32_t device_kv_blocks(struct device *d);

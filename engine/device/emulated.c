@@ -37,9 +37,11 @@ struct emulated {
     const struct gpu_shape *gpu_shape;
     const struct model_shape *model;
     uint32_t tp;
-    uint32_t stage;         /* pipeline stage of this worker */
-    uint32_t stages_count;  /* P */
-    uint32_t kernels_count; /* of this stage */
+    uint32_t ep;                   /* ranks that the experts are divided over */
+    struct device_lockstep agreed; /* for the next step */
+    uint32_t stage;                /* pipeline stage of this worker */
+    uint32_t stages_count;         /* P */
+    uint32_t kernels_count;        /* of this stage */
     uint32_t requests_max;
     uint32_t kv_blocks;
     bool graphs;
@@ -91,22 +93,32 @@ static uint64_t metadata_bytes(const struct step_plan *plan)
 static void launch_step(struct emulated *e, const struct step_plan *plan, struct flight *flight)
 {
     struct step_load load = {0};
+    struct device_lockstep agreed = e->agreed;
     bool uniform_decode = plan->seqs_count <= EMULATED_GRAPH_SEQS_MAX;
+    e->agreed = (struct device_lockstep){.graphs = true};
     for (uint32_t i = 0; i < plan->seqs_count; i++) {
         const struct step_seq *s = &plan->seqs[i];
         step_load_add(&load, s->computed_tokens, s->scheduled_tokens,
                       (s->flags & STEP_SEQ_SAMPLES) != 0);
         uniform_decode = uniform_decode && s->scheduled_tokens == 1;
     }
-    time_ps stage_time = cost_step(e->gpu_shape, e->model, e->tp, &load) / e->stages_count;
+    /* Padding computes tokens of no sequence: they read weights but no KV cache. */
+    load.tokens_count = agreed.tokens > load.tokens_count ? agreed.tokens : load.tokens_count;
+    uint64_t all = agreed.all_tokens > 0 ? agreed.all_tokens : (uint64_t)e->ep * load.tokens_count;
+    struct step_ranks ranks = {.tp = e->tp, .ep = e->ep, .all_tokens = all};
+    struct step_cost cost;
+    cost_step_ranks(e->gpu_shape, e->model, &ranks, &load, &cost);
+    time_ps stage_time = cost.time / e->stages_count;
+    gpu_work_demand(&e->gpu, cost.sm_ppm, cost.bandwidth_ppm);
 
     int64_t now_ns = clock_now_ns();
     gpu_work_ready(&e->gpu, now_ns);
     if (e->stage > 0) {
         gpu_launch_memop(&e->gpu, now_ns + ns_from_ps(stage_time * e->stage));
     }
-    flight->started_ns = gpu_launch_copy(&e->gpu, metadata_bytes(plan));
-    if (e->graphs && uniform_decode) {
+    int64_t begins_ns = gpu_launch_copy(&e->gpu, metadata_bytes(plan));
+    flight->started_ns = begins_ns != 0 ? begins_ns : now_ns;
+    if (e->graphs && uniform_decode && agreed.graphs) {
         (void)gpu_launch_graph(&e->gpu, e->kernels_count, stage_time);
     } else {
         (void)gpu_launch_kernels(&e->gpu, e->kernels_count, stage_time);
@@ -134,12 +146,18 @@ static enum status emulated_submit(void *state, const struct step_plan *plan, st
                 device_emulated_token(s->sample_key, s->position, ignore_eos);
         }
     }
-    if (plan->tokens_count > 0) {
+    if (plan->tokens_count > 0 || e->agreed.tokens > 0) {
         launch_step(e, plan, flight);
     }
     gpu_event_record(&e->gpu, index);
     atomic_store_explicit(&e->submitted_step, plan->step, memory_order_release);
     return STATUS_OK;
+}
+
+static void emulated_lockstep(void *state, const struct device_lockstep *agreed)
+{
+    struct emulated *e = state;
+    e->agreed = *agreed;
 }
 
 static void emulated_wait(void *state, uint64_t step, struct device_result *result)
@@ -186,6 +204,7 @@ static const struct device_ops emulated_ops = {
     .poll = emulated_poll,
     .kv_blocks = emulated_kv_blocks,
     .close = emulated_close,
+    .lockstep = emulated_lockstep,
 };
 
 static struct emulated *create(const struct device_options *options)
@@ -218,6 +237,8 @@ enum status device_emulated_open(const struct device_options *options, const str
     e->gpu_shape = gpu;
     e->model = model;
     e->tp = t->tp;
+    e->ep = model->experts_count > 0 ? t->engines_count : 1;
+    e->agreed.graphs = true;
     e->stage = options->worker / t->tp;
     e->stages_count = t->pp;
     e->kernels_count = (model_step_kernels(model) + t->pp - 1) / t->pp;
@@ -230,6 +251,7 @@ enum status device_emulated_open(const struct device_options *options, const str
         .launch_extra_ns = t->launch_extra_ns,
         .wait = (enum wait_mode)t->wait,
         .thread = options->thread,
+        .shared = options->gpu_shared,
     };
     enum status status = gpu_open_emulated(&gpu_options, &e->gpu, error);
     if (status != STATUS_OK) {

@@ -68,7 +68,15 @@ void gpu_launch_memop(struct gpu *gpu, int64_t not_before_ns)
 
 void gpu_work_ready(struct gpu *gpu, int64_t now_ns)
 {
+    gpu_thread_turn(gpu->thread, now_ns);
     gpu->ops->work_ready(gpu->state, now_ns);
+}
+
+void gpu_work_demand(struct gpu *gpu, uint32_t sm_ppm, uint32_t bandwidth_ppm)
+{
+    if (gpu->ops->demand != NULL) {
+        gpu->ops->demand(gpu->state, sm_ppm, bandwidth_ppm);
+    }
 }
 
 void gpu_event_record(struct gpu *gpu, uint32_t event)
@@ -95,4 +103,19 @@ void gpu_close(struct gpu *gpu)
         gpu->ops->close(gpu->state);
         *gpu = (struct gpu){0};
     }
+}
+
+void gpu_thread_turn(struct ledger_thread *thread, int64_t now_ns)
+{
+    uint64_t started_ns = ledger_get(&thread->started_ns);
+    if (started_ns == 0) {
+        return; /* a slot that nobody claimed */
+    }
+    uint64_t elsewhere = ledger_get(&thread->queue_full_ns) + ledger_get(&thread->sync_wait_ns) +
+                         ledger_get(&thread->idle_ns);
+    for (int c = 0; c < LAUNCH_CLASSES_COUNT; c++) {
+        elsewhere += ledger_get(&thread->launch_ns[c]);
+    }
+    uint64_t lived = (uint64_t)now_ns - started_ns;
+    ledger_set(&thread->prepare_ns, lived > elsewhere ? lived - elsewhere : 0);
 }

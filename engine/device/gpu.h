@@ -27,12 +27,16 @@ enum {
     GPU_EVENTS_MAX = 16
 };
 
+struct gpu_shared;
+
 struct gpu_options {
     const struct gpu_shape *shape;
     uint32_t queue_depth;    /* launches the queue holds; a graph is one */
     int64_t launch_extra_ns; /* CPU time added to each launch */
     enum wait_mode wait; /* WAIT_BLOCK sleeps, WAIT_SPIN spins, for a full queue and for events */
     struct ledger_thread *thread; /* the launching thread */
+    struct gpu_shared *shared; /* a context on this GPU (gpu_shared.h), which stays the caller's and
+                                  whose own queue depth counts; NULL: a GPU of its own */
 };
 
 /* What one call into the table did. */
@@ -58,6 +62,8 @@ struct gpu_ops {
     /* Returns when the event is done; gives the time at which the GPU did it. */
     int64_t (*event_wait)(void *state, uint32_t event);
     void (*close)(void *state);
+    /* Optional: what the work launched from now on needs of a GPU that it shares with others. */
+    void (*demand)(void *state, uint32_t sm_ppm, uint32_t bandwidth_ppm);
 };
 
 struct gpu {
@@ -69,7 +75,7 @@ struct gpu {
 /*
  * The emulated GPU. Calibrates the launch loop against this thread's CPU clock (about 20 ms), and
  * sets the calling thread's timer slack to 1 ns, so call it on the launching thread. INVALID:
- * queue_depth is 0.
+ * queue_depth is 0. FULL: the shared GPU has no context left.
  */
 MUST_CHECK enum status gpu_open_emulated(const struct gpu_options *options, struct gpu *out,
                                          struct error *error);
@@ -84,9 +90,19 @@ int64_t gpu_launch_kernels(struct gpu *gpu, uint32_t count, time_ps device_time)
 void gpu_launch_memop(struct gpu *gpu, int64_t not_before_ns);
 
 void gpu_work_ready(struct gpu *gpu, int64_t now_ns);
+/* Parts in a million of the GPU's SMs and memory bandwidth that the work launched from now on uses
+ * while it runs alone. */
+void gpu_work_demand(struct gpu *gpu, uint32_t sm_ppm, uint32_t bandwidth_ppm);
 void gpu_event_record(struct gpu *gpu, uint32_t event);
 bool gpu_event_query(struct gpu *gpu, uint32_t event);
 int64_t gpu_event_wait(struct gpu *gpu, uint32_t event);
 void gpu_close(struct gpu *gpu);
+
+/*
+ * Books as `preparing` what the thread did besides launching, being blocked on a full queue,
+ * waiting for results and idling, so that the five add up to its life so far. gpu_work_ready() does
+ * it too: a thread that runs steps need not call it.
+ */
+void gpu_thread_turn(struct ledger_thread *thread, int64_t now_ns);
 
 #endif

@@ -2,73 +2,37 @@
  * gpu_emulated.c - owns the emulated GPU: launches that burn CPU time, a bounded queue, and
  * execution as absolute deadlines on CLOCK_MONOTONIC. Driven through the table of gpu.h; there is
  * no device thread: the model advances when somebody touches it. Each GPU is private to one
- * context. Must not keep state outside its own allocation.
+ * context; gpu_context.c is the other kind. Must not keep state outside its own allocation.
  *
- * A launch burns calibrated instructions, not wall time: when the kernel takes the core away, the
- * launch takes longer, as in reality. An operation begins at max(now + submit latency, end of the
- * one before) and ends its modelled time later.
+ * An operation begins at max(now + submit latency, end of the one before) and ends its modelled
+ * time later.
  */
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include "engine/base/clock.h"
-#include "engine/device/gpu.h"
-
-enum {
-    CALIBRATION_ROUNDS = 20,
-    CALIBRATION_ROUND_NS = 1000000,
-    SUBMIT_LATENCY_NS = 3000, /* from the launch call to the GPU's front end: published 3-5 us */
-};
+#include "engine/device/gpu_shared.h"
+#include "engine/device/launch_cost.h"
 
 struct emulated_gpu {
     const struct gpu_shape *shape;
     struct ledger_thread *thread;
     bool spin;
-    double loops_per_ns;
-    double kernel_loops;
-    double graph_loops;
-    double node_loops;
+    struct launch_cost cost;
     int64_t origin_ns; /* zero of the deadlines below, which are in ps */
     time_ps end;       /* when all that was launched is done */
     time_ps ready;     /* since when the host has had work without a pause */
     time_ps not_before;
     time_ps busy_carry; /* parts of a ns not yet booked */
     time_ps idle_carry;
+    time_ps late_carry;
+    time_ps absent_carry;
     _Atomic int64_t events_ns[GPU_EVENTS_MAX];
     uint32_t queue_depth;
     uint32_t queue_first;
     uint32_t queue_count;
     time_ps queue_ends[]; /* ring of the ends of what is queued or running */
 };
-
-/* A chain of dependent multiplications: its time is proportional to `loops` and it cannot be
- * shortened. */
-static void burn(uint64_t loops)
-{
-    uint64_t x = loops;
-    for (uint64_t i = 0; i < loops; i++) {
-        x = x * 6364136223846793005ULL + 1442695040888963407ULL;
-        __asm__ volatile("" : "+r"(x));
-    }
-}
-
-/* Loops a ns of CPU time: the best of several rounds, because every disturbance only makes a round
- * slower. */
-static double calibrate(void)
-{
-    uint64_t loops = 10000;
-    double best = 0.0;
-    for (int round = 0; round < CALIBRATION_ROUNDS; round++) {
-        int64_t begin_ns = clock_thread_cpu_ns();
-        burn(loops);
-        int64_t spent_ns = clock_thread_cpu_ns() - begin_ns;
-        double rate = (double)loops / (double)(spent_ns > 0 ? spent_ns : 1);
-        best = rate > best ? rate : best;
-        loops = (uint64_t)(best * CALIBRATION_ROUND_NS) + 1;
-    }
-    return best;
-}
 
 static time_ps time_of_ns(const struct emulated_gpu *g, int64_t monotonic_ns)
 {
@@ -79,18 +43,6 @@ static time_ps time_of_ns(const struct emulated_gpu *g, int64_t monotonic_ns)
 static int64_t ns_of_time(const struct emulated_gpu *g, time_ps t)
 {
     return g->origin_ns + ns_from_ps(t + PS_PER_NS - 1);
-}
-
-static void wait_until(const struct emulated_gpu *g, int64_t deadline_ns)
-{
-    if (!g->spin) {
-        clock_sleep_until_ns(deadline_ns);
-        return;
-    }
-    /* Yields like the driver's automatic mode, so that an oversubscribed machine still moves on. */
-    while (clock_now_ns() < deadline_ns) {
-        (void)sched_yield();
-    }
 }
 
 static void queue_retire(struct emulated_gpu *g, time_ps now)
@@ -107,7 +59,7 @@ static int64_t queue_reserve(struct emulated_gpu *g, int64_t now_ns, struct gpu_
     int64_t begin_ns = now_ns;
     queue_retire(g, time_of_ns(g, now_ns));
     while (g->queue_count == g->queue_depth) {
-        wait_until(g, ns_of_time(g, g->queue_ends[g->queue_first]));
+        launch_wait_until(g->spin, ns_of_time(g, g->queue_ends[g->queue_first]));
         now_ns = clock_now_ns();
         queue_retire(g, time_of_ns(g, now_ns));
     }
@@ -125,7 +77,7 @@ static void book(ledger_counter *counter, time_ps *carry, time_ps amount)
 static void enqueue(struct emulated_gpu *g, double loops, time_ps device_time,
                     struct gpu_call *call)
 {
-    burn((uint64_t)loops);
+    launch_cost_burn(loops);
     int64_t now_ns = clock_now_ns();
     if (g->queue_count == g->queue_depth) {
         now_ns = queue_reserve(g, now_ns, call);
@@ -133,10 +85,13 @@ static void enqueue(struct emulated_gpu *g, double loops, time_ps device_time,
     time_ps begin = time_of_ns(g, now_ns) + ps_from_ns(SUBMIT_LATENCY_NS);
     begin = begin > g->not_before ? begin : g->not_before;
     begin = begin > g->end ? begin : g->end;
-    time_ps idle_since = g->end > g->ready ? g->end : g->ready;
-    if (begin > idle_since) {
-        book(&g->thread->gpu_idle_ns, &g->idle_carry, begin - idle_since);
+    time_ps late_since = g->end > g->ready ? g->end : g->ready;
+    late_since = late_since < begin ? late_since : begin;
+    if (begin > late_since) {
+        book(&g->thread->gpu_idle_ns, &g->idle_carry, begin - late_since);
+        book(&g->thread->gpu_idle_late_ns, &g->late_carry, begin - late_since);
     }
+    book(&g->thread->gpu_idle_absent_ns, &g->absent_carry, late_since - g->end);
     book(&g->thread->gpu_busy_ns, &g->busy_carry, device_time);
     g->end = begin + device_time;
     uint32_t last = g->queue_first + g->queue_count;
@@ -149,21 +104,21 @@ static void enqueue(struct emulated_gpu *g, double loops, time_ps device_time,
 static void emulated_kernel(void *state, time_ps device_time, struct gpu_call *call)
 {
     struct emulated_gpu *g = state;
-    enqueue(g, g->kernel_loops, device_time, call);
+    enqueue(g, g->cost.kernel_loops, device_time, call);
 }
 
 static void emulated_graph(void *state, uint32_t nodes_count, time_ps device_time,
                            struct gpu_call *call)
 {
     struct emulated_gpu *g = state;
-    enqueue(g, g->graph_loops + nodes_count * g->node_loops, device_time, call);
+    enqueue(g, g->cost.graph_loops + nodes_count * g->cost.node_loops, device_time, call);
 }
 
 static void emulated_copy(void *state, uint64_t bytes, struct gpu_call *call)
 {
     struct emulated_gpu *g = state;
     double device_ps = (double)bytes / g->shape->pcie_bytes_per_s * (double)PS_PER_S;
-    enqueue(g, g->kernel_loops, (time_ps)device_ps, call);
+    enqueue(g, g->cost.kernel_loops, (time_ps)device_ps, call);
 }
 
 static void emulated_memop(void *state, int64_t not_before_ns, struct gpu_call *call)
@@ -173,7 +128,7 @@ static void emulated_memop(void *state, int64_t not_before_ns, struct gpu_call *
     g->not_before = not_before > g->not_before ? not_before : g->not_before;
     /* What the GPU waits for is another stage, not this host thread: no starvation until then. */
     g->ready = g->not_before > g->ready ? g->not_before : g->ready;
-    enqueue(g, g->kernel_loops, 0, call);
+    enqueue(g, g->cost.kernel_loops, 0, call);
 }
 
 static void emulated_work_ready(void *state, int64_t now_ns)
@@ -198,7 +153,7 @@ static int64_t emulated_event_wait(void *state, uint32_t event)
 {
     struct emulated_gpu *g = state;
     int64_t done_ns = atomic_load_explicit(&g->events_ns[event], memory_order_acquire);
-    wait_until(g, done_ns);
+    launch_wait_until(g->spin, done_ns);
     return done_ns;
 }
 
@@ -224,6 +179,9 @@ static const struct gpu_ops emulated_ops = {
 enum status gpu_open_emulated(const struct gpu_options *options, struct gpu *out,
                               struct error *error)
 {
+    if (options->shared != NULL) {
+        return gpu_context_open(options, out, error);
+    }
     if (options->queue_depth == 0) {
         return error_set(error, STATUS_INVALID, "queue_depth: want at least 1 launch, got 0");
     }
@@ -237,11 +195,7 @@ enum status gpu_open_emulated(const struct gpu_options *options, struct gpu *out
     g->thread = options->thread;
     g->spin = options->wait == WAIT_SPIN;
     g->queue_depth = options->queue_depth;
-    g->loops_per_ns = calibrate();
-    double extra_ns = (double)options->launch_extra_ns;
-    g->kernel_loops = ((double)g->shape->launch / 1e3 + extra_ns) * g->loops_per_ns;
-    g->graph_loops = ((double)g->shape->graph_launch / 1e3 + extra_ns) * g->loops_per_ns;
-    g->node_loops = (double)g->shape->graph_node / 1e3 * g->loops_per_ns;
+    g->cost = launch_cost_calibrate(g->shape, options->launch_extra_ns);
     g->origin_ns = clock_now_ns();
     *out = (struct gpu){.ops = &emulated_ops, .state = g, .thread = options->thread};
     return STATUS_OK;

@@ -121,14 +121,20 @@ struct ledger_thread {
     ledger_counter launches_count[LAUNCH_CLASSES_COUNT];
     ledger_counter
         launch_ns[LAUNCH_CLASSES_COUNT]; /* inside launch calls, queue-full time excluded */
-    ledger_counter prepare_ns;           /* building inputs between launches */
-    ledger_counter queue_full_ns;        /* blocked because the device queue was full */
-    ledger_counter sync_wait_ns;         /* waiting for results */
-    ledger_counter idle_ns;              /* waiting for work */
-    ledger_counter gpu_busy_ns;          /* device time of this thread's steps */
-    ledger_counter gpu_idle_ns; /* device idle between two of this thread's steps while work was
-                                   ready on the host */
+    ledger_counter prepare_ns; /* all but the other four: plans taken, inputs built, results sent;
+                                  on an engine core that launches itself scheduling too */
+    ledger_counter queue_full_ns; /* blocked because the device queue was full */
+    ledger_counter sync_wait_ns;  /* waiting for results */
+    ledger_counter idle_ns;       /* waiting for work */
+    ledger_counter gpu_busy_ns;   /* device time of this thread's steps */
+    ledger_counter gpu_idle_ns;   /* device idle between two of this thread's steps while work was
+                                     ready on the host */
     ledger_counter launch_max_ns;
+    /* Where a GPU's time goes that runs nothing, from its first moment to its last launch's begin;
+     * with gpu_busy_ns, and summed over the threads that share a GPU, it is all of its time. */
+    ledger_counter gpu_idle_late_ns;   /* the host had work ready and had not launched it */
+    ledger_counter gpu_idle_absent_ns; /* no host had work for it */
+    ledger_counter gpu_switch_ns;      /* shared GPU: changing to this thread's context */
 };
 
 /* Hops of a request, in the order in which they happen. The client's own stamps (sent, first, last)

@@ -19,9 +19,21 @@ uint32_t topology_workers_per_engine(const struct topology *t)
     return one && workers == 1 ? 0 : workers;
 }
 
+uint32_t topology_engines_per_gpu(const struct topology *t)
+{
+    bool shared = t->gpu_sharing != (uint32_t)GPU_OWN && t->engines_per_gpu > 1;
+    return shared ? t->engines_per_gpu : 1;
+}
+
 uint32_t topology_gpus(const struct topology *t)
 {
-    return t->engines_count * workers_configured(t);
+    uint32_t engines = topology_engines_per_gpu(t);
+    return (t->engines_count + engines - 1) / engines * workers_configured(t);
+}
+
+uint32_t topology_gpu_of(const struct topology *t, uint32_t rank, uint32_t worker)
+{
+    return rank / topology_engines_per_gpu(t) * workers_configured(t) + worker;
 }
 
 uint32_t topology_processes(const struct topology *t)
@@ -33,5 +45,5 @@ uint32_t topology_processes(const struct topology *t)
 
 uint32_t topology_launching_threads(const struct topology *t)
 {
-    return topology_gpus(t);
+    return t->engines_count * workers_configured(t);
 }

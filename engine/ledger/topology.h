@@ -35,6 +35,12 @@ enum launch_mode {
     LAUNCH_EAGER
 };
 
+enum gpu_sharing {
+    GPU_OWN,          /* each engine core has GPUs of its own */
+    GPU_TIME_SLICED,  /* engines_per_gpu of them share one, one at a time */
+    GPU_SIDE_BY_SIDE, /* they share one and run together */
+};
+
 /* Host profile costs in ns (see engine/device/cost.h for what each is). */
 struct topology_host {
     char name[32];
@@ -61,9 +67,11 @@ struct topology {
 
     char model[64];
     char gpu[32];
-    uint32_t launch;         /* enum launch_mode */
-    int64_t launch_extra_ns; /* added CPU cost of each launch (experiments) */
-    uint32_t queue_depth;    /* launches a device queue holds, 1024 */
+    uint32_t gpu_sharing;     /* enum gpu_sharing */
+    uint32_t engines_per_gpu; /* engine cores on one GPU; 0 and 1 with GPU_OWN */
+    uint32_t launch;          /* enum launch_mode */
+    int64_t launch_extra_ns;  /* added CPU cost of each launch (experiments) */
+    uint32_t queue_depth;     /* launches a device queue holds, 1024 */
     uint32_t max_num_seqs;
     uint32_t max_num_batched_tokens;
     uint32_t max_model_len;
@@ -86,11 +94,16 @@ struct topology {
 
 /* Workers of one engine core, 0 if it runs its worker on its own main thread. */
 uint32_t topology_workers_per_engine(const struct topology *t);
-/* Engine cores x T x P. */
+/* Engine cores that share a GPU, 1 with GPU_OWN. */
+uint32_t topology_engines_per_gpu(const struct topology *t);
+/* Engine cores x T x P, divided by how many share one and rounded up. */
 uint32_t topology_gpus(const struct topology *t);
+/* The GPU, 0 .. topology_gpus - 1, of an engine core's worker: ranks 0 .. E-1 share the first T x P
+ * GPUs, and so on. */
+uint32_t topology_gpu_of(const struct topology *t, uint32_t rank, uint32_t worker);
 /* 1 launcher + A + D + workers + (D > 1 coordinator). */
 uint32_t topology_processes(const struct topology *t);
-/* Threads that launch kernels: D*W, 1 when D = W = 1. */
+/* Threads that launch kernels: D*W, 1 when D = W = 1. Sharing a GPU does not change them. */
 uint32_t topology_launching_threads(const struct topology *t);
 
 #endif

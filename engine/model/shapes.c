@@ -5,6 +5,7 @@
  */
 #include "engine/model/shapes.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -69,6 +70,20 @@ static const struct model_shape models[] = {
      .weight_bytes = 2,
      .kv_bytes = 2,
      .context_max = 32768},
+    {.name = "qwen3-30b-a3b",
+     .layers_count = 48,
+     .hidden = 2048,
+     .heads_count = 32,
+     .kv_heads_count = 4,
+     .head_dim = 128,
+     .intermediate = 768,
+     .experts_count = 128,
+     .experts_active = 8,
+     .vocab = 151936,
+     .qk_norm = true,
+     .weight_bytes = 2,
+     .kv_bytes = 2,
+     .context_max = 40960},
 };
 
 const struct model_shape *model_shape_at(uint32_t index)
@@ -92,7 +107,13 @@ static uint64_t embedding_parameters(const struct model_shape *m)
     return (uint64_t)m->vocab * m->hidden;
 }
 
-uint64_t model_parameters(const struct model_shape *m)
+uint64_t model_expert_parameters(const struct model_shape *m)
+{
+    return m->experts_count > 0 ? 3ULL * m->hidden * m->intermediate : 0;
+}
+
+/* With so many experts in each layer. */
+static uint64_t parameters_with(const struct model_shape *m, uint32_t experts_count)
 {
     uint64_t hidden = m->hidden;
     uint64_t queries = (uint64_t)m->heads_count * m->head_dim;
@@ -100,16 +121,39 @@ uint64_t model_parameters(const struct model_shape *m)
     uint64_t attention = hidden * (queries + 2 * keys) + queries * hidden;
     uint64_t bias = m->qkv_bias ? queries + 2 * keys : 0;
     uint64_t mlp = 3 * hidden * m->intermediate;
-    uint64_t norms = 2 * hidden;
+    if (m->experts_count > 0) {
+        uint64_t router = hidden * m->experts_count;
+        mlp = router + experts_count * model_expert_parameters(m);
+    }
+    uint64_t norms = 2 * hidden + (m->qk_norm ? 2 * m->head_dim : 0);
     uint64_t matrices = m->tied_embeddings ? 1 : 2; /* input embedding and LM head */
     return m->layers_count * (attention + bias + mlp + norms) + hidden +
            matrices * embedding_parameters(m);
 }
 
+uint64_t model_parameters(const struct model_shape *m)
+{
+    return parameters_with(m, m->experts_count);
+}
+
+uint64_t model_active_parameters(const struct model_shape *m)
+{
+    return parameters_with(m, m->experts_active);
+}
+
 uint64_t model_step_weight_bytes(const struct model_shape *m)
 {
     uint64_t unread = m->tied_embeddings ? 0 : embedding_parameters(m);
-    return (model_parameters(m) - unread) * m->weight_bytes;
+    return (parameters_with(m, 0) - unread) * m->weight_bytes;
+}
+
+double model_experts_reached(const struct model_shape *m, uint64_t tokens_count)
+{
+    if (m->experts_count == 0) {
+        return 0.0;
+    }
+    double experts = m->experts_count;
+    return experts * (1.0 - pow(1.0 - m->experts_active / experts, (double)tokens_count));
 }
 
 uint64_t model_weight_bytes(const struct model_shape *m)
@@ -126,5 +170,6 @@ uint32_t model_step_kernels(const struct model_shape *m)
 {
     /* A layer: 2 x add+norm, QKV, RoPE+KV write, attention, combine, O, gate-up, SiLU, down. A step
      * besides: embedding, final norm, LM head, argmax. */
-    return 10 * m->layers_count + 4;
+    uint32_t layer = m->experts_count == 0 ? 10 : 14; /* besides: router, top-k, sort, sum */
+    return layer * m->layers_count + 4;
 }

@@ -14,10 +14,13 @@ struct model_shape {
     uint32_t heads_count;
     uint32_t kv_heads_count;
     uint32_t head_dim;
-    uint32_t intermediate;
+    uint32_t intermediate;   /* of the MLP; of one expert in a mixture of experts */
+    uint32_t experts_count;  /* a layer's experts; 0: dense */
+    uint32_t experts_active; /* that each token goes to */
     uint32_t vocab;
     bool tied_embeddings;
     bool qkv_bias;         /* the Q, K and V projections have a bias */
+    bool qk_norm;          /* each head of Q and K is normalised */
     uint32_t weight_bytes; /* bytes a parameter: 2 = bf16 */
     uint32_t kv_bytes;     /* bytes a KV element: 2 = bf16 */
     uint32_t context_max;  /* the model's own limit on prompt + output tokens */
@@ -29,12 +32,19 @@ const struct model_shape *model_shape_find(const char *name);
 const struct model_shape *model_shape_at(uint32_t index);
 
 uint64_t model_parameters(const struct model_shape *m);
-/* Bytes of weights that a step reads (an untied input embedding is not read). */
+/* Those of one expert in one layer; 0 for a dense model. */
+uint64_t model_expert_parameters(const struct model_shape *m);
+/* Those that take part in one token: all of a dense model. */
+uint64_t model_active_parameters(const struct model_shape *m);
+/* Bytes of weights that a step reads besides experts (an untied input embedding is not read). */
 uint64_t model_step_weight_bytes(const struct model_shape *m);
+/* Distinct experts of a layer that so many tokens go to, expected: a token chooses each with the
+ * same probability and independently of others. */
+double model_experts_reached(const struct model_shape *m, uint64_t tokens_count);
 /* Bytes of all weights in memory. */
 uint64_t model_weight_bytes(const struct model_shape *m);
 uint64_t model_kv_token_bytes(const struct model_shape *m);
-/* Kernels of one eager step: 10 a layer + 4. */
+/* Kernels of one eager step: 10 a layer (14 with experts) + 4. */
 uint32_t model_step_kernels(const struct model_shape *m);
 
 #endif

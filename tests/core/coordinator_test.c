@@ -44,12 +44,17 @@ static void options_are_checked(void **state)
 {
     (void)state;
     static const struct coordinator_options wrong[] = {
-        {0, 100, 5000, PUBLISH_WHEN_DUE},
-        {1, 0, 5000, PUBLISH_WHEN_DUE},
-        {1, 100, 99, PUBLISH_WHEN_DUE},
+        {.engines_count = 0, .publish_interval = 100, .heartbeat_interval = 5000},
+        {.engines_count = 1, .publish_interval = 0, .heartbeat_interval = 5000},
+        {.engines_count = 1, .publish_interval = 100, .heartbeat_interval = 99},
+        {.engines_count = 1,
+         .publish_interval = 100,
+         .heartbeat_interval = 5000,
+         .settle_interval = -1},
     };
-    static const char *const names[] = {"engines_count", "publish_interval", "heartbeat_interval"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const names[] = {"engines_count", "publish_interval", "heartbeat_interval",
+                                        "settle_interval"};
+    for (size_t i = 0; i < 4; i++) {
         assert_int_equal(arena_create(4096, &arena, NULL), STATUS_OK);
         struct coordinator *c = NULL;
         struct error error = {0};

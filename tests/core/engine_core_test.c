@@ -135,6 +135,52 @@ static void test_abort_immediately(void **state)
     small_close(&e);
 }
 
+/* Without lock-step: two sequences run, a third waits, then each kind of pause. */
+static void pause_in_mode(enum pause_mode mode)
+{
+    struct engine_core_options options = small_options();
+    options.max_num_seqs = 2;
+    struct small_engine e;
+    small_open(&e, &options);
+    small_add(&e, "a", 4, 2);
+    small_add(&e, "b", 4, 3);
+    small_add(&e, "c", 4, 1);
+    (void)small_step(&e, TOKEN);
+    assert_false(engine_core_pause_done(e.core));
+    engine_core_pause(e.core, mode);
+    uint32_t steps = 0;
+    while (engine_core_has_work(e.core)) {
+        assert_false(engine_core_pause_done(e.core));
+        const struct step_plan *plan = small_step(&e, TOKEN);
+        assert_true(plan->tokens_count == 0 || mode == PAUSE_WAIT);
+        steps++;
+    }
+    assert_true(engine_core_pause_done(e.core));
+    small_add(&e, "d", 4, 1);
+    assert_false(engine_core_has_work(e.core));
+    static const uint32_t unfinished[] = {1, 2, 4};
+    static const uint32_t steps_want[] = {1, 3, 0}; /* the last one only brings ids */
+    assert_int_equal(engine_core_unfinished(e.core), unfinished[mode]);
+    assert_int_equal(steps, steps_want[mode]);
+    bool any = false;
+    assert_int_equal(engine_core_resume(e.core, &any), RESUME_DONE);
+    assert_int_equal(engine_core_resume(e.core, &any), RESUME_DONE);
+    assert_int_equal(engine_core_pause_state(e.core), UNPAUSED);
+    while (engine_core_has_work(e.core)) {
+        (void)small_step(&e, TOKEN);
+    }
+    assert_int_equal(engine_core_unfinished(e.core), 0);
+    small_close(&e);
+}
+
+static void test_pause_and_resume(void **state)
+{
+    (void)state;
+    pause_in_mode(PAUSE_ABORT);
+    pause_in_mode(PAUSE_WAIT);
+    pause_in_mode(PAUSE_KEEP);
+}
+
 static void test_counts_are_published_only_when_they_change(void **state)
 {
     (void)state;
@@ -334,6 +380,7 @@ int main(void)
         cmocka_unit_test(test_a_step_without_outputs_gives_statistics_to_client_0),
         cmocka_unit_test(test_an_abort_gives_the_id_back_and_nothing_else),
         cmocka_unit_test(test_abort_immediately),
+        cmocka_unit_test(test_pause_and_resume),
         cmocka_unit_test(test_counts_are_published_only_when_they_change),
         cmocka_unit_test(test_requests_that_can_never_run_are_refused),
         cmocka_unit_test(test_options_out_of_range_are_named),

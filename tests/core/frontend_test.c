@@ -287,6 +287,49 @@ static void first_request_once_a_publish(void **state)
     assert_int_equal(send.request.current_wave, 4);
 }
 
+/* A wave change carries no counts: those before stay, and so do own additions. */
+static void wave_change_keeps_counts(void **state)
+{
+    (void)state;
+    make(2, &byte_detokenizer);
+    static const struct engine_counts counts[] = {{0, 3, 0.0}, {0, 1, 0.0}};
+    frontend_coordinator_state(f, &(struct coordinator_state){counts, 2, 6, true});
+    assert_int_equal(submit_plain(0, true).engine, 1);
+    frontend_coordinator_state(f, &(struct coordinator_state){NULL, 0, 7, false});
+    assert_int_equal(frontend_router(f)->counts[0].running, 3);
+    assert_int_equal(frontend_router(f)->counts[1].running, 1);
+    assert_int_equal(frontend_router(f)->counts[1].waiting, 1);
+    assert_int_equal(frontend_current_wave(f), 7);
+    assert_false(frontend_engines_running(f));
+    struct frontend_send send = submit_plain(1, true);
+    assert_true(send.first_request);
+    assert_int_equal(send.request.current_wave, 7);
+    assert_true(frontend_engines_running(f));
+    /* A stale state is believed as it comes: the engine core sorts it out. */
+    frontend_coordinator_state(f, &(struct coordinator_state){counts, 2, 6, true});
+    assert_int_equal(submit_plain(2, true).wave, 6);
+}
+
+static void router_rule_is_an_option(void **state)
+{
+    (void)state;
+    const struct frontend_options options = {
+        .client_count = 1,
+        .engines_count = 3,
+        .requests_max = REQUESTS_MAX,
+        .max_model_len = MODEL_LEN,
+        .router_rule = ROUTER_RUST,
+    };
+    assert_int_equal(arena_create(frontend_arena_bytes(&options), &arena, NULL), STATUS_OK);
+    assert_int_equal(frontend_create(&arena, &options, &f, NULL), STATUS_OK);
+    const struct scheduler_stats stats = {.running_count = 5};
+    frontend_outputs_begin(f, &(struct engine_outputs){.engine_index = 0, .stats = &stats});
+    static const uint32_t want[] = {1, 2, 1, 2};
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(submit_plain(i, true).engine, want[i]);
+    }
+}
+
 static void single_engine_has_no_first_request(void **state)
 {
     (void)state;
@@ -681,7 +724,14 @@ static void failure_ends_everything(void **state)
 static void options_are_checked(void **state)
 {
     (void)state;
-    const struct frontend_options good = {0, 1, 1, 1, 2, 64, &byte_detokenizer};
+    const struct frontend_options good = {
+        .client_count = 1,
+        .engines_count = 1,
+        .requests_max = 1,
+        .max_model_len = 2,
+        .text_bytes_max = 64,
+        .detokenizer = &byte_detokenizer,
+    };
     struct frontend_options wrong[6];
     for (int i = 0; i < 6; i++) {
         wrong[i] = good;
@@ -715,6 +765,8 @@ int main(void)
         TEST(full_until_both_lives_end),
         TEST(routes_by_counts_and_rank),
         TEST(first_request_once_a_publish),
+        TEST(wave_change_keeps_counts),
+        TEST(router_rule_is_an_option),
         TEST(single_engine_has_no_first_request),
         TEST(slices_are_of_128),
         TEST(deltas_merge_in_order_of_readiness),

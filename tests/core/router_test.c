@@ -280,6 +280,97 @@ static void burst_of_many_clients_is_spread(void **state)
     }
 }
 
+/* ---- other rules ---- */
+
+static struct router make_other(uint32_t engines, uint32_t client, uint32_t clients,
+                                enum router_rule rule)
+{
+    struct router r = make_router(engines, client, clients);
+    router_set_rule(&r, rule);
+    return r;
+}
+
+static void weighted_sum_vectors(void **state)
+{
+    (void)state;
+    /* 4 * 2 + 1 = 9, 0 * 4 + 8 = 8: the default rule would take the first, with 3 against 8. */
+    static const struct engine_counts lb[] = {{2, 1, 0.0}, {0, 8, 1.0}, {1, 5, 0.0}};
+    struct router r = make_other(3, 0, 2, ROUTER_WEIGHTED_SUM);
+    router_publish(&r, lb, 3);
+    assert_int_equal(router_choose(&r, RANK_NONE), 1); /* 9 8 9 */
+    assert_int_equal(r.counts[1].waiting, 2);
+    assert_int_equal(r.start, 1);
+    assert_int_equal(router_choose(&r, RANK_NONE), 2); /* 9 16 9, from 1 on */
+    assert_int_equal(router_choose(&r, RANK_NONE), 0); /* 9 16 17 */
+    assert_int_equal(router_choose(&r, 2), 2);
+    assert_int_equal(r.start, 0);
+    assert_int_equal(r.counts[2].waiting, 3);
+    /* No floor of own requests: a publish that knows of none of them makes all equal. */
+    static const struct engine_counts zeros[3] = {{0}};
+    router_publish(&r, zeros, 3);
+    assert_int_equal(r.inflight[2], 2);
+    assert_int_equal(router_choose(&r, RANK_NONE), 0);
+}
+
+static void round_robin_vectors(void **state)
+{
+    (void)state;
+    static const struct engine_counts lb[] = {{9, 9, 1.0}, {0, 0, 0.0}, {5, 5, 0.5}, {0, 1, 0.0}};
+    struct router r = make_other(4, 1, 2, ROUTER_ROUND_ROBIN);
+    router_publish(&r, lb, 4);
+    static const uint32_t want[] = {2, 3, 0, 1, 2, 3};
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(router_choose(&r, RANK_NONE), want[i]);
+    }
+    assert_int_equal(router_choose(&r, 3), 3);
+    assert_int_equal(router_choose(&r, RANK_NONE), 0);
+}
+
+static void give_stats(struct router *r, uint32_t engine, uint32_t waiting, uint32_t running)
+{
+    const struct scheduler_stats stats = {
+        .waiting_count = waiting, .running_count = running, .kv_cache_usage = 1.0};
+    router_stats(r, engine, &stats);
+}
+
+static void rust_vectors(void **state)
+{
+    (void)state;
+    static const struct engine_counts lb[] = {{9, 9, 1.0}, {9, 9, 1.0}, {0, 0, 0.0}};
+    struct router r = make_other(3, 2, 4, ROUTER_RUST);
+    router_publish(&r, lb, 3); /* not listened to */
+    /* Own requests alone until counts come; the lowest rank wins ties. */
+    static const uint32_t want[] = {0, 1, 2, 0, 1};
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(router_choose(&r, RANK_NONE), want[i]);
+    }
+    give_stats(&r, 2, 1, 2);                           /* 2 2 3 */
+    assert_int_equal(router_choose(&r, RANK_NONE), 0); /* 3 2 3 */
+    assert_int_equal(router_choose(&r, RANK_NONE), 1); /* 3 3 3 */
+    give_stats(&r, 0, 0, 4);                           /* 4 3 3 */
+    assert_int_equal(router_choose(&r, RANK_NONE), 1); /* 4 4 3 */
+    assert_int_equal(router_choose(&r, RANK_NONE), 2); /* 4 4 3: own 2 are among its 3 */
+    assert_int_equal(router_choose(&r, RANK_NONE), 2); /* 4 4 3 */
+    assert_int_equal(router_choose(&r, RANK_NONE), 2); /* 4 4 4 */
+    assert_int_equal(router_choose(&r, RANK_NONE), 0);
+    assert_int_equal(router_choose(&r, 1), 1);
+    assert_int_equal(r.inflight[1], 5);
+    give_stats(&r, 3, 0, 0); /* unknown */
+    router_finished(&r, 2);
+    give_stats(&r, 2, 0, 1); /* 4 5 3 */
+    assert_int_equal(router_choose(&r, RANK_NONE), 2);
+}
+
+/* Only the Rust rule listens to what comes with outputs. */
+static void stats_are_not_for_others(void **state)
+{
+    (void)state;
+    struct router r = make_router(2, 0, 1);
+    give_stats(&r, 0, 50, 50);
+    assert_int_equal(r.counts[0].waiting, 0);
+    assert_int_equal(router_choose(&r, RANK_NONE), 0);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -307,6 +398,10 @@ int main(void)
         cmocka_unit_test(equals_oracle),
         cmocka_unit_test(burst_of_one_client_is_exact),
         cmocka_unit_test(burst_of_many_clients_is_spread),
+        cmocka_unit_test(weighted_sum_vectors),
+        cmocka_unit_test(round_robin_vectors),
+        cmocka_unit_test(rust_vectors),
+        cmocka_unit_test(stats_are_not_for_others),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -151,6 +151,66 @@ static void tensor_parallel_divides_and_adds_all_reduces(void **state)
     assert_in_range(two - allreduces, one / 2 - 2, one / 2 + 2);
 }
 
+/*
+ * Worked out by hand for qwen3-30b-a3b (48 layers, 128 experts of 3 x 2,048 x 768, 8 a token) on an
+ * H100, decode: besides experts a step reads (0.9195 + 0.0126 + 0.3112) G = 1.230 G parameters
+ * (attention with its norms, routers, LM head).
+ */
+static void experts_cost_what_they_are_reached_by(void **state)
+{
+    (void)state;
+    const struct gpu_shape *gpu = gpu_shape_find("h100");
+    const struct model_shape *model = model_shape_find("qwen3-30b-a3b");
+    assert_non_null(model);
+    double expert_ms = 3.0 * 2048 * 768 * 48 * 2 / 3.0e12 * 1e3; /* one in each layer: 0.151 */
+    double dense_ms = 1.230e9 * 2 / 3.0e12 * 1e3;
+    double gaps_ms = (14 * 48 + 4) * 1.3e-3;
+    struct step_load load = decode_load(1, 1);
+    assert_near(step_ms("h100", "qwen3-30b-a3b", 1, &load), gaps_ms + dense_ms + 8 * expert_ms,
+                0.01);
+    load = decode_load(256, 1); /* (1 - 1/16)^256: practically all */
+    load.tokens_count = 256;
+    double all_ms = step_ms("h100", "qwen3-30b-a3b", 1, &load);
+    assert_true(all_ms > gaps_ms + dense_ms + 127.9 * expert_ms);
+    assert_true(all_ms < (gaps_ms + dense_ms + 128 * expert_ms) * 1.06);
+
+    /* Divided over 8 ranks of 4 tokens: 128 (1 - (15/16)^32) = 111.8 experts, an eighth here. */
+    load = decode_load(4, 1);
+    struct step_cost cost;
+    struct step_ranks ranks = {.tp = 1, .ep = 8, .all_tokens = 32};
+    cost_step_ranks(gpu, model, &ranks, &load, &cost);
+    /* 2 x 48 exchanges of 28 rows of 2,048 bf16: 10 us + 114,688 B / 300 GB/s. */
+    assert_in_range(cost.exchange, 96 * (10 * PS_PER_US + 382293) - 96,
+                    96 * (10 * PS_PER_US + 382293) + 96);
+    assert_near((double)(cost.time - cost.exchange) / 1e9,
+                gaps_ms + dense_ms + 111.8 / 8 * expert_ms, 0.01);
+    /* Dummy tokens of others still cost: the rank computes its experts for them. */
+    struct step_ranks idle = {.tp = 1, .ep = 8, .all_tokens = 4};
+    struct step_cost less;
+    cost_step_ranks(gpu, model, &idle, &load, &less);
+    assert_true(less.time < cost.time);
+}
+
+static void demands_are_parts_of_the_roofline(void **state)
+{
+    (void)state;
+    const struct gpu_shape *gpu = gpu_shape_find("h100");
+    const struct model_shape *model = model_shape_find("qwen2.5-0.5b");
+    struct step_ranks ranks = {.tp = 1, .ep = 1, .all_tokens = 8};
+    struct step_load load = decode_load(8, 128);
+    struct step_cost cost;
+    cost_step_ranks(gpu, model, &ranks, &load, &cost);
+    assert_int_equal(cost.time, cost_step(gpu, model, 1, &load));
+    /* 0.34 of 0.66 ms at full bandwidth, and hardly any FLOPs. */
+    assert_in_range(cost.bandwidth_ppm, 505000, 530000);
+    assert_in_range(cost.sm_ppm, 1000, 30000);
+    load = (struct step_load){0};
+    step_load_add(&load, 0, 8192, true);
+    ranks.all_tokens = 8192;
+    cost_step_ranks(gpu, model, &ranks, &load, &cost);
+    assert_true(cost.sm_ppm > 900000 && cost.sm_ppm <= 1000000);
+}
+
 static void host_profiles_carry_the_published_constants(void **state)
 {
     (void)state;
@@ -181,6 +241,8 @@ int main(void)
         cmocka_unit_test(chunks_add_up_to_the_whole),
         cmocka_unit_test(every_gpu_is_sane),
         cmocka_unit_test(tensor_parallel_divides_and_adds_all_reduces),
+        cmocka_unit_test(experts_cost_what_they_are_reached_by),
+        cmocka_unit_test(demands_are_parts_of_the_roofline),
         cmocka_unit_test(host_profiles_carry_the_published_constants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,7 @@
 #include "engine/base/clock.h"
 #include "engine/device/cost.h"
 #include "engine/device/device.h"
+#include "engine/device/gpu_shared.h"
 
 enum {
     SLOTS = 600,
@@ -293,6 +294,103 @@ static void memory_plan_matches_hand_computation(void **state)
     assert_non_null(strstr(error.text, "tpu"));
 }
 
+static void shared_memory_is_divided(void **state)
+{
+    (void)state;
+    struct error error;
+    uint32_t blocks = 0;
+    struct topology t = topology_of("qwen2.5-0.5b", "h100");
+    t.engines_count = 10;
+    t.engines_per_gpu = 10; /* means nothing with GPUs of their own */
+    assert_int_equal(device_plan_kv_blocks(&t, &blocks, &error), STATUS_OK);
+    assert_int_equal(blocks, (72000000000 - 988065536) / (12288 * 16));
+    t.gpu_sharing = GPU_SIDE_BY_SIDE; /* each a tenth, with weights of its own */
+    assert_int_equal(device_plan_kv_blocks(&t, &blocks, &error), STATUS_OK);
+    assert_int_equal(blocks, (7200000000 - 988065536) / (12288 * 16));
+    t = topology_of("llama-3.1-8b", "h100");
+    t.gpu_sharing = GPU_TIME_SLICED;
+    t.engines_per_gpu = 5;
+    assert_int_equal(device_plan_kv_blocks(&t, &blocks, &error), STATUS_INVALID);
+    assert_non_null(strstr(error.text, "16.1 GB"));
+    assert_non_null(strstr(error.text, "14.4 GB"));
+    assert_non_null(strstr(error.text, "for 5 engine cores"));
+
+    /* Experts are divided over the data-parallel ranks: 28.99 of 30.53 G parameters. */
+    t = topology_of("qwen3-30b-a3b", "h100");
+    assert_int_equal(device_plan_kv_blocks(&t, &blocks, &error), STATUS_OK);
+    assert_int_equal(blocks, (72000000000 - 61064245248) / (98304 * 16));
+    t.engines_count = 8;
+    assert_int_equal(device_plan_kv_blocks(&t, &blocks, &error), STATUS_OK);
+    assert_int_equal(blocks, (72000000000 - (61064245248 - 57982058496 / 8 * 7)) / (98304 * 16));
+}
+
+static void devices_on_one_gpu_slow_each_other_down(void **state)
+{
+    (void)state;
+    struct fixture f = {.topology = topology_of("llama-3.2-1b", "h100")};
+    struct fixture g;
+    struct gpu_shared shared;
+    f.topology.engines_count = 2;
+    f.topology.gpu_sharing = GPU_TIME_SLICED;
+    f.topology.engines_per_gpu = 2;
+    g = f;
+    struct gpu_share_options share = gpu_shared_options(&f.topology);
+    assert_int_equal(gpu_shared_create(&share, &shared, NULL), STATUS_OK);
+    struct device_options options = {
+        .topology = &f.topology, .requests_max = SLOTS, .thread = &f.thread, .gpu_shared = &shared};
+    assert_int_equal(device_open(&options, &f.device, NULL), STATUS_OK);
+    options.topology = &g.topology;
+    options.thread = &g.thread;
+    options.rank = 1;
+    assert_int_equal(device_open(&options, &g.device, NULL), STATUS_OK);
+    struct device_result first;
+    struct device_result second;
+    struct step_plan plan = plan_of(&f, 1, 1, 1);
+    struct step_plan other = plan_of(&g, 1, 1, 1);
+    assert_int_equal(device_submit(&f.device, &plan, NULL), STATUS_OK);
+    assert_int_equal(device_submit(&g.device, &other, NULL), STATUS_OK);
+    device_wait(&f.device, 1, &first);
+    device_wait(&g.device, 1, &second);
+    assert_int_equal(first.step.tokens[0], second.step.tokens[0]);
+    /* One after the other, and a switch between. */
+    uint64_t step_ns = roofline_ns(&f, &plan);
+    assert_true(second.done_ns - first.started_ns >= (int64_t)(2 * step_ns + 100000));
+    device_close(&f.device);
+    device_close(&g.device);
+    gpu_shared_close(&shared);
+}
+
+static void lock_step_pads_and_runs_dummies(void **state)
+{
+    (void)state;
+    struct device_result result;
+    struct fixture f = {.topology = topology_of("qwen3-30b-a3b", "h100")};
+    f.topology.engines_count = 4;
+    open_device(&f, 0);
+    struct step_plan plan = plan_of(&f, 1, 1, 1);
+    uint64_t one_ns = run_step(&f, &plan, &result);
+    struct device_lockstep agreed = {.tokens = 32, .graphs = true};
+    device_lockstep(&f.device, &agreed);
+    plan = plan_of(&f, 2, 1, 1);
+    uint64_t padded_ns = run_step(&f, &plan, &result);
+    assert_int_equal(result.step.tokens_count, 1);
+    assert_true(padded_ns > one_ns + one_ns / 4); /* reaches more experts */
+    assert_launches(&f, 0, 2, 2);
+    /* A dummy batch among three ranks of 10 tokens, eager because one of them must be. */
+    agreed = (struct device_lockstep){.tokens = 1, .all_tokens = 31, .graphs = false};
+    device_lockstep(&f.device, &agreed);
+    plan = (struct step_plan){.step = 3};
+    uint64_t dummy_ns = run_step(&f, &plan, &result);
+    assert_int_equal(result.step.tokens_count, 0);
+    assert_launches(&f, 14 * 48 + 4, 2, 3);
+    assert_true(dummy_ns > one_ns && dummy_ns < padded_ns);
+    /* Each agreement counts once. */
+    plan = plan_of(&f, 4, 1, 1);
+    assert_in_range(run_step(&f, &plan, &result), one_ns - 1, one_ns + 1);
+    assert_launches(&f, 14 * 48 + 4, 3, 4);
+    device_close(&f.device);
+}
+
 static void later_pipeline_stages_begin_later(void **state)
 {
     (void)state;
@@ -337,6 +435,9 @@ int main(void)
         cmocka_unit_test(tokens_do_not_depend_on_the_batch),
         cmocka_unit_test(token_distribution),
         cmocka_unit_test(memory_plan_matches_hand_computation),
+        cmocka_unit_test(shared_memory_is_divided),
+        cmocka_unit_test(devices_on_one_gpu_slow_each_other_down),
+        cmocka_unit_test(lock_step_pads_and_runs_dummies),
         cmocka_unit_test(later_pipeline_stages_begin_later),
         cmocka_unit_test(bad_plans_are_refused),
     };

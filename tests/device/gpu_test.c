@@ -173,6 +173,74 @@ static void memop_holds_the_queue_back(void **state)
     gpu_close(&gpu);
 }
 
+static uint64_t gpu_time(const struct ledger_thread *t)
+{
+    return t->gpu_busy_ns + t->gpu_idle_late_ns + t->gpu_idle_absent_ns + t->gpu_switch_ns;
+}
+
+static void time_of_the_gpu_adds_up(void **state)
+{
+    (void)state;
+    struct ledger_thread thread = {0};
+    int64_t earliest_ns = clock_now_ns();
+    struct gpu gpu = open_gpu(&thread, 64, 0, WAIT_BLOCK);
+    int64_t latest_ns = clock_now_ns();
+    for (int i = 0; i < 5; i++) {
+        clock_sleep_until_ns(clock_now_ns() + 3000000); /* nobody has work */
+        gpu_work_ready(&gpu, clock_now_ns());
+        clock_sleep_until_ns(clock_now_ns() + 2000000); /* the host is late */
+        int64_t end_ns = gpu_launch_graph(&gpu, 5, PS_PER_MS) + 1000000;
+        /* All of its life until the end of what was launched, which began when it was opened. */
+        assert_in_range(gpu_time(&thread), end_ns - latest_ns - 10, end_ns - earliest_ns + 10);
+        gpu_event_record(&gpu, 0);
+        (void)gpu_event_wait(&gpu, 0);
+    }
+    assert_int_equal(thread.gpu_busy_ns, 5000000);
+    assert_true(thread.gpu_idle_absent_ns >= 15000000);
+    assert_true(thread.gpu_idle_late_ns >= 10000000);
+    assert_int_equal(thread.gpu_idle_late_ns, thread.gpu_idle_ns);
+    assert_int_equal(thread.gpu_switch_ns, 0);
+    gpu_close(&gpu);
+}
+
+/* Preparing, launching, queue full, waiting for results and idle are all of the thread's life. */
+static void time_of_the_thread_adds_up(void **state)
+{
+    (void)state;
+    struct ledger_thread thread = {0};
+    struct gpu gpu = open_gpu(&thread, 4, 5000, WAIT_BLOCK);
+    thread.started_ns = (uint64_t)clock_now_ns();
+    for (int turn = 1; turn <= 4; turn++) {
+        int64_t begin_ns = clock_now_ns();
+        clock_sleep_until_ns(begin_ns + 1000000);
+        int64_t now_ns = clock_now_ns();
+        ledger_add(&thread.idle_ns, (uint64_t)(now_ns - begin_ns));
+        clock_sleep_until_ns(now_ns + 2000000); /* prepares */
+        (void)gpu_launch_kernels(&gpu, 20, 10 * PS_PER_MS);
+        (void)gpu_launch_copy(&gpu, 1000);
+        gpu_event_record(&gpu, 0);
+        begin_ns = clock_now_ns();
+        (void)gpu_event_wait(&gpu, 0);
+        ledger_add(&thread.sync_wait_ns, (uint64_t)(clock_now_ns() - begin_ns));
+        now_ns = clock_now_ns();
+        gpu_thread_turn(&thread, now_ns);
+        uint64_t launching = 0;
+        for (int c = 0; c < LAUNCH_CLASSES_COUNT; c++) {
+            launching += thread.launch_ns[c];
+        }
+        uint64_t lived_ns = (uint64_t)now_ns - thread.started_ns;
+        assert_int_equal(thread.prepare_ns + launching + thread.queue_full_ns +
+                             thread.sync_wait_ns + thread.idle_ns,
+                         lived_ns);
+        assert_true(thread.prepare_ns >= (uint64_t)turn * 2000000);
+        assert_true(launching >= (uint64_t)turn * 21 * 5000);
+        /* 20 kernels of 0.5 ms, at most 4 queued: the 20th is taken when the 16th is done. */
+        assert_true(thread.queue_full_ns + launching >= (uint64_t)turn * 16 * 500000);
+        assert_true(thread.queue_full_ns > 0);
+    }
+    gpu_close(&gpu);
+}
+
 static void queue_of_no_depth_is_refused(void **state)
 {
     (void)state;
@@ -193,6 +261,8 @@ int main(void)
         cmocka_unit_test(full_queue_blocks_spinning),
         cmocka_unit_test(idle_gaps_are_those_with_work_ready),
         cmocka_unit_test(memop_holds_the_queue_back),
+        cmocka_unit_test(time_of_the_gpu_adds_up),
+        cmocka_unit_test(time_of_the_thread_adds_up),
         cmocka_unit_test(queue_of_no_depth_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,12 +57,31 @@ static void a_setting_forces_either_executor(void **state)
     assert_int_equal(topology_workers_per_engine(&t), 2);
 }
 
+static void engine_cores_may_share_gpus(void **state)
+{
+    (void)state;
+    struct topology t = shape(1, 10, 2, 1);
+    t.engines_per_gpu = 4; /* not with GPUs of their own */
+    assert_int_equal(topology_gpus(&t), 20);
+    t.gpu_sharing = GPU_TIME_SLICED;
+    assert_int_equal(topology_engines_per_gpu(&t), 4);
+    assert_int_equal(topology_gpus(&t), 3 * 2);
+    assert_int_equal(topology_launching_threads(&t), 20);
+    assert_int_equal(topology_processes(&t), 1 + 1 + 10 * 3 + 1);
+    assert_int_equal(topology_gpu_of(&t, 3, 1), 1);
+    assert_int_equal(topology_gpu_of(&t, 4, 0), 2);
+    assert_int_equal(topology_gpu_of(&t, 9, 1), 5);
+    t.engines_per_gpu = 0;
+    assert_int_equal(topology_engines_per_gpu(&t), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(documented_examples_hold),
         cmocka_unit_test(one_engine_core_with_one_gpu_needs_no_worker),
         cmocka_unit_test(a_setting_forces_either_executor),
+        cmocka_unit_test(engine_cores_may_share_gpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

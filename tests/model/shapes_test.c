@@ -26,6 +26,8 @@ static const struct golden goldens[] = {
     {"qwen2.5-0.5b", 494032768, 990000000, 12 * 1024, 244},
     {"llama-3.1-70b", 70553706496, 139010000000, 320 * 1024, 804},
     {"qwen2.5-32b", 32763876352, 63970000000, 256 * 1024, 644},
+    /* What is read besides experts. */
+    {"qwen3-30b-a3b", 30532122624, 2460000000, 96 * 1024, 676},
 };
 
 static void shapes_match_published_sizes(void **state)
@@ -45,6 +47,33 @@ static void shapes_match_published_sizes(void **state)
     }
 }
 
+static void experts_are_reached_with_the_expected_number(void **state)
+{
+    (void)state;
+    const struct model_shape *m = model_shape_find("qwen3-30b-a3b");
+    assert_non_null(m);
+    /* The model card: 30.5 B in total, 3.3 B activated. */
+    assert_in_range(model_active_parameters(m), 3300000000, 3399999999);
+    assert_int_equal(model_expert_parameters(m), 3 * 2048 * 768);
+    assert_int_equal(model_parameters(m) - model_active_parameters(m),
+                     48 * 120 * model_expert_parameters(m));
+    /* 128 (1 - (120/128)^n), by hand: 8, 15.5, 51.6 for 1, 2, 8 tokens. */
+    static const struct {
+        uint64_t tokens;
+        double low;
+        double high;
+    } reached[] = {{0, 0, 0}, {1, 7.999, 8.001}, {2, 15.49, 15.51}, {8, 51.5, 51.7}};
+    for (size_t i = 0; i < sizeof reached / sizeof reached[0]; i++) {
+        double n = model_experts_reached(m, reached[i].tokens);
+        assert_true(n >= reached[i].low && n <= reached[i].high);
+    }
+    assert_true(model_experts_reached(m, 1000000) <= 128.0);
+    const struct model_shape *dense = model_shape_find("llama-3.1-8b");
+    assert_int_equal(model_active_parameters(dense), model_parameters(dense));
+    assert_int_equal(model_expert_parameters(dense), 0);
+    assert_true(model_experts_reached(dense, 5) <= 0.0);
+}
+
 static void listing_is_complete_and_findable(void **state)
 {
     (void)state;
@@ -62,6 +91,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes_match_published_sizes),
+        cmocka_unit_test(experts_are_reached_with_the_expected_number),
         cmocka_unit_test(listing_is_complete_and_findable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,7 +16,7 @@ room   engine/device/         engine/device/ engine/wire/ engine/ledger/ engine/
 room   engine/collective/     engine/collective/ engine/device/ engine/wire/ engine/ledger/ engine/model/shapes engine/core/ engine/base/
 room   engine/model/          engine/model/ engine/device/ engine/wire/ engine/ledger/ engine/core/ engine/base/
 room   engine/node/           engine/
-room   sim/                   sim/ engine/core/ engine/model/ engine/device/cost.h engine/base/
+room   sim/                   sim/ engine/core/ engine/model/ engine/device/cost.h engine/device/gpu_share.h engine/base/
 room   harness/               harness/ sim/ engine/http/ engine/wire/ engine/ledger/ engine/model/ engine/base/
 
 system engine/core/           stdint.h stddef.h stdbool.h string.h
