@@ -1,7 +1,8 @@
 /*
- * engine_core.c - how many requests a second one core carries through engine/core/engine_core, without any device: the
- * scheduler's own cost. The ceiling beside it is the least any scheduler that looks at every running sequence in each step
- * can cost: a loop over an array that counts the sequences' tokens up and replaces those that end.
+ * engine_core.c - how many requests a second one core carries through engine/core/engine_core,
+ * without any device: the scheduler's own cost. The ceiling beside it is the least any scheduler
+ * that looks at every running sequence in each step can cost: a loop over an array that counts the
+ * sequences' tokens up and replaces those that end.
  *
  *     ./dev bench engine_core
  */
@@ -11,7 +12,13 @@
 #include "engine/base/clock.h"
 #include "engine/core/engine_core.h"
 
-enum { PROMPT_TOKENS = 512, OUTPUT_TOKENS = 256, REQUESTS = 10000, MODEL_LEN = 1024, IDS_BYTES = 16 };
+enum {
+    PROMPT_TOKENS = 512,
+    OUTPUT_TOKENS = 256,
+    REQUESTS = 10000,
+    MODEL_LEN = 1024,
+    IDS_BYTES = 16
+};
 
 static double now_s(void)
 {
@@ -125,7 +132,8 @@ int main(void)
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         double rate = requests_per_s(sizes[i]);
         double ceiling = ceiling_requests_per_s(sizes[i]);
-        (void)printf("engine_core seqs=%u requests_per_s=%.0f steps_tokens_per_s=%.0f ceiling_requests_per_s=%.0f\n",
+        (void)printf("engine_core seqs=%u requests_per_s=%.0f steps_tokens_per_s=%.0f "
+                     "ceiling_requests_per_s=%.0f\n",
                      sizes[i], rate, rate * OUTPUT_TOKENS, ceiling);
     }
     return 0;

@@ -137,8 +137,8 @@ void client_conn_ready(struct client *c, struct conn *conn, int64_t now_ns);
 void client_connect_failed(struct client *c, struct conn *conn, int64_t now_ns);
 
 /* connection.c */
-/* An idle connection that the server has closed (keep-alive ended) but whose event was not read yet is closed here, so
- * that no request is lost on it. */
+/* An idle connection that the server has closed (keep-alive ended) but whose event was not read yet
+ * is closed here, so that no request is lost on it. */
 bool conn_is_open(struct conn *conn);
 MUST_CHECK enum status conn_resolve(struct client *c, struct error *error);
 MUST_CHECK enum status conn_create(struct client *c, uint32_t index, struct error *error);
