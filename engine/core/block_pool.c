@@ -232,6 +232,19 @@ void block_pool_forget(struct block_pool *pool, uint32_t id)
     }
 }
 
+bool block_pool_reset(struct block_pool *pool)
+{
+    if (pool->free_count != pool->count - 1) {
+        return false;
+    }
+    for (uint32_t id = 1; id < pool->fresh; id++) {
+        if (pool->blocks[id].has_hash) {
+            hash_remove(pool, id);
+        }
+    }
+    return true;
+}
+
 void block_pool_release(struct block_pool *pool, const uint32_t *ids, uint32_t count)
 {
     /* Hashed blocks from the last one on, so that the ends of sequences are evicted before what

@@ -8,8 +8,8 @@
  * something else evicts the hash. Several blocks may stand under one hash: two requests that
  * compute the same block at the same time each keep theirs, and a lookup gives the oldest.
  *
- * Driven by the scheduler only. Every call is O(blocks it names); creation touches no block, so a
- * pool that is never filled costs no memory.
+ * Driven by the scheduler only. Every call is O(blocks it names), block_pool_reset() O(blocks ever
+ * taken); creation touches no block, so a pool that is never filled costs no memory.
  */
 #ifndef ENGINE_CORE_BLOCK_POOL_H
 #define ENGINE_CORE_BLOCK_POOL_H
@@ -60,6 +60,8 @@ void block_pool_take(struct block_pool *pool, uint32_t count, uint32_t *ids_out)
 void block_pool_register(struct block_pool *pool, uint32_t id, uint64_t hash);
 /* The block no longer holds a known prefix. It must be held. */
 void block_pool_forget(struct block_pool *pool, uint32_t id);
+/* No block holds a known prefix any more. False, and nothing changes, if a block is held. */
+bool block_pool_reset(struct block_pool *pool);
 /* One holder less for each block of a sequence; `ids` in sequence order, given back tail first. */
 void block_pool_release(struct block_pool *pool, const uint32_t *ids, uint32_t count);
 /* Fraction of blocks held, 0..1. */

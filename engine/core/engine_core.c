@@ -538,6 +538,11 @@ bool engine_core_pause_done(const struct engine_core *e)
     return e->scheduler.pause != UNPAUSED && !engine_core_has_work(e);
 }
 
+bool engine_core_reset_prefix_cache(struct engine_core *e)
+{
+    return block_pool_reset(&e->scheduler.pool);
+}
+
 enum resume_outcome engine_core_resume(struct engine_core *e, bool *unfinished)
 {
     if (e->scheduler.pause == UNPAUSED) {

@@ -116,11 +116,31 @@ enum utility_value_kind {
     UTILITY_STRINGS
 };
 
-/* UTILITY, front end -> engine. Arguments are not interpreted by the calls served so far. */
+enum utility_argument_kind {
+    UTILITY_ARGUMENT_NIL, /* also of any other kind: no call served here takes one */
+    UTILITY_ARGUMENT_BOOL,
+    UTILITY_ARGUMENT_INT,
+    UTILITY_ARGUMENT_STRING,
+};
+
+struct utility_argument {
+    enum utility_argument_kind kind;
+    bool boolean;
+    int64_t integer;
+    const char *string;
+};
+
+enum {
+    UTILITY_ARGUMENTS_MAX = 4 /* further ones are dropped when a call is read */
+};
+
+/* UTILITY, front end -> engine. */
 struct utility_call {
     uint32_t client_index;
     uint64_t call_id;
     const char *method;
+    uint32_t arguments_count;
+    struct utility_argument arguments[UTILITY_ARGUMENTS_MAX];
 };
 
 /* UtilityOutput, engine -> front end. */

@@ -59,15 +59,29 @@ static uint64_t hash_root(const char *salt)
     return salt != NULL ? hash64(salt, strlen(salt), BLOCK_HASH_ROOT) : BLOCK_HASH_ROOT;
 }
 
+/*
+ * Which of several choices of one prompt a request is: its id starts with "<index>_" then. Without
+ * a seed of its own that is all that tells it from its siblings, which must not say the same.
+ */
+static uint64_t choice_of(const char *id)
+{
+    uint64_t choice = 0;
+    while (*id >= '0' && *id <= '9') {
+        choice = choice * 10 + (uint64_t)(*id++ - '0');
+    }
+    return *id == '_' ? choice : 0;
+}
+
 static void fill_request(struct request *r, const struct engine_core_options *options,
                          const struct engine_request *request)
 {
     const struct sampling_params *sampling = &request->sampling;
     uint64_t seed = sampling->has_seed ? (uint64_t)sampling->seed : options->seed;
+    uint64_t choice = sampling->has_seed ? 0 : choice_of(request->id);
     uint32_t limit =
         sum_capped(request->prompt_tokens_count, sampling->max_tokens, options->max_model_len);
     *r = (struct request){
-        .sample_key = random_at(random_at(seed, request->prompt_hash), 0),
+        .sample_key = random_at(random_at(seed, request->prompt_hash), choice),
         .tokens_count = request->prompt_tokens_count,
         .prompt_tokens = request->prompt_tokens_count,
         .limit_tokens = limit,

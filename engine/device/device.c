@@ -57,7 +57,7 @@ static double weight_bytes_per_gpu(const struct model_shape *m, const struct top
 enum status device_plan_kv_blocks(const struct topology *topology, uint32_t *blocks,
                                   struct error *error)
 {
-    struct parts p;
+    struct parts p = {0};
     TRY(find_parts(topology, &p, error));
     /* Engine cores that share a GPU have a context each, with weights of their own. */
     uint32_t contexts = topology_engines_per_gpu(topology);
@@ -94,7 +94,7 @@ enum status device_plan_kv_blocks(const struct topology *topology, uint32_t *blo
 enum status device_open(const struct device_options *options, struct device *out,
                         struct error *error)
 {
-    struct parts p;
+    struct parts p = {0};
     uint32_t kv_blocks = 0;
     TRY(find_parts(options->topology, &p, error));
     TRY(device_plan_kv_blocks(options->topology, &kv_blocks, error));

@@ -27,6 +27,7 @@ enum {
     OPENAI_STOP_STRINGS_MAX = 4,
     OPENAI_STOP_BYTES_MAX = 64, /* one stop string, the NUL included */
     OPENAI_STOP_TOKENS_MAX = 16,
+    OPENAI_CHOICES_MAX = 128, /* n of one request */
     OPENAI_DEPTH_MAX = 32,
     OPENAI_STOP_TOKEN_NONE = -1,
 };
@@ -64,6 +65,7 @@ struct openai_request {
     bool has_max_tokens; /* asked for; else the default, which openai_validate() clips */
     uint32_t max_tokens;
     uint32_t min_tokens;
+    uint32_t choices_count; /* n */
     double temperature;
     double top_p;
     int32_t top_k; /* 0: off */
@@ -125,19 +127,23 @@ void openai_problem_set(struct openai_problem *problem, int http_status, const c
 /* {"error":{"message":..,"type":..,"param":..,"code":..}} */
 void openai_write_error(struct http_buffer *out, const struct openai_problem *problem);
 
-/* A whole answer of a request without `stream`. */
-struct openai_answer {
-    enum openai_kind kind;
-    const char *id;
-    const char *model;
-    int64_t created_s;
+/* One of an answer's texts; its index is its place. */
+struct openai_choice {
     const char *text;
     size_t text_bytes;
     const char *finish_reason;
     const char *stop_string; /* NULL: none */
     int64_t stop_token_id;   /* OPENAI_STOP_TOKEN_NONE: none */
+};
+
+/* The parts of a whole answer of a request without `stream` that are not choices. */
+struct openai_answer {
+    enum openai_kind kind;
+    const char *id;
+    const char *model;
+    int64_t created_s;
     uint64_t prompt_tokens;
-    uint64_t completion_tokens;
+    uint64_t completion_tokens; /* of all choices */
 };
 
 /* {"prompt_tokens":..,"total_tokens":..,"completion_tokens":..} */
@@ -146,7 +152,11 @@ void openai_write_usage(struct http_buffer *out, uint64_t prompt_tokens,
 /* "finish_reason":"stop","stop_reason":.. */
 void openai_write_finish(struct http_buffer *out, const char *finish_reason,
                          const char *stop_string, int64_t stop_token_id);
-void openai_write_answer(struct http_buffer *out, const struct openai_answer *answer);
+/* begin, choice 0, 1, ..., end. */
+void openai_write_begin(struct http_buffer *out, const struct openai_answer *answer);
+void openai_write_choice(struct http_buffer *out, enum openai_kind kind, uint32_t index,
+                         const struct openai_choice *choice);
+void openai_write_end(struct http_buffer *out, const struct openai_answer *answer);
 /* Body of GET /v1/models. */
 void openai_write_models(struct http_buffer *out, const struct openai_limits *limits,
                          int64_t created_s);

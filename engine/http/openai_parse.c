@@ -181,6 +181,36 @@ static enum status read_max_tokens(const struct reader *r)
     return STATUS_OK;
 }
 
+/* best_of would generate more choices than are returned. */
+static enum status read_choices_count(const struct reader *r)
+{
+    bool present;
+    int64_t n = 1;
+    TRY(read_integer(r, "n", &n, &present));
+    if (n < 1 || n > OPENAI_CHOICES_MAX) {
+        return REFUSE(r, "n", "n must be between 1 and %d, got %lld.", OPENAI_CHOICES_MAX,
+                      (long long)n);
+    }
+    int64_t best_of = n;
+    TRY(read_integer(r, "best_of", &best_of, &present));
+    if (best_of != n) {
+        return REFUSE(r, "best_of", "best_of must be equal to n, got %lld.", (long long)best_of);
+    }
+    r->request->choices_count = (uint32_t)n;
+    return STATUS_OK;
+}
+
+/* As vLLM's: equal choices are of no use. */
+static enum status check_greedy(const struct reader *r)
+{
+    const double greedy_below = 1e-5;
+    if (r->request->temperature < greedy_below && r->request->choices_count > 1) {
+        return REFUSE(r, "n", "n must be 1 when using greedy sampling, got %u.",
+                      r->request->choices_count);
+    }
+    return STATUS_OK;
+}
+
 static enum status read_sampling_integers(const struct reader *r)
 {
     struct openai_request *q = r->request;
@@ -205,16 +235,7 @@ static enum status read_sampling_integers(const struct reader *r)
         return REFUSE(r, "priority", "priority must fit 32 bits, got %lld.", (long long)value);
     }
     q->priority = present ? (int32_t)value : 0;
-    static const char *const ones[] = {"n", "best_of"};
-    for (size_t i = 0; i < sizeof ones / sizeof ones[0]; i++) {
-        TRY(read_integer(r, ones[i], &value, &present));
-        if (present && value != 1) {
-            return REFUSE(r, ones[i],
-                          "%s must be 1: this server generates one choice a request, got %lld.",
-                          ones[i], (long long)value);
-        }
-    }
-    return STATUS_OK;
+    return read_choices_count(r);
 }
 
 static enum status add_stop(const struct reader *r, struct json_object *value)
@@ -613,6 +634,7 @@ enum status openai_parse(enum openai_kind kind, const char *body, size_t bytes,
     TRY(kind == OPENAI_CHAT ? read_messages(&r) : read_prompt(&r));
     TRY(read_sampling_integers(&r));
     TRY(read_sampling_numbers(&r));
+    TRY(check_greedy(&r));
     TRY(read_stop(&r));
     TRY(read_stop_token_ids(&r));
     TRY(read_stream(&r));

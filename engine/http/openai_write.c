@@ -85,7 +85,7 @@ void openai_write_finish(struct http_buffer *out, const char *finish_reason,
     }
 }
 
-void openai_write_answer(struct http_buffer *out, const struct openai_answer *answer)
+void openai_write_begin(struct http_buffer *out, const struct openai_answer *answer)
 {
     bool chat = answer->kind == OPENAI_CHAT;
     http_buffer_text(out, "{\"id\":");
@@ -95,13 +95,26 @@ void openai_write_answer(struct http_buffer *out, const struct openai_answer *an
     http_buffer_i64(out, answer->created_s);
     http_buffer_text(out, ",\"model\":");
     put_string(out, answer->model);
-    http_buffer_text(out, ",\"choices\":[{\"index\":0,");
+    http_buffer_text(out, ",\"choices\":[");
+}
+
+void openai_write_choice(struct http_buffer *out, enum openai_kind kind, uint32_t index,
+                         const struct openai_choice *choice)
+{
+    bool chat = kind == OPENAI_CHAT;
+    http_buffer_text(out, index > 0 ? ",{\"index\":" : "{\"index\":");
+    http_buffer_u64(out, index);
     http_buffer_text(out,
-                     chat ? "\"message\":{\"role\":\"assistant\",\"content\":\"" : "\"text\":\"");
-    http_buffer_json(out, answer->text, answer->text_bytes);
+                     chat ? ",\"message\":{\"role\":\"assistant\",\"content\":\"" : ",\"text\":\"");
+    http_buffer_json(out, choice->text, choice->text_bytes);
     http_buffer_text(out, chat ? "\"},\"logprobs\":null," : "\",\"logprobs\":null,");
-    openai_write_finish(out, answer->finish_reason, answer->stop_string, answer->stop_token_id);
-    http_buffer_text(out, "}],\"usage\":");
+    openai_write_finish(out, choice->finish_reason, choice->stop_string, choice->stop_token_id);
+    http_buffer_text(out, "}");
+}
+
+void openai_write_end(struct http_buffer *out, const struct openai_answer *answer)
+{
+    http_buffer_text(out, "],\"usage\":");
     openai_write_usage(out, answer->prompt_tokens, answer->completion_tokens);
     http_buffer_text(out, "}");
 }

@@ -7,7 +7,7 @@
  * an event. Order for a stream:
  *
  *     sse_write_head(&out, api_server, keep_alive);
- *     sse_write_role(&w, &out, prompt_tokens);        // chat only, before the first delta
+ *     sse_write_role(&w, &out, index, prompt_tokens); // chat only, before the first delta
  *     sse_write_delta(&w, &out, &delta);              // each delta; the last has finish_reason
  *     sse_write_usage(&w, &out, prompt, completion);  // nothing unless include_usage
  *     sse_write_done(&out);                           // [DONE] and the last HTTP chunk
@@ -54,6 +54,7 @@ struct sse_writer {
 };
 
 struct sse_delta {
+    uint32_t index; /* of the choice */
     const char *text;
     size_t text_bytes;
     const char *finish_reason; /* "stop", "length", "abort", "error"; NULL: more to come */
@@ -68,7 +69,8 @@ void sse_writer_free(struct sse_writer *w);
 
 /* Status line and headers of a stream: chunked text/event-stream. */
 void sse_write_head(struct http_buffer *out, int32_t api_server, bool keep_alive);
-void sse_write_role(const struct sse_writer *w, struct http_buffer *out, uint64_t prompt_tokens);
+void sse_write_role(const struct sse_writer *w, struct http_buffer *out, uint32_t index,
+                    uint64_t prompt_tokens);
 void sse_write_delta(const struct sse_writer *w, struct http_buffer *out,
                      const struct sse_delta *delta);
 void sse_write_usage(const struct sse_writer *w, struct http_buffer *out, uint64_t prompt_tokens,

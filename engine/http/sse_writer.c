@@ -86,6 +86,19 @@ void sse_write_head(struct http_buffer *out, int32_t api_server, bool keep_alive
     http_buffer_text(out, keep_alive ? "\r\n" : "Connection: close\r\n\r\n");
 }
 
+/* Up to the text. Nearly all requests have one choice: only that start is kept ready. */
+static void append_delta_start(const struct sse_writer *w, struct http_buffer *out, uint32_t index)
+{
+    if (index == 0) {
+        http_buffer_append(out, w->pieces.data, w->prefix_bytes);
+        return;
+    }
+    http_buffer_append(out, w->pieces.data, w->head_bytes);
+    http_buffer_text(out, "[{\"index\":");
+    http_buffer_u64(out, index);
+    http_buffer_text(out, w->chat ? ",\"delta\":{\"content\":\"" : ",\"text\":\"");
+}
+
 /* What follows a choice's text when the stream's last delta, or one with usage, is written. */
 static void append_delta_end(const struct sse_writer *w, struct http_buffer *out,
                              const struct sse_delta *delta)
@@ -104,7 +117,8 @@ static void append_delta_end(const struct sse_writer *w, struct http_buffer *out
     http_buffer_text(out, "}");
 }
 
-void sse_write_role(const struct sse_writer *w, struct http_buffer *out, uint64_t prompt_tokens)
+void sse_write_role(const struct sse_writer *w, struct http_buffer *out, uint32_t index,
+                    uint64_t prompt_tokens)
 {
     if (!w->chat) {
         return;
@@ -112,7 +126,9 @@ void sse_write_role(const struct sse_writer *w, struct http_buffer *out, uint64_
     out->failed |= w->pieces.failed;
     size_t start = event_begin(out);
     http_buffer_append(out, w->pieces.data, w->head_bytes);
-    http_buffer_text(out, "[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
+    http_buffer_text(out, "[{\"index\":");
+    http_buffer_u64(out, index);
+    http_buffer_text(out, ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
                           "\"logprobs\":null,\"finish_reason\":null}]");
     if (w->continuous_usage) {
         http_buffer_text(out, ",\"usage\":");
@@ -127,7 +143,7 @@ void sse_write_delta(const struct sse_writer *w, struct http_buffer *out,
 {
     out->failed |= w->pieces.failed;
     size_t start = event_begin(out);
-    http_buffer_append(out, w->pieces.data, w->prefix_bytes);
+    append_delta_start(w, out, delta->index);
     http_buffer_json(out, delta->text, delta->text_bytes);
     if (delta->finish_reason != NULL || w->continuous_usage) {
         append_delta_end(w, out, delta);

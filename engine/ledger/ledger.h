@@ -117,6 +117,10 @@ struct ledger_thread {
     ledger_counter waiting_now;
     ledger_counter preemptions_count;
     ledger_counter kv_used_blocks;
+    /* engine core in lock-step */
+    ledger_counter waves_count;        /* that this rank saw end */
+    ledger_counter dummy_steps_count;  /* forwards without tokens, for the sake of others */
+    ledger_counter collective_wait_ns; /* of sync_wait_ns: for other ranks */
     /* launching threads */
     ledger_counter launches_count[LAUNCH_CLASSES_COUNT];
     ledger_counter

@@ -27,6 +27,7 @@ static const double bounds_request[] = {0.3,  0.5,   0.8,   1.0,   1.5,   2.0,  
 static const double bounds_length[] = {1,   2,   5,   10,  20,  50,  100, 200, 500,
                                        1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5,
                                        1e6, 2e6, 5e6, 1e7, 2e7, 5e7, 1e8, 2e8, 5e8};
+static const double bounds_choices[] = {1, 2, 5, 10, 20};
 static const double bounds_iteration[] = {1,   8,    16,   32,   64,   128,  256,
                                           512, 1024, 2048, 4096, 8192, 16384};
 
@@ -41,6 +42,7 @@ enum bucket_set_id {
     SET_TOKEN,
     SET_REQUEST,
     SET_LENGTH,
+    SET_CHOICES,
     SET_ITERATION
 };
 
@@ -52,7 +54,7 @@ enum bucket_set_id {
 static const struct bucket_set bucket_sets[] = {
     [SET_TTFT] = SET(bounds_ttft, false),          [SET_TOKEN] = SET(bounds_token, false),
     [SET_REQUEST] = SET(bounds_request, false),    [SET_LENGTH] = SET(bounds_length, true),
-    [SET_ITERATION] = SET(bounds_iteration, true),
+    [SET_ITERATION] = SET(bounds_iteration, true), [SET_CHOICES] = SET(bounds_choices, true),
 };
 
 _Static_assert(sizeof bounds_length / sizeof *bounds_length < INF_CELL, "METRICS_BUCKETS_MAX");
@@ -79,6 +81,10 @@ static const char *const histogram_help[METRICS_HISTOGRAMS_COUNT] = {
     [METRICS_DECODE] = "Histogram of time spent in DECODE phase for request.",
     [METRICS_PROMPT_TOKENS] = "Number of prefill tokens processed.",
     [METRICS_GENERATION_TOKENS] = "Number of generation tokens processed.",
+    [METRICS_MAX_GENERATION_TOKENS] = "Histogram of maximum number of requested generation tokens.",
+    [METRICS_PREFILL_KV_TOKENS] =
+        "Histogram of new KV tokens computed during prefill (excluding cached tokens).",
+    [METRICS_N] = "Histogram of the n request parameter.",
     [METRICS_MAX_TOKENS] = "Histogram of the max_tokens request parameter.",
     [METRICS_ITERATION_TOKENS] = "Histogram of number of tokens per engine_step.",
 };
@@ -92,6 +98,15 @@ static const char *const counter_names[METRICS_COUNTERS_COUNT] = {
 static const char *const counter_help[METRICS_COUNTERS_COUNT] = {
     [METRICS_PROMPT_TOKENS_TOTAL] = "Number of prefill tokens processed.",
     [METRICS_GENERATION_TOKENS_TOTAL] = "Number of generation tokens processed.",
+    [METRICS_PROMPT_TOKENS_CACHED] = "Number of cached prompt tokens (local + external).",
+    [METRICS_EXTERNAL_PREFIX_QUERIES] =
+        "External prefix cache queries from KV connector cross-instance cache sharing, in terms of "
+        "number of queried tokens.",
+    [METRICS_EXTERNAL_PREFIX_HITS] =
+        "External prefix cache hits from KV connector cross-instance cache sharing, in terms of "
+        "number of cached tokens.",
+    [METRICS_MM_CACHE_QUERIES] = "Multi-modal cache queries, in terms of number of queried items.",
+    [METRICS_MM_CACHE_HITS] = "Multi-modal cache hits, in terms of number of cached items.",
     [METRICS_PREFIX_QUERIES] = "Prefix cache queries, in terms of number of queried tokens.",
     [METRICS_PREFIX_HITS] = "Prefix cache hits, in terms of number of cached tokens.",
     [METRICS_PREEMPTIONS] = "Cumulative number of preemptions from the engine.",
@@ -125,7 +140,8 @@ void metrics_scheduler(struct metrics_engine *m, const struct scheduler_stats *s
 {
     double usage = stats->kv_cache_usage > 0.0 ? stats->kv_cache_usage : 0.0;
     ledger_set(&m->running, stats->running_count);
-    ledger_set(&m->waiting, (uint64_t)stats->waiting_count + stats->skipped_waiting_count);
+    ledger_set(&m->waiting, stats->waiting_count);
+    ledger_set(&m->skipped, stats->skipped_waiting_count);
     ledger_set(&m->kv_usage_ppm, (uint64_t)((usage < 1.0 ? usage : 1.0) * 1e6 + 0.5));
     ledger_set(&m->gauge_at_ns, (uint64_t)now_ns);
     ledger_add(&m->counters[METRICS_PREFIX_QUERIES], stats->prefix_cache.queries_tokens);
@@ -252,27 +268,102 @@ static const struct metrics_engine *newest_gauges(const struct ledger *l, uint32
     return best;
 }
 
+static void put_gauge(struct render *r, const char *name, uint32_t engine, uint64_t value)
+{
+    put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.0\n", name, engine, r->model,
+        (unsigned long long)value);
+}
+
+/* A sample with one more label. */
+static void put_labelled(struct render *r, const char *name, uint32_t engine, const char *label,
+                         uint64_t value)
+{
+    put(&r->text, "%s{engine=\"%u\",model_name=\"%s\",%s} %llu.0\n", name, engine, r->model, label,
+        (unsigned long long)value);
+}
+
+static void render_waiting(struct render *r)
+{
+    static const char name[] = "vllm:num_requests_waiting";
+    static const char reason_name[] = "vllm:num_requests_waiting_by_reason";
+    const uint32_t engines = r->l->topology->engines_count;
+    put_head(r, name, "Number of requests waiting to be processed.", "gauge");
+    for (uint32_t e = 0; e < engines; e++) {
+        const struct metrics_engine *m = newest_gauges(r->l, e);
+        put_gauge(r, name, e, ledger_get(&m->waiting) + ledger_get(&m->skipped));
+    }
+    put_head(r, reason_name, "Number of requests waiting to be processed, by reason.", "gauge");
+    for (uint32_t e = 0; e < engines; e++) {
+        const struct metrics_engine *m = newest_gauges(r->l, e);
+        put_labelled(r, reason_name, e, "reason=\"capacity\"", ledger_get(&m->waiting));
+        put_labelled(r, reason_name, e, "reason=\"deferred\"", ledger_get(&m->skipped));
+    }
+}
+
 static void render_gauges(struct render *r)
 {
     const uint32_t engines = r->l->topology->engines_count;
     static const char running_name[] = "vllm:num_requests_running";
-    static const char waiting_name[] = "vllm:num_requests_waiting";
     static const char usage_name[] = "vllm:kv_cache_usage_perc";
     put_head(r, running_name, "Number of requests in model execution batches.", "gauge");
     for (uint32_t e = 0; e < engines; e++) {
-        put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.0\n", running_name, e, r->model,
-            (unsigned long long)ledger_get(&newest_gauges(r->l, e)->running));
+        put_gauge(r, running_name, e, ledger_get(&newest_gauges(r->l, e)->running));
     }
-    put_head(r, waiting_name, "Number of requests waiting to be processed.", "gauge");
-    for (uint32_t e = 0; e < engines; e++) {
-        put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.0\n", waiting_name, e, r->model,
-            (unsigned long long)ledger_get(&newest_gauges(r->l, e)->waiting));
-    }
+    render_waiting(r);
     put_head(r, usage_name, "KV-cache usage. 1 means 100 percent usage.", "gauge");
     for (uint32_t e = 0; e < engines; e++) {
         uint64_t ppm = ledger_get(&newest_gauges(r->l, e)->kv_usage_ppm);
         put(&r->text, "%s{engine=\"%u\",model_name=\"%s\"} %llu.%06llu\n", usage_name, e, r->model,
             (unsigned long long)(ppm / 1000000), (unsigned long long)(ppm % 1000000));
+    }
+}
+
+/* Nothing here ever sleeps: always awake. */
+static void render_sleep_state(struct render *r)
+{
+    static const char name[] = "vllm:engine_sleep_state";
+    put_head(r, name,
+             "Engine sleep state; awake = 0 means engine is sleeping; awake = 1 means engine is "
+             "awake; weights_offloaded = 1 means sleep level 1; discard_all = 1 means sleep level "
+             "2.",
+             "gauge");
+    for (uint32_t e = 0; e < r->l->topology->engines_count; e++) {
+        put_labelled(r, name, e, "sleep_state=\"awake\"", 1);
+        put_labelled(r, name, e, "sleep_state=\"weights_offloaded\"", 0);
+        put_labelled(r, name, e, "sleep_state=\"discard_all\"", 0);
+    }
+}
+
+static void render_sources(struct render *r)
+{
+    static const char name[] = "vllm:prompt_tokens_by_source_total";
+    put_head(r, name, "Number of prompt tokens by source.", "counter");
+    for (uint32_t e = 0; e < r->l->topology->engines_count; e++) {
+        uint64_t all = counter_sum(r->l, e, METRICS_PROMPT_TOKENS_TOTAL);
+        uint64_t cached = counter_sum(r->l, e, METRICS_PROMPT_TOKENS_CACHED);
+        /* Two counters of a running writer: the first may lag behind. */
+        put_labelled(r, name, e, "source=\"local_compute\"", all > cached ? all - cached : 0);
+        put_labelled(r, name, e, "source=\"local_cache_hit\"", cached);
+        put_labelled(r, name, e, "source=\"external_kv_transfer\"", 0);
+    }
+}
+
+static void render_cache_config(struct render *r)
+{
+    const struct topology *t = r->l->topology;
+    static const char name[] = "vllm:cache_config_info";
+    put_head(r, name, "Information of the LLMEngine CacheConfig", "gauge");
+    for (uint32_t e = 0; e < t->engines_count; e++) {
+        uint64_t blocks = 0;
+        for (uint32_t a = 0; a < t->api_servers_count; a++) {
+            uint64_t known = ledger_get(&r->l->metrics[a].engines[e].num_gpu_blocks);
+            blocks = known > blocks ? known : blocks;
+        }
+        put(&r->text,
+            "%s{block_size=\"%u\",cache_dtype=\"auto\",enable_prefix_caching=\"%s\","
+            "engine=\"%u\",gpu_memory_utilization=\"0.9\",num_gpu_blocks=\"%llu\"} 1.0\n",
+            name, t->block_tokens, t->prefix_caching != 0 ? "True" : "False", e,
+            (unsigned long long)blocks);
     }
 }
 
@@ -323,7 +414,10 @@ size_t metrics_render(const struct ledger *l, char *out, size_t cap)
     out[0] = '\0';
     escape_label(l->topology->model, sizeof l->topology->model, r.model);
     render_gauges(&r);
+    render_sleep_state(&r);
+    render_cache_config(&r);
     render_counters(&r);
+    render_sources(&r);
     render_success(&r);
     for (int h = 0; h < METRICS_HISTOGRAMS_COUNT; h++) {
         put_head(&r, histograms[h].name, histogram_help[h], "histogram");

@@ -36,6 +36,11 @@ uint32_t topology_gpu_of(const struct topology *t, uint32_t rank, uint32_t worke
     return rank / topology_engines_per_gpu(t) * workers_configured(t) + worker;
 }
 
+bool topology_lockstep(const struct topology *t)
+{
+    return t->lockstep != 0 && t->engines_count > 1;
+}
+
 uint32_t topology_processes(const struct topology *t)
 {
     uint32_t coordinator = t->engines_count > 1 ? 1 : 0;

@@ -67,11 +67,16 @@ struct topology {
 
     char model[64];
     char gpu[32];
-    uint32_t gpu_sharing;     /* enum gpu_sharing */
-    uint32_t engines_per_gpu; /* engine cores on one GPU; 0 and 1 with GPU_OWN */
-    uint32_t launch;          /* enum launch_mode */
-    int64_t launch_extra_ns;  /* added CPU cost of each launch (experiments) */
-    uint32_t queue_depth;     /* launches a device queue holds, 1024 */
+    uint32_t gpu_sharing;          /* enum gpu_sharing */
+    uint32_t engines_per_gpu;      /* engine cores on one GPU; 0 and 1 with GPU_OWN */
+    uint32_t lockstep;             /* bool: engine cores step together, in waves; only with D > 1 */
+    uint32_t finish_check_steps;   /* how often they look whether a wave is over; 0: 32 */
+    uint32_t finish_check_first;   /* bool: also at the first step of a wave */
+    uint32_t dummy_eager;          /* bool: steps without tokens use no graph, so nobody's does */
+    int64_t collective_timeout_ns; /* what a rank waits for the others; 0: 10 s */
+    uint32_t launch;               /* enum launch_mode */
+    int64_t launch_extra_ns;       /* added CPU cost of each launch (experiments) */
+    uint32_t queue_depth;          /* launches a device queue holds, 1024 */
     uint32_t max_num_seqs;
     uint32_t max_num_batched_tokens;
     uint32_t max_model_len;
@@ -84,6 +89,9 @@ struct topology {
     uint64_t seed;
 
     struct topology_host host;
+    uint32_t router_rule;          /* enum router_rule of engine/core/router.h */
+    uint32_t publish_off;          /* bool: engine cores tell the coordinator no counts */
+    int64_t engine_step_ns;        /* instead of the host profile's; 0: the profile's */
     int64_t publish_interval_ns;   /* 100 ms */
     int64_t heartbeat_interval_ns; /* 5 s */
     int64_t shutdown_grace_ns;     /* 5 s: one deadline for everything */
@@ -101,6 +109,8 @@ uint32_t topology_gpus(const struct topology *t);
 /* The GPU, 0 .. topology_gpus - 1, of an engine core's worker: ranks 0 .. E-1 share the first T x P
  * GPUs, and so on. */
 uint32_t topology_gpu_of(const struct topology *t, uint32_t rank, uint32_t worker);
+/* Do the engine cores run in waves? A single one has nobody to wait for. */
+bool topology_lockstep(const struct topology *t);
 /* 1 launcher + A + D + workers + (D > 1 coordinator). */
 uint32_t topology_processes(const struct topology *t);
 /* Threads that launch kernels: D*W, 1 when D = W = 1. Sharing a GPU does not change them. */

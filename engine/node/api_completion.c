@@ -1,10 +1,11 @@
 /*
- * api_completion.c - one completion from its HTTP request to its last event: drives
+ * api_completion.c - a completion from its HTTP request to its last event: drives
  * engine/core/frontend for the API server's process.
  *
- * Request: parse, render, tokenise, book the emulated cost, open a ledger record, submit to the
- * front end, send ADD. Answer: engine messages go into the front end; what comes out is written as
- * SSE events, or gathered into one answer.
+ * Request: parse, render, tokenise, book the emulated cost; then for each of its n choices: open a
+ * ledger record, submit to the front end, send ADD. Choices are requests of their own, routed one
+ * by one. Answer: engine messages go into the front end; what comes out is written as SSE events,
+ * or gathered into one answer.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -91,18 +92,17 @@ static uint64_t client_number(const char *caller_id)
     return errno == 0 && end != caller_id && *end == '\0' ? number + 1 : 0;
 }
 
-static uint32_t begin_record(struct connection *c, const char *caller_id, uint32_t prompt_tokens,
-                             int64_t received_ns)
+static void begin_record(struct choice *choice, const char *caller_id, uint32_t prompt_tokens)
 {
+    const struct connection *c = choice->connection;
     struct api_server *s = c->server;
-    uint32_t serial = ledger_record_begin(&s->process.ledger, s->index, s->requests_count++);
-    c->record = ledger_record_of_serial(&s->process.ledger, serial);
-    c->serial = serial;
-    c->record->prompt_tokens = prompt_tokens;
-    ledger_stamp(c->record, HOP_API_RECEIVED, received_ns);
-    atomic_store_explicit(&c->record->client_number, client_number(caller_id),
-                          memory_order_release);
-    return serial;
+    choice->serial = ledger_record_begin(&s->process.ledger, s->index, s->requests_count++);
+    choice->record = ledger_record_of_serial(&s->process.ledger, choice->serial);
+    choice->record->prompt_tokens = prompt_tokens;
+    ledger_stamp(choice->record, HOP_API_RECEIVED, c->arrival_ns);
+    /* A client's number stands for its request: its first choice. */
+    atomic_store_explicit(&choice->record->client_number,
+                          choice->index == 0 ? client_number(caller_id) : 0, memory_order_release);
 }
 
 static void fill_sampling(const struct api_server *s, const struct openai_request *r,
@@ -146,10 +146,10 @@ static enum status send_add(struct api_server *s, const struct frontend_send *se
 static void open_answer(struct connection *c)
 {
     c->stream = c->request.stream;
-    c->first_unwritten = false;
-    c->last_unwritten = false;
-    c->last_token_at = 0;
+    c->begun = false;
+    c->unstamped = false;
     c->output_tokens = 0;
+    c->output_tokens_max = 0;
     if (!c->stream) {
         return;
     }
@@ -164,15 +164,65 @@ static void open_answer(struct connection *c)
     sse_writer_open(&c->sse, &options);
 }
 
+/* All choices of the last completion are over: nobody points at them. */
+static void open_choices(struct connection *c, uint32_t count)
+{
+    ASSERT(c->open_choices == 0);
+    if (count > c->choices_cap) {
+        struct choice *choices = realloc(c->choices, count * sizeof *choices);
+        ASSERT(choices != NULL);
+        memset(choices + c->choices_cap, 0, (count - c->choices_cap) * sizeof *choices);
+        c->choices = choices;
+        c->choices_cap = count;
+    }
+    c->choices_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct http_buffer text = c->choices[i].text;
+        http_buffer_clear(&text);
+        c->choices[i] = (struct choice){.connection = c,
+                                        .handle = FRONTEND_HANDLE_NONE,
+                                        .index = i,
+                                        .finish = FINISH_NONE,
+                                        .text = text};
+    }
+}
+
+/* Several choices: each has its index before the id, and its own seed if there is one. */
+static enum status submit_choice(struct choice *choice, const struct http_request *http,
+                                 struct frontend_request *request, struct error *error)
+{
+    struct connection *c = choice->connection;
+    struct api_server *s = c->server;
+    char id[sizeof c->id + 16];
+    begin_record(choice, http->request_id, request->prompt_tokens_count);
+    request->serial = choice->serial;
+    if (c->choices_count > 1) {
+        (void)snprintf(id, sizeof id, "%u_%s", choice->index, c->id);
+        request->external_id = id;
+        /* Seeds wrap round as unsigned numbers do. */
+        request->sampling.seed = (int64_t)((uint64_t)c->request.seed + choice->index);
+    }
+    struct frontend_send send;
+    TRY(frontend_submit(s->frontend, request, process_now(&s->process), &send, error));
+    choice->handle = send.handle;
+    c->open_choices++;
+    s->by_handle[send.handle] = choice;
+    choice->record->engine = send.engine;
+    occupancy_settle(&s->occupancy);
+    ledger_stamp(choice->record, HOP_API_SENT,
+                 clock_now_ns()); /* before: the engine core may be faster */
+    TRY(send_add(s, &send, error));
+    ledger_add(&s->thread->requests_count, 1);
+    ledger_add(&s->thread->prompt_tokens, request->prompt_tokens_count);
+    return STATUS_OK;
+}
+
 static enum status submit(struct connection *c, const struct http_request *http,
                           const uint32_t *ids, uint32_t ids_count, struct error *error)
 {
-    struct api_server *s = c->server;
-    struct openai_request *r = &c->request;
-    uint32_t serial = begin_record(c, http->request_id, ids_count, c->arrival_ns);
+    const struct openai_request *r = &c->request;
     struct frontend_request request = {
         .external_id = c->id,
-        .serial = serial,
         .prompt_token_ids = ids,
         .prompt_tokens_count = ids_count,
         .prompt_hash = hash64(ids, ids_count * sizeof *ids, 0),
@@ -185,20 +235,17 @@ static enum status submit(struct connection *c, const struct http_request *http,
         .stop_count = r->stop_count,
         .include_stop = r->include_stop,
     };
-    fill_sampling(s, r, &request.sampling);
+    fill_sampling(c->server, r, &request.sampling);
     memcpy(request.stop, r->stop, sizeof request.stop);
-    struct frontend_send send;
-    TRY(frontend_submit(s->frontend, &request, process_now(&s->process), &send, error));
-    c->handle = send.handle;
-    s->by_handle[send.handle] = c;
-    c->record->engine = send.engine;
+    c->prompt_tokens = ids_count;
     open_answer(c);
-    occupancy_settle(&s->occupancy);
-    ledger_stamp(c->record, HOP_API_SENT,
-                 clock_now_ns()); /* before: the engine core may be faster */
-    enum status status = send_add(s, &send, error);
+    open_choices(c, r->choices_count);
+    enum status status = STATUS_OK;
+    for (uint32_t i = 0; i < c->choices_count && status == STATUS_OK; i++) {
+        status = submit_choice(&c->choices[i], http, &request, error);
+    }
     if (status != STATUS_OK) {
-        completion_cancel(c); /* the engine core is gone: nothing will ever come for this request */
+        completion_cancel(c); /* no answer with some of its choices */
     }
     return status;
 }
@@ -251,26 +298,30 @@ void completion_begin(struct connection *c, const struct http_request *http, enu
     status = submit(c, http, ids, ids_count, &error);
     openai_request_release(&c->request);
     if (status != STATUS_OK) {
-        c->record = NULL;
         refuse(c, status == STATUS_INVALID ? 400 : 503, error.text);
-        return;
     }
-    ledger_add(&s->thread->requests_count, 1);
-    ledger_add(&s->thread->prompt_tokens, ids_count);
 }
 
 void completion_cancel(struct connection *c)
 {
-    if (c->handle != FRONTEND_HANDLE_NONE) {
-        struct api_server *s = c->server;
-        frontend_cancel(s->frontend, c->handle);
-        s->by_handle[c->handle] = NULL;
-        c->handle = FRONTEND_HANDLE_NONE;
-        if (c->record != NULL) {
-            atomic_store_explicit(&c->record->finish, FINISH_ABORT + 1, memory_order_release);
-        }
-        completion_aborts(s);
+    struct api_server *s = c->server;
+    if (c->open_choices == 0) {
+        return;
     }
+    for (uint32_t i = 0; i < c->choices_count; i++) {
+        struct choice *choice = &c->choices[i];
+        if (choice->handle == FRONTEND_HANDLE_NONE) {
+            continue;
+        }
+        frontend_cancel(s->frontend, choice->handle);
+        s->by_handle[choice->handle] = NULL;
+        choice->handle = FRONTEND_HANDLE_NONE;
+        if (choice->record != NULL) {
+            atomic_store_explicit(&choice->record->finish, FINISH_ABORT + 1, memory_order_release);
+        }
+    }
+    c->open_choices = 0;
+    completion_aborts(s);
 }
 
 /* ---- answer ---- */
@@ -307,7 +358,7 @@ static void answer_error(struct connection *c)
     }
     ledger_add(&c->server->thread->failed_count, 1);
     c->keep_alive = false;
-    if (!c->stream || c->output_tokens == 0) {
+    if (!c->begun) {
         connection_problem(c, &problem);
         return;
     }
@@ -320,13 +371,18 @@ static void answer_error(struct connection *c)
     connection_answered(c);
 }
 
-static void write_stream(struct connection *c, const struct frontend_delta *d)
+static void write_stream(struct choice *choice, const struct frontend_delta *d)
 {
-    if (d->first || c->output_tokens == 0) {
+    struct connection *c = choice->connection;
+    if (!c->begun) {
+        c->begun = true;
         sse_write_head(&c->out, (int32_t)c->server->index, c->keep_alive);
-        sse_write_role(&c->sse, &c->out, d->prompt_tokens_count);
+        for (uint32_t i = 0; i < c->choices_count; i++) {
+            sse_write_role(&c->sse, &c->out, i, d->prompt_tokens_count);
+        }
     }
     struct sse_delta delta = {
+        .index = choice->index,
         .text = d->text,
         .text_bytes = d->text_bytes,
         .finish_reason = finish_text(d->finish),
@@ -336,46 +392,78 @@ static void write_stream(struct connection *c, const struct frontend_delta *d)
         .completion_tokens = d->output_tokens_count,
     };
     sse_write_delta(&c->sse, &c->out, &delta);
-    if (d->finish != FINISH_NONE) {
-        sse_write_usage(&c->sse, &c->out, d->prompt_tokens_count, d->output_tokens_count);
-        sse_write_done(&c->out);
-    }
     connection_mark(c);
 }
 
-/* Without `stream` the front end gives one delta, at the end. */
-static void write_whole(struct connection *c, const struct frontend_delta *d)
+/* Without `stream` the front end gives one delta, at the end; its text lives no longer than this
+ * call. */
+static void keep_whole(struct choice *choice, const struct frontend_delta *d)
+{
+    http_buffer_append(&choice->text, d->text, d->text_bytes);
+    choice->finish = d->finish;
+    choice->stop_token_id = d->stop_token_id;
+    choice->stopped = d->stop_string != NULL;
+    if (choice->stopped) {
+        (void)snprintf(choice->stop_string, sizeof choice->stop_string, "%s", d->stop_string);
+    }
+}
+
+static void write_whole(struct connection *c)
 {
     struct openai_answer answer = {
         .kind = c->request.kind,
         .id = c->id,
         .model = c->server->limits.model_name,
         .created_s = c->created_s,
-        .text = d->text,
-        .text_bytes = d->text_bytes,
-        .finish_reason = finish_text(d->finish),
-        .stop_string = d->stop_string,
-        .stop_token_id = d->stop_token_id,
-        .prompt_tokens = d->prompt_tokens_count,
-        .completion_tokens = d->output_tokens_count,
+        .prompt_tokens = c->prompt_tokens,
+        .completion_tokens = c->output_tokens,
     };
     struct http_buffer body = {0};
     struct http_response response = {
         .http_status = 200, .api_server = (int32_t)c->server->index, .keep_alive = c->keep_alive};
-    openai_write_answer(&body, &answer);
+    openai_write_begin(&body, &answer);
+    for (uint32_t i = 0; i < c->choices_count; i++) {
+        struct choice *choice = &c->choices[i];
+        struct openai_choice text = {
+            .text = choice->text.data != NULL ? choice->text.data : "",
+            .text_bytes = choice->text.bytes,
+            .finish_reason = finish_text(choice->finish),
+            .stop_string = choice->stopped ? choice->stop_string : NULL,
+            .stop_token_id = choice->stop_token_id,
+        };
+        body.failed |= choice->text.failed;
+        openai_write_choice(&body, c->request.kind, i, &text);
+        http_buffer_free(&choice->text);
+    }
+    openai_write_end(&body, &answer);
     response.body = body.data;
     response.body_bytes = body.bytes;
     http_write_response(&c->out, &response);
+    c->out.failed |= body.failed;
     http_buffer_free(&body);
-    connection_mark(c);
 }
 
-static void record_delta(struct connection *c, const struct frontend_delta *d)
+/* Its last choice is over. */
+static void end_answer(struct connection *c)
 {
-    if (c->record != NULL) { /* a very long request may have lost its record to a later one */
-        c->record = ledger_record_of_serial(&c->server->process.ledger, c->serial);
+    if (c->stream) {
+        sse_write_usage(&c->sse, &c->out, c->prompt_tokens, c->output_tokens);
+        sse_write_done(&c->out);
+    } else {
+        write_whole(c);
     }
-    struct ledger_record *record = c->record;
+    connection_mark(c);
+    connection_answered(c);
+}
+
+static void record_delta(struct choice *choice, const struct frontend_delta *d)
+{
+    struct connection *c = choice->connection;
+    /* A very long request may have lost its record to a later one. */
+    if (choice->record != NULL) {
+        choice->record = ledger_record_of_serial(&c->server->process.ledger, choice->serial);
+    }
+    struct ledger_record *record = choice->record;
     ledger_add(&c->server->thread->output_tokens, d->new_tokens_count);
     if (record == NULL) {
         return;
@@ -383,37 +471,54 @@ static void record_delta(struct connection *c, const struct frontend_delta *d)
     if (d->first) {
         ledger_stamp(record, HOP_API_FIRST_OUTPUT, c->server->message_ns);
         record->cached_tokens = d->cached_tokens;
-        c->first_unwritten = true;
+        choice->first_unwritten = true;
+        c->unstamped = true;
     }
     atomic_store_explicit(&record->output_tokens, d->output_tokens_count, memory_order_relaxed);
     if (d->finish != FINISH_NONE) {
         ledger_stamp(record, HOP_API_LAST_OUTPUT, c->server->message_ns);
-        c->last_unwritten = true;
+        choice->last_unwritten = true;
+        c->unstamped = true;
         atomic_store_explicit(&record->finish, (uint32_t)d->finish + 1, memory_order_release);
     }
 }
 
-static void deliver(struct connection *c, const struct frontend_delta *d)
+/* The front end has given its last delta: the handle is free. */
+static void close_choice(struct choice *choice, const struct frontend_delta *d)
 {
-    struct api_server *s = c->server;
-    int64_t now = clock_now_ns();
-    record_delta(c, d);
-    api_metrics_delta(c, d, now);
+    struct connection *c = choice->connection;
+    c->server->by_handle[choice->handle] = NULL;
+    choice->handle = FRONTEND_HANDLE_NONE;
+    c->open_choices--;
+    c->output_tokens += d->output_tokens_count;
+    if (d->output_tokens_count > c->output_tokens_max) {
+        c->output_tokens_max = d->output_tokens_count;
+    }
+}
+
+static void deliver(struct choice *choice, const struct frontend_delta *d)
+{
+    struct connection *c = choice->connection;
+    record_delta(choice, d);
+    if (d->finish != FINISH_NONE) {
+        close_choice(choice, d);
+    }
+    api_metrics_delta(choice, d, clock_now_ns());
     if (d->finish == FINISH_ERROR) {
-        s->by_handle[d->handle] = NULL;
+        completion_cancel(c); /* its other choices */
         answer_error(c);
         return;
     }
     if (c->stream) {
-        write_stream(c, d);
+        write_stream(choice, d);
     } else {
-        write_whole(c, d);
+        keep_whole(choice, d);
     }
-    c->output_tokens = d->output_tokens_count;
     if (d->finish != FINISH_NONE) {
-        s->by_handle[d->handle] = NULL;
-        ledger_add(&s->thread->finished_count, 1);
-        connection_answered(c);
+        ledger_add(&c->server->thread->finished_count, 1);
+        if (c->open_choices == 0) {
+            end_answer(c);
+        }
     }
 }
 
@@ -422,13 +527,13 @@ void completion_deliver(struct api_server *s)
     int64_t token_ns = s->process.topology->host.api_output_token_ns;
     struct frontend_delta delta;
     while (frontend_take(s->frontend, &delta)) {
-        struct connection *c = s->by_handle[delta.handle];
-        if (c != NULL && c->stream) {
+        struct choice *choice = s->by_handle[delta.handle];
+        if (choice != NULL && choice->connection->stream) {
             occupancy_charge(&s->occupancy, token_ns * (int64_t)delta.new_tokens_count);
             s->charged_tokens += delta.new_tokens_count;
         }
-        if (c != NULL) {
-            deliver(c, &delta);
+        if (choice != NULL) {
+            deliver(choice, &delta);
         }
         if (token_ns > 0 && occupancy_due(&s->occupancy, clock_now_ns())) {
             api_flush(s);

@@ -30,6 +30,10 @@ static void on_closed(uv_handle_t *handle)
     http_buffer_free(&c->writing);
     sse_writer_free(&c->sse);
     openai_request_free(&c->request);
+    for (uint32_t i = 0; i < c->choices_cap; i++) {
+        http_buffer_free(&c->choices[i].text);
+    }
+    free(c->choices);
     free(c);
 }
 
@@ -57,16 +61,23 @@ void connection_mark(struct connection *c)
 /* Just before the write: the client may read the bytes before the call returns. */
 static void stamp_write(struct connection *c)
 {
+    if (!c->unstamped) {
+        return;
+    }
     int64_t now = clock_now_ns();
-    if (c->first_unwritten && c->record != NULL) {
-        ledger_stamp(c->record, HOP_API_FIRST_WRITE, now);
+    for (uint32_t i = 0; i < c->choices_count; i++) {
+        struct choice *choice = &c->choices[i];
+        if (choice->first_unwritten && choice->record != NULL) {
+            ledger_stamp(choice->record, HOP_API_FIRST_WRITE, now);
+        }
+        if (choice->last_unwritten && choice->record != NULL) {
+            ledger_stamp(choice->record, HOP_API_LAST_WRITE, now);
+            choice->record = NULL;
+        }
+        choice->first_unwritten = false;
+        choice->last_unwritten = false;
     }
-    if (c->last_unwritten && c->record != NULL) {
-        ledger_stamp(c->record, HOP_API_LAST_WRITE, now);
-        c->record = NULL;
-    }
-    c->first_unwritten = false;
-    c->last_unwritten = false;
+    c->unstamped = false;
 }
 
 static void connection_write(struct connection *c);
@@ -196,7 +207,8 @@ static void route_metrics(struct connection *c)
 {
     struct api_server *s = c->server;
     if (s->metrics_text == NULL) {
-        s->metrics_text_cap = (size_t)s->process.topology->engines_count << 16;
+        s->metrics_text_cap =
+            (size_t)s->process.topology->engines_count * METRICS_ENGINE_TEXT_BYTES;
         s->metrics_text = malloc(s->metrics_text_cap);
         ASSERT(s->metrics_text != NULL);
     }
@@ -248,7 +260,8 @@ static void route(struct connection *c, const struct http_request *request, int6
         completion_begin(c, request, chat ? OPENAI_CHAT : OPENAI_COMPLETION, received_ns);
         return;
     }
-    if (request->verb == HTTP_VERB_GET && route_get(c, request->path)) {
+    if ((request->verb == HTTP_VERB_GET && route_get(c, request->path)) ||
+        api_utility_route(c, request)) {
         return;
     }
     struct openai_problem problem;
@@ -265,7 +278,7 @@ static void route(struct connection *c, const struct http_request *request, int6
 
 static bool serving(const struct connection *c)
 {
-    return c->handle != FRONTEND_HANDLE_NONE;
+    return c->open_choices > 0 || c->call.utility != NULL;
 }
 
 static void refuse_bytes(struct connection *c)
@@ -328,7 +341,6 @@ static void feed_held(struct connection *c)
 
 void connection_answered(struct connection *c)
 {
-    c->handle = FRONTEND_HANDLE_NONE;
     c->active_ns = clock_now_ns();
     if (!c->keep_alive) {
         c->close_after_write = true;
@@ -383,7 +395,6 @@ void api_on_connection(uv_stream_t *listener, int status)
     (void)uv_tcp_init(&s->loop, &c->tcp);
     c->tcp.data = c;
     c->server = s;
-    c->handle = FRONTEND_HANDLE_NONE;
     c->active_ns = clock_now_ns();
     c->next = s->connections;
     c->previous = &s->connections;

@@ -10,13 +10,25 @@ static double seconds(time_ps from, time_ps to)
     return (double)(to - from) / (double)PS_PER_S;
 }
 
-static void observe_finish(struct connection *c, struct metrics_engine *m,
+/* Once for the whole request, when its last choice ends. */
+static void observe_parent(const struct connection *c, struct metrics_engine *m)
+{
+    metrics_observe(m, METRICS_N, (double)c->choices_count);
+    metrics_observe(m, METRICS_MAX_GENERATION_TOKENS, (double)c->output_tokens_max);
+}
+
+static void observe_finish(const struct connection *c, struct metrics_engine *m,
                            const struct frontend_delta *d, int64_t now_ns)
 {
     metrics_observe(m, METRICS_E2E, (double)(now_ns - c->arrival_ns) / 1e9);
     metrics_observe(m, METRICS_PROMPT_TOKENS, (double)d->prompt_tokens_count);
     metrics_observe(m, METRICS_GENERATION_TOKENS, (double)d->output_tokens_count);
     metrics_observe(m, METRICS_MAX_TOKENS, (double)c->request.max_tokens);
+    metrics_observe(m, METRICS_PREFILL_KV_TOKENS,
+                    (double)d->prompt_tokens_count - (double)d->cached_tokens);
+    if (c->open_choices == 0) {
+        observe_parent(c, m);
+    }
     if ((unsigned)d->finish < METRICS_FINISH_REASONS) {
         ledger_add(&m->success[d->finish], 1);
     }
@@ -33,17 +45,19 @@ static void observe_finish(struct connection *c, struct metrics_engine *m,
     }
 }
 
-void api_metrics_delta(struct connection *c, const struct frontend_delta *delta, int64_t now_ns)
+void api_metrics_delta(struct choice *choice, const struct frontend_delta *delta, int64_t now_ns)
 {
+    const struct connection *c = choice->connection;
     struct metrics_engine *m = &c->server->metrics->engines[delta->engine];
     ledger_add(&m->counters[METRICS_GENERATION_TOKENS_TOTAL], delta->new_tokens_count);
     if (delta->first) {
         metrics_observe(m, METRICS_TTFT, (double)(now_ns - c->arrival_ns) / 1e9);
         ledger_add(&m->counters[METRICS_PROMPT_TOKENS_TOTAL], delta->prompt_tokens_count);
+        ledger_add(&m->counters[METRICS_PROMPT_TOKENS_CACHED], delta->cached_tokens);
     } else if (delta->new_tokens_count > 0) {
-        metrics_observe(m, METRICS_ITL, seconds(c->last_token_at, delta->last_token_at));
+        metrics_observe(m, METRICS_ITL, seconds(choice->last_token_at, delta->last_token_at));
     }
-    c->last_token_at = delta->last_token_at;
+    choice->last_token_at = delta->last_token_at;
     if (delta->finish != FINISH_NONE) {
         observe_finish(c, m, delta, now_ns);
     }

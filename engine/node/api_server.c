@@ -105,6 +105,7 @@ static enum status wait_engines(struct api_server *s, struct error *error)
                 return error_set(error, STATUS_PROTOCOL, "unexpected ready frame of engine core %u",
                                  rank);
             }
+            ledger_set(&s->metrics->engines[rank].num_gpu_blocks, ready.num_gpu_blocks);
             if (ready.max_model_len < s->limits.max_model_len) {
                 s->limits.max_model_len = (uint32_t)ready.max_model_len;
             }
@@ -157,11 +158,10 @@ static enum status start_up_utilities(struct api_server *s, struct error *error)
 {
     static const char *const methods[] = {"reset_mm_cache", "get_supported_tasks"};
     uint32_t engines = s->process.topology->engines_count;
-    for (uint64_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < 2; i++) {
         for (uint32_t engine = 0; engine < engines; engine++) {
-            struct utility_call call = {.client_index = s->index,
-                                        .call_id = i * engines + engine + 1,
-                                        .method = methods[i]};
+            struct utility_call call = {
+                .client_index = s->index, .call_id = ++s->calls_count, .method = methods[i]};
             wire_buffer_reset(&s->buffer);
             wire_encode_utility(&s->buffer, &call);
             TRY(api_send_request(s, engine, WIRE_UTILITY, error));
@@ -176,6 +176,7 @@ static enum status start_up_utilities(struct api_server *s, struct error *error)
 void api_engine_died(struct api_server *s)
 {
     s->dead = true;
+    api_utility_fail_all(s);
     completion_fail_all(s);
 }
 
@@ -198,6 +199,9 @@ static bool output_message(struct api_server *s)
         if (wire_decode_outputs(s->decoder, m.frames[0].data, bytes, &outputs, &error) ==
             STATUS_OK) {
             s->message_ns = clock_now_ns();
+            if (outputs.utility != NULL) {
+                api_utility_reply(s, outputs.utility);
+            }
             completion_message(s, &outputs);
         } else {
             process_warning("ApiServer_%u dropped an engine message: %s", s->index, error.text);
@@ -324,6 +328,7 @@ static void on_sigterm(uv_signal_t *handle, int number)
     (void)number;
     struct api_server *s = handle->data;
     s->stopping = true;
+    api_utility_fail_all(s);
     completion_fail_all(s);
     uv_stop(&s->loop);
 }
@@ -384,12 +389,13 @@ static enum status create_frontend(struct api_server *s, struct error *error)
         .max_model_len = t->max_model_len,
         .text_bytes_max = (t->max_model_len + 1) * TOKENIZER_APPEND_BYTES_MAX,
         .detokenizer = &s->detokenizer,
+        .router_rule = (enum router_rule)t->router_rule,
     };
     TRY(arena_create(frontend_arena_bytes(&options) +
-                         ARENA_BYTES(API_REQUESTS_MAX, struct connection *) +
+                         ARENA_BYTES(API_REQUESTS_MAX, struct choice *) +
                          ARENA_BYTES(t->max_model_len + 1, uint32_t),
                      &s->arena, error));
-    s->by_handle = ARENA_NEW(&s->arena, struct connection *, API_REQUESTS_MAX);
+    s->by_handle = ARENA_NEW(&s->arena, struct choice *, API_REQUESTS_MAX);
     s->prompt_ids = ARENA_NEW(&s->arena, uint32_t, t->max_model_len + 1);
     return frontend_create(&s->arena, &options, &s->frontend, error);
 }

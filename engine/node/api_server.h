@@ -3,8 +3,9 @@
  *
  *   api_server.c      start-up, the loop's turns, sockets to engine cores and coordinator
  *   api_connection.c  HTTP connections: bytes to requests, answers to bytes, time limits
- *   api_completion.c  one completion from its HTTP request to its last event:
- * engine/core/frontend's driver api_metrics.c     what /metrics counts
+ *   api_completion.c  a completion and its choices from the HTTP request to the last event
+ *   api_utility.c     routes that ask all engine cores to do something
+ *   api_metrics.c     what /metrics counts
  */
 #ifndef ENGINE_NODE_API_SERVER_H
 #define ENGINE_NODE_API_SERVER_H
@@ -28,6 +29,34 @@ enum {
     API_KEEP_ALIVE_S = 600,
 };
 
+/* One of a completion's n texts: a request of its own to the engine cores. */
+struct choice {
+    struct connection *connection;
+    int32_t handle; /* FRONTEND_HANDLE_NONE: it is over */
+    uint32_t index;
+    uint32_t serial;
+    struct ledger_record *record; /* NULL: none, or overwritten */
+    bool first_unwritten;         /* the first event is in `out`: stamp it when it leaves */
+    bool last_unwritten;
+    time_ps last_token_at; /* engine's time of the previous token, for inter-token latency */
+    /* without `stream`: what waits for the other choices */
+    struct http_buffer text;
+    enum finish_reason finish;
+    bool stopped; /* by stop_string */
+    char stop_string[FRONTEND_STOP_BYTES_MAX];
+    int32_t stop_token_id;
+};
+
+/* A utility call to all engine cores that a connection waits for. */
+struct api_call {
+    const struct api_utility *utility; /* NULL: none */
+    uint64_t first_id;                 /* call id of engine core 0; the others follow */
+    uint32_t waiting_count;
+    bool all_true;
+    bool any_true;
+    char failure[160]; /* "" if none failed */
+};
+
 struct connection {
     uv_tcp_t tcp;
     struct api_server *server;
@@ -46,21 +75,25 @@ struct connection {
     int64_t active_ns; /* last byte in, or end of the last answer */
     int64_t begun_ns;  /* first byte of the request that is coming in */
 
-    /* the completion being served; handle FRONTEND_HANDLE_NONE: none */
-    int32_t handle;
+    struct api_call call;
+
+    /* the completion being served; open_choices 0: none */
+    struct choice *choices; /* [choices_count] */
+    uint32_t choices_count;
+    uint32_t choices_cap;
+    uint32_t open_choices;
     bool keep_alive;
     bool stream;
+    bool begun; /* something of the stream was written */
     struct openai_request request;
     struct sse_writer sse;
     char id[96]; /* as the client sees it */
     int64_t created_s;
-    struct ledger_record *record; /* NULL: none, or overwritten */
-    uint32_t serial;
-    bool first_unwritten; /* the first event is in `out`: stamp it when it leaves */
-    bool last_unwritten;
+    bool unstamped; /* a choice has something in `out` to stamp when it leaves */
     int64_t arrival_ns;
-    time_ps last_token_at; /* engine's time of the previous token, for inter-token latency */
-    uint32_t output_tokens;
+    uint32_t prompt_tokens;
+    uint64_t output_tokens; /* of the choices that are over */
+    uint32_t output_tokens_max;
 };
 
 struct api_server {
@@ -91,13 +124,14 @@ struct api_server {
     struct connection *connections;
     struct connection *dirty;
     struct connection **dirty_last;
-    struct connection **by_handle; /* [API_REQUESTS_MAX] */
-    uint32_t *prompt_ids;          /* [max_model_len + 1]: of the request being tokenised */
+    struct choice **by_handle; /* [API_REQUESTS_MAX] */
+    uint32_t *prompt_ids;      /* [max_model_len + 1]: of the request being tokenised */
     char *prompt_text;
     size_t prompt_text_cap;
     char *metrics_text;
     size_t metrics_text_cap;
     uint64_t requests_count;
+    uint64_t calls_count;    /* utility calls so far: call ids are 1, 2, ... */
     uint64_t charged_tokens; /* of the engine message in work */
     int64_t message_ns;      /* when the engine message in work was decoded */
     bool slept;              /* emulated host time was slept off in this turn: HTTP is next */
@@ -138,8 +172,16 @@ void completion_aborts(struct api_server *s);
 /* All open requests end with an error. */
 void completion_fail_all(struct api_server *s);
 
+/* api_utility.c */
+/* False: no route of this file. */
+bool api_utility_route(struct connection *c, const struct http_request *request);
+/* A reply of one engine core. */
+void api_utility_reply(struct api_server *s, const struct utility_reply *reply);
+/* All calls that wait end with an error. */
+void api_utility_fail_all(struct api_server *s);
+
 /* api_metrics.c */
-void api_metrics_delta(struct connection *c, const struct frontend_delta *delta, int64_t now_ns);
+void api_metrics_delta(struct choice *choice, const struct frontend_delta *delta, int64_t now_ns);
 void api_metrics_message(struct api_server *s, const struct engine_outputs *outputs);
 
 /* api_server.c */

@@ -17,7 +17,8 @@
 #include "engine/node/sockets.h"
 #include "engine/wire/wire.h"
 
-#define BEAT (500 * PS_PER_MS)
+#define BEAT   (500 * PS_PER_MS)
+#define SETTLE (50 * PS_PER_MS)
 
 struct relay {
     struct process process;
@@ -61,6 +62,48 @@ static bool is_byte(const struct socket_message *m, unsigned char byte)
            *(const unsigned char *)m->frames[0].data == byte;
 }
 
+/* ---- what a message makes necessary ---- */
+
+static enum status send_start_wave(struct relay *r, const struct start_wave *start,
+                                   struct error *error)
+{
+    static const unsigned char type = WIRE_START_DP_WAVE;
+    wire_buffer_reset(&r->buffer);
+    wire_encode_start_wave(&r->buffer, start);
+    TRY(socket_send(r->back, &type, 1, true, error));
+    return socket_send(r->back, r->buffer.data, r->buffer.bytes, false, error);
+}
+
+static enum status send_state(struct relay *r, const struct coordinator_state *state,
+                              struct error *error)
+{
+    wire_buffer_reset(&r->buffer);
+    wire_encode_coordinator_state(&r->buffer, state);
+    return socket_send(r->front, r->buffer.data, r->buffer.bytes, false, error);
+}
+
+static enum status take_actions(struct relay *r, struct error *error)
+{
+    struct coordinator_action action;
+    while (coordinator_take_action(r->coordinator, &action)) {
+        occupancy_settle(&r->occupancy);
+        ledger_add(&r->thread->messages_out_count, 1);
+        switch (action.kind) {
+        case COORDINATOR_READY:
+            TRY(socket_send(r->back, WIRE_COORDINATOR_READY, strlen(WIRE_COORDINATOR_READY), false,
+                            error));
+            break;
+        case COORDINATOR_START_WAVE:
+            TRY(send_start_wave(r, &action.start, error));
+            break;
+        case COORDINATOR_PUBLISH:
+            TRY(send_state(r, &action.state, error));
+            break;
+        }
+    }
+    return STATUS_OK;
+}
+
 /* No engine core starts to serve before all are subscribed: then none can miss a broadcast. */
 static enum status wait_for_subscriptions(struct relay *r, struct error *error)
 {
@@ -78,10 +121,11 @@ static enum status wait_for_subscriptions(struct relay *r, struct error *error)
                     "coordinator: an engine core sent something else than its subscription");
             }
             seen++;
+            coordinator_subscribe(r->coordinator);
+            TRY(take_actions(r, error));
         }
     }
-    return socket_send(r->back, WIRE_COORDINATOR_READY, strlen(WIRE_COORDINATOR_READY), false,
-                       error);
+    return STATUS_OK;
 }
 
 static void charge_message(struct relay *r, const struct socket_message *m)
@@ -106,8 +150,8 @@ static enum status read_back(struct relay *r, struct error *error)
     if (!subscribe) {
         return STATUS_OK;
     }
-    return socket_send(r->back, WIRE_COORDINATOR_READY, strlen(WIRE_COORDINATOR_READY), false,
-                       error);
+    coordinator_subscribe(r->coordinator);
+    return take_actions(r, error);
 }
 
 /* A message that cannot be read is dropped and said so: one bad peer must not end the topology. */
@@ -117,11 +161,11 @@ static void drop_message(struct relay *r, const struct error *why)
     process_warning("DPCoordinator dropped a message: %s", why->text);
 }
 
-static void read_front(struct relay *r)
+static enum status read_front(struct relay *r, struct error *fatal)
 {
     struct socket_message m;
     if (!socket_receive(r->front, &m)) {
-        return;
+        return STATUS_OK;
     }
     if (!is_byte(&m, 1) && !is_byte(&m, 0)) {
         struct first_request first;
@@ -135,24 +179,26 @@ static void read_front(struct relay *r)
         charge_message(r, &m);
     }
     socket_message_free(&m);
+    return take_actions(r, fatal);
 }
 
-static void read_input(struct relay *r)
+static enum status read_input(struct relay *r, struct error *fatal)
 {
     struct socket_message m;
     if (!socket_receive(r->input, &m)) {
-        return;
+        return STATUS_OK;
     }
     struct engine_outputs outputs;
     struct error error;
     if (wire_decode_outputs(r->decoder, m.frames[0].data, m.frames[0].bytes, &outputs, &error) !=
         STATUS_OK) {
         drop_message(r, &error);
-    } else if (outputs.stats != NULL) {
-        coordinator_stats(r->coordinator, outputs.engine_index, outputs.stats);
+    } else {
+        coordinator_outputs(r->coordinator, &outputs);
     }
     charge_message(r, &m);
     socket_message_free(&m);
+    return take_actions(r, fatal);
 }
 
 static enum status publish_if_due(struct relay *r, bool input_pending, struct error *error)
@@ -162,10 +208,8 @@ static enum status publish_if_due(struct relay *r, bool input_pending, struct er
         return STATUS_OK;
     }
     occupancy_settle(&r->occupancy);
-    wire_buffer_reset(&r->buffer);
-    wire_encode_coordinator_state(&r->buffer, &state);
     ledger_add(&r->thread->messages_out_count, 1);
-    return socket_send(r->front, r->buffer.data, r->buffer.bytes, false, error);
+    return send_state(r, &state, error);
 }
 
 static long wait_ms(const struct relay *r)
@@ -197,10 +241,10 @@ static enum status relay_turn(struct relay *r, struct error *error)
         TRY(read_back(r, error));
     }
     if (items[0].revents != 0) {
-        read_front(r);
+        TRY(read_front(r, error));
     }
     if (items[2].revents != 0) {
-        read_input(r);
+        TRY(read_input(r, error));
     }
     process_turn(r->thread, clock_now_ns());
     return publish_if_due(r, ready > 0, error);
@@ -214,6 +258,9 @@ static enum status relay_start(struct relay *r, struct arena *arena, struct erro
         .publish_interval = ps_from_ns(t->publish_interval_ns),
         .heartbeat_interval = ps_from_ns(t->heartbeat_interval_ns),
         .rule = PUBLISH_WHEN_DUE,
+        .lockstep = topology_lockstep(t),
+        .settle_interval = SETTLE,
+        .believe_engines_only = true,
     };
     TRY(arena_create(coordinator_arena_bytes(&options), arena, error));
     TRY(coordinator_create(arena, &options, &r->coordinator, error));

@@ -116,13 +116,36 @@ static bool is_ready_frame(const struct socket_message *m)
            memcmp(m->frames[0].data, WIRE_COORDINATOR_READY, bytes) == 0;
 }
 
-/* Independent ranks have no waves: of the coordinator's broadcasts only the first READY matters. */
+static enum status queue_start_wave(struct input *in, const struct socket_message *m,
+                                    struct error *error)
+{
+    if (m->frames_count != 2 || m->frames[0].bytes != 1 ||
+        *(const unsigned char *)m->frames[0].data != WIRE_START_DP_WAVE) {
+        return error_set(error, STATUS_PROTOCOL, "the coordinator sent no START_DP_WAVE");
+    }
+    struct start_wave start;
+    TRY(wire_decode_start_wave(in->decoder, m->frames[1].data, m->frames[1].bytes, &start, error));
+    queue_push(&in->io->in, queue_item_start_wave(&start));
+    return STATUS_OK;
+}
+
+static void drop_message(struct input *in, const struct error *why)
+{
+    ledger_add(&in->thread->failed_count, 1);
+    process_warning("EngineCore_DP%u dropped a message: %s", in->io->rank, why->text);
+}
+
+/* READY comes again for each late subscriber: only the first matters. */
 static void read_subscription(struct input *in)
 {
     struct socket_message m;
     while (socket_receive(in->subscription, &m)) {
+        struct error error;
+        ledger_add(&in->thread->messages_in_count, 1);
         if (is_ready_frame(&m)) {
             announce(in->io, false, NULL);
+        } else if (queue_start_wave(in, &m, &error) != STATUS_OK) {
+            drop_message(in, &error);
         }
         socket_message_free(&m);
     }
@@ -201,8 +224,7 @@ static void read_client(struct input *in, void *dealer)
             ledger_add(&in->thread->bytes_in, m.frames[i].bytes);
         }
         if (dispatch(in, &m, &error) != STATUS_OK) {
-            ledger_add(&in->thread->failed_count, 1);
-            process_warning("EngineCore_DP%u dropped a message: %s", in->io->rank, error.text);
+            drop_message(in, &error);
         }
         socket_message_free(&m);
     }

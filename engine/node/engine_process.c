@@ -4,7 +4,8 @@
  * executor.
  *
  * Every turn handles all queued input, publishes counts if they changed, makes one engine turn
- * (submit ahead, or wait for the oldest step), and publishes again. The main thread blocks on the
+ * (submit ahead, or wait for the oldest step), and publishes again. In lock-step it then does what
+ * the wave needs: a dummy step, the check whether the wave is over. The main thread blocks on the
  * input queue only when there is no work.
  */
 #include <errno.h>
@@ -17,6 +18,8 @@
 #include "engine/base/clock.h"
 #include "engine/core/engine_core.h"
 #include "engine/node/engine_io.h"
+#include "engine/node/engine_lockstep.h"
+#include "engine/node/engine_utility.h"
 #include "engine/node/executor.h"
 #include "engine/node/occupancy.h"
 #include "engine/node/sockets.h"
@@ -26,6 +29,7 @@ enum {
     INIT_TIMEOUT_MS = 5 * 60 * 1000,
     STEPS_MAX = 16, /* submitted and not completed; a power of two above any asynchronous depth */
     IDLE_WITH_REQUESTS_NS = 1000000,
+    PEER_DEATH_NS = 1000000000, /* head start of the launcher's own news of a death */
     BEAT_NS = 500000000,
 };
 
@@ -36,8 +40,11 @@ struct engine_process {
     struct executor *executor;
     struct arena arena;
     struct engine_core *core;
+    struct engine_utility utility;
     struct ledger_thread *thread;
     struct occupancy occupancy;
+    struct engine_lockstep lockstep;
+    struct error resume_error; /* of the collective in a resume; OK: none */
     struct in_flight {
         uint64_t step;
         int64_t submitted_ns;
@@ -50,10 +57,15 @@ struct engine_process {
 
 /* ---- handshake ---- */
 
-static enum status handshake_send(void *dealer, enum wire_hello_status hello_status,
-                                  struct error *error)
+static enum status handshake_send(const struct engine_process *e, void *dealer,
+                                  enum wire_hello_status hello_status, struct error *error)
 {
     struct wire_hello hello = {.status = hello_status, .local = true, .headless = false};
+    char hash[PARALLEL_HASH_BYTES];
+    if (hello_status == WIRE_READY && e->lockstep.on) {
+        process_parallel_hash(e->process.topology, hash);
+        hello.parallel_config_hash = hash;
+    }
     struct wire_buffer buffer = {0};
     wire_encode_hello(&buffer, &hello);
     enum status status = socket_send(dealer, buffer.data, buffer.bytes, false, error);
@@ -98,8 +110,8 @@ static void fill_ready(struct engine_process *e)
         .dtype = "bfloat16",
         .version = "harness-0.1.0",
         .world_size = t->tp * t->pp,
-        .data_parallel_size =
-            1, /* independent ranks call themselves DP = 1, as vLLM's dense ones do */
+        /* Independent ranks call themselves DP = 1, as vLLM's dense ones do. */
+        .data_parallel_size = e->lockstep.on ? t->engines_count : 1,
         .tensor_parallel_size = t->tp,
         .pipeline_parallel_size = t->pp,
         .data_parallel_rank = e->rank,
@@ -130,6 +142,7 @@ static enum status create_core(struct engine_process *e, struct error *error)
         .async_depth = t->async_depth,
         .policy = t->priority_policy != 0 ? POLICY_PRIORITY : POLICY_FCFS,
         .seed = t->seed,
+        .wave = lockstep_wave_options(t),
     };
     /* As vLLM: a prompt of the longest length must fit, or it would wait for ever. */
     uint64_t kv_tokens = (uint64_t)(e->num_gpu_blocks - 1) * t->block_tokens;
@@ -142,6 +155,17 @@ static enum status create_core(struct engine_process *e, struct error *error)
     }
     TRY(arena_create(engine_core_arena_bytes(&options), &e->arena, error));
     return engine_core_create(&e->arena, &options, &e->core, error);
+}
+
+/* The other ranks' part in a resume. A failure ends the process after the call that asked. */
+static bool any_unfinished(void *ctx, bool unfinished)
+{
+    struct engine_process *e = ctx;
+    struct error error;
+    if (lockstep_resume(&e->lockstep, &unfinished, &error) != STATUS_OK) {
+        e->resume_error = error;
+    }
+    return unfinished;
 }
 
 /* A worker's death reaches a main thread that sleeps on its input queue through that queue. */
@@ -168,7 +192,7 @@ static enum status start(struct engine_process *e, struct error *error)
         .type = ZMQ_DEALER, .linger_ms = LINGER_HANDSHAKE_MS, .identity = identity};
     process_address(&e->process, "handshake", 0, address);
     TRY(socket_open(context, &options, address, &dealer, error));
-    TRY(handshake_send(dealer, WIRE_HELLO, error));
+    TRY(handshake_send(e, dealer, WIRE_HELLO, error));
     TRY(handshake_init(e, dealer, error));
 
     struct executor_options executor = {.ledger = &e->process.ledger,
@@ -177,6 +201,11 @@ static enum status start(struct engine_process *e, struct error *error)
                                         .requests_max = REQUESTS_MAX};
     TRY(executor_start(&executor, &e->executor, error));
     e->num_gpu_blocks = executor_kv_blocks(e->executor);
+    TRY(lockstep_open(e->process.topology, e->rank, e->thread, &e->occupancy, &e->lockstep, error));
+    if (e->lockstep.on) {
+        e->utility.any_unfinished = any_unfinished;
+        e->utility.ctx = e;
+    }
     TRY(create_core(e, error));
     fill_ready(e);
     TRY(engine_io_start(&e->io, error));
@@ -184,7 +213,7 @@ static enum status start(struct engine_process *e, struct error *error)
         pthread_create(&e->monitor, NULL, monitor_main, e) != 0) {
         return error_set(error, STATUS_NOMEM, "cannot start the worker monitor thread");
     }
-    TRY(handshake_send(dealer, WIRE_READY, error));
+    TRY(handshake_send(e, dealer, WIRE_READY, error));
     (void)zmq_close(dealer);
     (void)zmq_ctx_term(context);
     return STATUS_OK;
@@ -223,27 +252,35 @@ static void refuse(struct engine_process *e, const struct engine_request *reques
     send_outputs(e, (int32_t)request->client_index, &outputs);
 }
 
-static void answer_utility(struct engine_process *e, const struct utility_call *call)
+static void send_reply(struct engine_process *e, uint32_t client_index,
+                       const struct utility_reply *reply)
 {
-    static const char *const tasks[] = {"generate"};
-    struct utility_reply reply = {.call_id = call->call_id, .kind = UTILITY_NIL};
-    char failure[128];
-    if (strcmp(call->method, "get_supported_tasks") == 0) {
-        reply.kind = UTILITY_STRINGS;
-        reply.strings = tasks;
-        reply.strings_count = 1;
-    } else if (strcmp(call->method, "reset_mm_cache") != 0) {
-        (void)snprintf(failure, sizeof failure, "unknown utility method '%.64s'", call->method);
-        reply.failure = failure;
-    }
     struct engine_outputs outputs = {
         .engine_index = e->rank,
         .timestamp = process_now(&e->process),
-        .utility = &reply,
+        .utility = reply,
         .wave_complete = -1,
         .start_wave = -1,
     };
-    send_outputs(e, (int32_t)call->client_index, &outputs);
+    send_outputs(e, (int32_t)client_index, &outputs);
+}
+
+static void answer_utility(struct engine_process *e, const struct utility_call *call)
+{
+    struct utility_reply reply;
+    if (engine_utility_call(&e->utility, e->core, call, &reply)) {
+        send_reply(e, call->client_index, &reply);
+    }
+}
+
+/* Pauses that are complete. Before the main thread waits for input, or they would wait too. */
+static void answer_paused(struct engine_process *e)
+{
+    struct utility_reply reply;
+    uint32_t client_index;
+    while (engine_utility_due(&e->utility, e->core, &client_index, &reply)) {
+        send_reply(e, client_index, &reply);
+    }
 }
 
 static enum status handle(struct engine_process *e, const struct queue_item *item,
@@ -266,6 +303,12 @@ static enum status handle(struct engine_process *e, const struct queue_item *ite
         return STATUS_OK;
     case ITEM_UTILITY:
         answer_utility(e, &item->as.utility);
+        if (e->resume_error.status != STATUS_OK) {
+            *error = e->resume_error;
+        }
+        return e->resume_error.status;
+    case ITEM_START_WAVE:
+        engine_core_start_wave(e->core, &item->as.start);
         return STATUS_OK;
     case ITEM_FAILED:
         return error_set(error, STATUS_DIED, "%s", executor_dead_worker(e->executor));
@@ -327,7 +370,7 @@ static void publish_counts(struct engine_process *e)
         return;
     }
     book_stats(e, &stats);
-    if (e->io.coordinator_output[0] == '\0') {
+    if (e->io.coordinator_output[0] == '\0' || e->process.topology->publish_off != 0) {
         return;
     }
     struct engine_outputs outputs = {
@@ -340,6 +383,30 @@ static void publish_counts(struct engine_process *e)
     send_outputs(e, COORDINATOR_CLIENT, &outputs);
 }
 
+/* In order with the counts. */
+static void send_notices(struct engine_process *e)
+{
+    struct engine_outputs notice;
+    while (engine_core_take_notice(e->core, process_now(&e->process), &notice)) {
+        send_outputs(e, COORDINATOR_CLIENT, &notice);
+    }
+}
+
+/* Meets the other ranks before a forward. NULL in *agreed: there are none, or it is no forward. */
+static enum status agree(struct engine_process *e, const struct step_plan *plan,
+                         struct device_lockstep *room, const struct device_lockstep **agreed,
+                         struct error *error)
+{
+    *agreed = NULL;
+    if (!e->lockstep.on || (plan != NULL && plan->tokens_count == 0)) {
+        return STATUS_OK;
+    }
+    struct wave_forward forward = engine_core_forward(e->core, plan);
+    TRY(lockstep_agree(&e->lockstep, engine_core_wave(e->core), &forward, room, error));
+    *agreed = room;
+    return STATUS_OK;
+}
+
 static enum status submit(struct engine_process *e, const struct step_plan *plan,
                           struct error *error)
 {
@@ -347,12 +414,15 @@ static enum status submit(struct engine_process *e, const struct step_plan *plan
     occupancy_charge(&e->occupancy,
                      host->engine_step_ns + host->engine_seq_ns * (int64_t)plan->seqs_count);
     occupancy_settle(&e->occupancy);
+    struct device_lockstep room;
+    const struct device_lockstep *agreed;
+    TRY(agree(e, plan, &room, &agreed, error));
     ASSERT(e->submitted - e->completed < STEPS_MAX);
     e->steps[e->submitted++ % STEPS_MAX] =
         (struct in_flight){.step = plan->step, .submitted_ns = clock_now_ns()};
     ledger_add(&e->thread->step_seqs, plan->seqs_count);
     ledger_add(&e->thread->step_tokens, plan->tokens_count);
-    return executor_submit(e->executor, plan, error);
+    return executor_submit(e->executor, plan, agreed, error);
 }
 
 static void stamp_outputs(struct engine_process *e, const struct engine_outputs *outputs,
@@ -422,10 +492,49 @@ static enum status engine_turn(struct engine_process *e, struct error *error)
         case ENGINE_TURN_AWAIT:
             return complete(e, error);
         case ENGINE_TURN_DONE:
-            if (!worked && engine_core_has_work(e->core)) {
+            if (!worked && !e->lockstep.on && engine_core_has_work(e->core)) {
                 clock_sleep_until_ns(clock_now_ns() + IDLE_WITH_REQUESTS_NS);
             }
             return STATUS_OK;
+        }
+    }
+}
+
+/* A dummy takes none of the host's booked time: nothing is scheduled for it. */
+static enum status dummy_step(struct engine_process *e, struct error *error)
+{
+    struct device_lockstep room;
+    const struct device_lockstep *agreed;
+    occupancy_settle(&e->occupancy);
+    TRY(agree(e, NULL, &room, &agreed, error));
+    int64_t before = clock_now_ns();
+    TRY(executor_dummy(e->executor, agreed, error));
+    int64_t now = clock_now_ns();
+    ledger_add(&e->thread->sync_wait_ns, (uint64_t)(now - before));
+    ledger_add(&e->thread->dummy_steps_count, 1);
+    occupancy_wake(&e->occupancy, now);
+    return STATUS_OK;
+}
+
+/* What the wave needs after this turn: nothing for independent ranks. */
+static enum status follow_wave(struct engine_process *e, struct error *error)
+{
+    const struct wave *wave = engine_core_wave(e->core);
+    uint32_t wave_before = wave->current_wave;
+    struct wave_ballot ballot;
+    for (;;) {
+        switch (engine_core_wave_next(e->core, &ballot)) {
+        case WAVE_NEED_NOTHING:
+            ledger_add(&e->thread->waves_count, wave->current_wave - wave_before);
+            send_notices(e);
+            return STATUS_OK;
+        case WAVE_NEED_DUMMY:
+            TRY(dummy_step(e, error));
+            break;
+        case WAVE_NEED_ALLREDUCE:
+            TRY(lockstep_ballot(&e->lockstep, wave, &ballot, error));
+            engine_core_wave_checked(e->core, &ballot);
+            break;
         }
     }
 }
@@ -434,11 +543,29 @@ static enum status serve(struct engine_process *e, struct error *error)
 {
     for (;;) {
         TRY(process_input(e, error));
+        send_notices(e);
         publish_counts(e);
         TRY(engine_turn(e, error));
         publish_counts(e);
+        TRY(follow_wave(e, error));
+        answer_paused(e);
         process_turn(e->thread, clock_now_ns());
     }
+}
+
+/* What ended the loop, to the launcher. Another rank's death it hears of itself, and in more
+ * detail: this rank only stops waiting. */
+static void report_end(const struct engine_process *e, const struct error *error)
+{
+    const char *worker = executor_dead_worker(e->executor);
+    if (error->status == STATUS_DIED && worker[0] != '\0') {
+        process_event("died %s", worker);
+        return;
+    }
+    if (error->status == STATUS_DIED) {
+        clock_sleep_until_ns(clock_now_ns() + PEER_DEATH_NS);
+    }
+    process_event("failed EngineCore_DP%u: %s", e->rank, error->text);
 }
 
 int engine_core_main(int argc, char **argv)
@@ -459,11 +586,8 @@ int engine_core_main(int argc, char **argv)
     }
     process_started(e.thread);
     status = serve(&e, &error);
-    if (status == STATUS_DIED) {
-        process_event("died %s", executor_dead_worker(e.executor));
-    } else {
-        process_event("failed EngineCore_DP%u: %s", e.rank, error.text);
-    }
+    ASSERT(status != STATUS_OK); /* it serves until something fails */
+    report_end(&e, &error);
     engine_io_dead(&e.io);
     return EXIT_FAILURE;
 }

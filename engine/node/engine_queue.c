@@ -138,10 +138,17 @@ struct queue_item *queue_item_abort(const char *id)
 struct queue_item *queue_item_utility(const struct utility_call *call)
 {
     struct block b;
-    struct queue_item *item = item_new(text_bytes(call->method), &b);
+    size_t bytes = text_bytes(call->method);
+    for (uint32_t i = 0; i < call->arguments_count; i++) {
+        bytes += text_bytes(call->arguments[i].string);
+    }
+    struct queue_item *item = item_new(bytes, &b);
     item->kind = ITEM_UTILITY;
     item->as.utility = *call;
     item->as.utility.method = block_text(&b, call->method);
+    for (uint32_t i = 0; i < call->arguments_count; i++) {
+        item->as.utility.arguments[i].string = block_text(&b, call->arguments[i].string);
+    }
     return item;
 }
 
@@ -209,5 +216,12 @@ struct queue_item *queue_item_plain(enum queue_item_kind kind)
     struct block b;
     struct queue_item *item = item_new(0, &b);
     item->kind = kind;
+    return item;
+}
+
+struct queue_item *queue_item_start_wave(const struct start_wave *start)
+{
+    struct queue_item *item = queue_item_plain(ITEM_START_WAVE);
+    item->as.start = *start;
     return item;
 }

@@ -18,6 +18,7 @@ enum queue_item_kind {
     ITEM_ADD,
     ITEM_ABORT,
     ITEM_UTILITY,
+    ITEM_START_WAVE, /* lock-step */
     ITEM_OUTPUTS,
     ITEM_DEAD,   /* output thread: tell every client ENGINE_CORE_DEAD, then end */
     ITEM_FAILED, /* worker monitor: a worker died */
@@ -32,6 +33,7 @@ struct queue_item {
         const char *abort_id;
         struct utility_call utility;
         struct engine_outputs outputs;
+        struct start_wave start;
     } as;
 };
 
@@ -58,6 +60,7 @@ struct queue_item *queue_item_request(const struct engine_request *request);
 struct queue_item *queue_item_abort(const char *id);
 struct queue_item *queue_item_utility(const struct utility_call *call);
 struct queue_item *queue_item_outputs(int32_t client, const struct engine_outputs *outputs);
+struct queue_item *queue_item_start_wave(const struct start_wave *start);
 struct queue_item *queue_item_plain(enum queue_item_kind kind);
 
 #endif

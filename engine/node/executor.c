@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/device/gpu_shared.h"
 #include "engine/node/plan_codec.h"
 #include "engine/node/ring.h"
 #include "engine/node/worker.h"
@@ -31,13 +32,21 @@ static const int64_t stop_grace_ns = 2LL * 1000000000;
 
 enum {
     INHERITED_FDS = WORKER_FDS_END - LEDGER_FD,
-    FD_ABOVE_INHERITED = 64
+    FD_ABOVE_INHERITED = 64,
+    FLIGHTS_MAX = DEVICE_STEPS_IN_FLIGHT_MAX
 };
 
 struct worker_child {
     pid_t pid; /* 0: not started, or reaped */
     int pid_fd;
     int control_fd;
+};
+
+/* A step between its submission and the engine core's taking its result. */
+struct flight {
+    uint64_t step; /* the engine core's number; 0: a dummy, which has none */
+    uint32_t tokens_count;
+    uint32_t *tokens;
 };
 
 struct executor {
@@ -50,8 +59,14 @@ struct executor {
     struct ring responses;
     unsigned char *encoded;
     size_t encoded_cap;
-    uint32_t *tokens; /* [requests_max], of the last result */
-    int death_fd;     /* epoll over the workers' pid descriptors; -1 without workers */
+    struct gpu_shared gpu; /* if the device on the calling thread shares one */
+    struct flight flights[FLIGHTS_MAX];
+    uint64_t
+        submitted;     /* steps that the device got, dummies included: its own numbers, from 1 on */
+    uint64_t received; /* results of them that are here */
+    uint64_t taken;    /* of these, given to the engine core, or a dummy's */
+    uint32_t *tokens;  /* [FLIGHTS_MAX * requests_max] */
+    int death_fd;      /* epoll over the workers' pid descriptors; -1 without workers */
     struct worker_child workers[TOPOLOGY_WORKERS_PER_ENGINE_MAX];
     char *dead_worker; /* text of executor_dead_worker(), DEAD_TEXT_BYTES */
 };
@@ -100,10 +115,12 @@ _Noreturn static void child_exec(const int fds[INHERITED_FDS], char *const argv[
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     /* First out of the way, so that no target number is still a source. */
     for (int i = 0; i < INHERITED_FDS; i++) {
-        high[i] = fcntl(fds[i], F_DUPFD, FD_ABOVE_INHERITED);
+        high[i] = fds[i] >= 0 ? fcntl(fds[i], F_DUPFD, FD_ABOVE_INHERITED) : -1;
     }
     for (int i = 0; i < INHERITED_FDS; i++) {
-        if (high[i] < 0 || dup2(high[i], LEDGER_FD + i) < 0) {
+        if (fds[i] < 0) {
+            (void)close(LEDGER_FD + i);
+        } else if (high[i] < 0 || dup2(high[i], LEDGER_FD + i) < 0) {
             _exit(127);
         }
     }
@@ -123,8 +140,9 @@ static enum status start_worker(struct executor *x, uint32_t index, struct error
     }
     /* A program that is no engine core's process (a test) has no event pipe. */
     int events = fcntl(EVENT_FD, F_GETFD) >= 0 ? EVENT_FD : STDERR_FILENO;
-    int fds[INHERITED_FDS] = {x->options.ledger->fd, events, x->plans.fd, x->responses.fd,
-                              control[1]};
+    int gpu = x->topology->gpu_sharing != (uint32_t)GPU_OWN ? GPU_FD + (int)index : -1;
+    int fds[INHERITED_FDS] = {x->options.ledger->fd, events,     x->plans.fd,
+                              x->responses.fd,       control[1], gpu};
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0) {
@@ -211,6 +229,10 @@ static enum status start_in_thread(struct executor *x, struct error *error)
         .thread = x->options.thread,
         .epoch_ns = ledger_epoch_ns(x->options.ledger),
     };
+    if (x->topology->gpu_sharing != (uint32_t)GPU_OWN) {
+        TRY(gpu_shared_open(GPU_FD, &x->gpu, error));
+        options.gpu_shared = &x->gpu;
+    }
     TRY(device_open(&options, &x->device, error));
     x->kv_blocks = device_kv_blocks(&x->device);
     return STATUS_OK;
@@ -221,7 +243,7 @@ enum status executor_start(const struct executor_options *options, struct execut
 {
     ASSERT(options->requests_max > 0);
     struct executor *x = calloc(1, sizeof *x);
-    uint32_t *tokens = calloc(options->requests_max, sizeof *tokens);
+    uint32_t *tokens = calloc((size_t)FLIGHTS_MAX * options->requests_max, sizeof *tokens);
     char *dead_worker = calloc(1, DEAD_TEXT_BYTES);
     if (x == NULL || tokens == NULL || dead_worker == NULL) {
         free(x);
@@ -234,6 +256,9 @@ enum status executor_start(const struct executor_options *options, struct execut
     x->topology = options->ledger->topology;
     x->workers_count = topology_workers_per_engine(x->topology);
     x->tokens = tokens;
+    for (uint32_t i = 0; i < FLIGHTS_MAX; i++) {
+        x->flights[i].tokens = tokens + (size_t)i * options->requests_max;
+    }
     x->dead_worker = dead_worker;
     x->death_fd = -1;
     for (uint32_t i = 0; i < TOPOLOGY_WORKERS_PER_ENGINE_MAX; i++) {
@@ -274,12 +299,8 @@ static struct ring_wait step_wait(const struct executor *x)
     };
 }
 
-enum status executor_submit(struct executor *x, const struct step_plan *plan, struct error *error)
+static enum status grow_encoded(struct executor *x, size_t bytes, struct error *error)
 {
-    if (x->workers_count == 0) {
-        return worker_submit(&x->device, x->options.thread, plan, error);
-    }
-    size_t bytes = plan_encoded_bytes(plan);
     if (bytes > x->encoded_cap) {
         unsigned char *grown = realloc(x->encoded, 2 * bytes);
         if (grown == NULL) {
@@ -289,33 +310,68 @@ enum status executor_submit(struct executor *x, const struct step_plan *plan, st
         x->encoded = grown;
         x->encoded_cap = 2 * bytes;
     }
+    return STATUS_OK;
+}
+
+static enum status send_plan(struct executor *x, const struct step_plan *plan,
+                             const struct device_lockstep *agreed, struct error *error)
+{
+    if (x->workers_count == 0) {
+        if (agreed != NULL) {
+            device_lockstep(&x->device, agreed);
+        }
+        return worker_submit(&x->device, x->options.thread, plan, error);
+    }
+    size_t bytes = plan_encoded_bytes(plan);
+    TRY(grow_encoded(x, bytes, error));
     plan_encode(plan, x->encoded);
+    if (agreed != NULL) {
+        plan_encode_agreed(x->encoded, agreed);
+    }
     struct ring_wait wait = step_wait(x);
     return ring_failure(x, ring_write(&x->plans, x->encoded, bytes, &wait, error), error);
 }
 
-static enum status wait_in_thread(struct executor *x, uint64_t step, struct step_result *result)
+enum status executor_submit(struct executor *x, const struct step_plan *plan,
+                            const struct device_lockstep *agreed, struct error *error)
+{
+    ASSERT(x->submitted - x->taken < FLIGHTS_MAX);
+    struct step_plan numbered = *plan;
+    numbered.step = ++x->submitted;
+    x->flights[numbered.step % FLIGHTS_MAX].step = plan->step;
+    return send_plan(x, &numbered, agreed, error);
+}
+
+static struct step_result wait_in_thread(struct executor *x, uint64_t step)
 {
     struct device_result done;
     device_wait(&x->device, step, &done);
     ledger_add(&x->options.thread->launches_count[LAUNCH_CLASS_SYNC], 1);
-    *result = done.step;
-    return STATUS_OK;
+    return done.step;
 }
 
-bool executor_ready(struct executor *x, uint64_t step)
+static void keep_result(struct executor *x, const struct step_result *result)
 {
-    return x->workers_count == 0 ? device_poll(&x->device, step) : ring_readable(&x->responses);
+    struct flight *flight = &x->flights[result->step % FLIGHTS_MAX];
+    flight->tokens_count = result->tokens_count;
+    if (result->tokens_count > 0) {
+        memcpy(flight->tokens, result->tokens, result->tokens_count * sizeof *flight->tokens);
+    }
+    x->received = result->step;
 }
 
-enum status executor_wait(struct executor *x, uint64_t step, struct step_result *result,
-                          struct error *error)
+/* Waits for the next result of the device. */
+static enum status receive_result(struct executor *x, struct error *error)
 {
+    uint64_t step = x->received + 1;
+    struct step_result got;
+    ASSERT(step <= x->submitted);
     if (x->workers_count == 0) {
-        return wait_in_thread(x, step, result);
+        got = wait_in_thread(x, step);
+        keep_result(x, &got);
+        return STATUS_OK;
     }
     struct ring_wait wait = step_wait(x);
-    struct step_result got;
     const void *data = NULL;
     size_t bytes = 0;
     enum status status = ring_read(&x->responses, &wait, &data, &bytes, error);
@@ -325,12 +381,54 @@ enum status executor_wait(struct executor *x, uint64_t step, struct step_result 
         return error_set(error, STATUS_PROTOCOL, "result of step %llu, want step %llu",
                          (unsigned long long)got.step, (unsigned long long)step);
     }
-    if (got.tokens_count > 0) {
-        memcpy(x->tokens, got.tokens, got.tokens_count * sizeof *x->tokens);
-    }
-    got.tokens = x->tokens;
+    keep_result(x, &got);
     ring_release(&x->responses);
-    *result = got;
+    return STATUS_OK;
+}
+
+/* Dummies that are over leave no result. */
+static void skip_dummies(struct executor *x)
+{
+    while (x->taken < x->received && x->flights[(x->taken + 1) % FLIGHTS_MAX].step == 0) {
+        x->taken++;
+    }
+}
+
+enum status executor_dummy(struct executor *x, const struct device_lockstep *agreed,
+                           struct error *error)
+{
+    struct step_plan nothing = {.step = 0};
+    TRY(executor_submit(x, &nothing, agreed, error));
+    while (x->received < x->submitted) {
+        TRY(receive_result(x, error));
+    }
+    skip_dummies(x);
+    return STATUS_OK;
+}
+
+bool executor_ready(struct executor *x, uint64_t step)
+{
+    uint64_t next = x->taken + 1;
+    ASSERT(x->flights[next % FLIGHTS_MAX].step == step);
+    if (next <= x->received) {
+        return true;
+    }
+    return x->workers_count == 0 ? device_poll(&x->device, next) : ring_readable(&x->responses);
+}
+
+enum status executor_wait(struct executor *x, uint64_t step, struct step_result *result,
+                          struct error *error)
+{
+    uint64_t next = x->taken + 1;
+    const struct flight *flight = &x->flights[next % FLIGHTS_MAX];
+    ASSERT(next <= x->submitted && flight->step == step);
+    if (next > x->received) {
+        TRY(receive_result(x, error));
+    }
+    *result = (struct step_result){
+        .step = step, .tokens = flight->tokens, .tokens_count = flight->tokens_count};
+    x->taken = next;
+    skip_dummies(x);
     return STATUS_OK;
 }
 
@@ -406,6 +504,7 @@ void executor_stop(struct executor *x)
     ring_close(&x->plans);
     ring_close(&x->responses);
     device_close(&x->device);
+    gpu_shared_close(&x->gpu);
     free(x->encoded);
     free(x->tokens);
     free(x->dead_worker);

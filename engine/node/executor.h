@@ -4,14 +4,14 @@
  * response ring from the output rank).
  *
  *     executor_start(&options, &x, error);     // starts workers and waits until all are ready
- *     executor_submit(x, plan, error);         // does not wait for the device
+ *     executor_submit(x, plan, NULL, error);   // does not wait for the device
  *     executor_wait(x, step, &result, error);  // oldest step first; DIED if a worker went away,
  * TIMEOUT after 300 s executor_stop(x);
  */
 #ifndef ENGINE_NODE_EXECUTOR_H
 #define ENGINE_NODE_EXECUTOR_H
 
-#include "engine/core/engine_core.h"
+#include "engine/device/device.h"
 #include "engine/ledger/ledger.h"
 
 struct executor_options {
@@ -26,8 +26,12 @@ struct executor;
 MUST_CHECK enum status executor_start(const struct executor_options *options, struct executor **out,
                                       struct error *error);
 uint32_t executor_kv_blocks(const struct executor *x);
+/* `agreed`: what ranks in lock-step will run this step with; NULL: each for itself. */
 MUST_CHECK enum status executor_submit(struct executor *x, const struct step_plan *plan,
-                                       struct error *error);
+                                       const struct device_lockstep *agreed, struct error *error);
+/* A step without tokens, for the sake of the other ranks: submits it and waits for its end. */
+MUST_CHECK enum status executor_dummy(struct executor *x, const struct device_lockstep *agreed,
+                                      struct error *error);
 /* The result of the oldest submitted step is there: executor_wait() would not block. */
 bool executor_ready(struct executor *x, uint64_t step);
 /* result->tokens is valid until the next call. */

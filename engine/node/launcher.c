@@ -25,6 +25,8 @@
 #include <zmq.h>
 
 #include "engine/base/clock.h"
+#include "engine/collective/collective.h"
+#include "engine/device/gpu_shared.h"
 #include "engine/node/process.h"
 #include "engine/node/sockets.h"
 #include "engine/node/spawn.h"
@@ -70,6 +72,10 @@ struct launcher {
     bool expired;  /* the deadline timer fired */
     int listen_fd;
     uint32_t port;
+    struct collective step;   /* lock-step: what ranks agree on before a forward, */
+    struct collective finish; /* and whether a wave is over */
+    struct gpu_shared *gpus;  /* [topology_gpus] if engine cores share them, else NULL */
+    char parallel_hash[PARALLEL_HASH_BYTES];
 };
 
 /* The first reason is the one that counts; what follows is its consequence. */
@@ -132,6 +138,12 @@ static void send_init(struct launcher *l, uint32_t rank)
         init.coordinator_output = l->counts;
         init.frontend_stats_address = l->front;
     }
+    if (topology_lockstep(t)) {
+        init.has_parallel_config = true;
+        init.master_ip = t->listen_host;
+        init.master_port = l->port;
+        init.data_parallel_size = t->engines_count;
+    }
     struct wire_buffer buffer = {0};
     struct error error;
     unsigned char identity[2];
@@ -156,6 +168,21 @@ static void send_inits_when_known(struct launcher *l)
             send_init(l, i);
         }
     }
+}
+
+/* Ranks that were configured differently would not take the same steps. */
+static enum status check_parallel_hash(const struct launcher *l, uint32_t rank,
+                                       const struct wire_hello *hello, struct error *error)
+{
+    const char *got = hello->parallel_config_hash;
+    if (topology_lockstep(l->process.topology) &&
+        (got == NULL || strcmp(got, l->parallel_hash) != 0)) {
+        return error_set(error, STATUS_PROTOCOL,
+                         "handshake: engine core %u is configured differently (parallel config "
+                         "%.40s, want %s)",
+                         rank, got != NULL ? got : "not sent", l->parallel_hash);
+    }
+    return STATUS_OK;
 }
 
 static enum status handshake_message(struct launcher *l, const struct socket_message *m,
@@ -184,6 +211,7 @@ static enum status handshake_message(struct launcher *l, const struct socket_mes
         return STATUS_OK;
     }
     if (hello.status == WIRE_READY && l->engine_states[rank] == ENGINE_CONNECTED) {
+        TRY(check_parallel_hash(l, rank, &hello, error));
         l->engine_states[rank] = ENGINE_READY;
         l->ready_count++;
         return STATUS_OK;
@@ -288,20 +316,63 @@ static void on_exit_of(struct spawn *child, const char *how)
     give_up(l, "died", text);
 }
 
-static enum status start_child(struct launcher *l, struct spawn *child, const char *role,
-                               uint32_t index, struct error *error)
+/* What engine cores share besides the ledger. */
+static enum status create_shared(struct launcher *l, struct error *error)
+{
+    const struct topology *t = l->process.topology;
+    if (topology_lockstep(t)) {
+        struct collective_options step = {
+            .name = "step", .ranks_count = t->engines_count, .wait = t->wait};
+        struct collective_options finish = {
+            .name = "finish check", .ranks_count = t->engines_count, .wait = t->wait};
+        TRY(collective_create(&step, &l->step, error));
+        TRY(collective_create(&finish, &l->finish, error));
+        process_parallel_hash(t, l->parallel_hash);
+    }
+    if (t->gpu_sharing == (uint32_t)GPU_OWN) {
+        return STATUS_OK;
+    }
+    uint32_t gpus_count = topology_gpus(t);
+    struct gpu_share_options options = gpu_shared_options(t);
+    l->gpus = calloc(gpus_count, sizeof *l->gpus);
+    ASSERT(l->gpus != NULL);
+    for (uint32_t i = 0; i < gpus_count; i++) {
+        TRY(gpu_shared_create(&options, &l->gpus[i], error));
+    }
+    return STATUS_OK;
+}
+
+static enum status start_child(struct launcher *l, struct spawn *child,
+                               const struct spawn_options *options, struct error *error)
 {
     child->owner = l;
     child->on_line = on_line;
     child->on_exit = on_exit_of;
-    struct spawn_options options = {
-        .role = role,
-        .index = index,
-        .listen_fd = strcmp(role, "api_server") == 0 ? l->listen_fd : -1,
-    };
-    TRY(spawn_start(&l->loop, child, &options, error));
+    TRY(spawn_start(&l->loop, child, options, error));
     l->live_count++;
     return STATUS_OK;
+}
+
+static enum status start_engine(struct launcher *l, uint32_t rank, struct error *error)
+{
+    const struct topology *t = l->process.topology;
+    bool lockstep = topology_lockstep(t);
+    int fds[PROCESS_FDS_END - COLLECTIVE_STEP_FD] = {lockstep ? l->step.fd : -1,
+                                                     lockstep ? l->finish.fd : -1};
+    uint32_t fds_count = GPU_FD - COLLECTIVE_STEP_FD;
+    for (uint32_t i = 0; l->gpus != NULL && i < t->tp * t->pp; i++) {
+        fds[fds_count++] = l->gpus[topology_gpu_of(t, rank, i)].fd;
+    }
+    struct spawn_options options = {
+        .role = "engine_core", .index = rank, .listen_fd = -1, .fds = fds, .fds_count = fds_count};
+    return start_child(l, &l->engines[rank], &options, error);
+}
+
+static enum status start_api_server(struct launcher *l, uint32_t index, struct error *error)
+{
+    struct spawn_options options = {
+        .role = "api_server", .index = index, .listen_fd = l->listen_fd};
+    return start_child(l, &l->api_servers[index], &options, error);
 }
 
 /* ---- main sequence ---- */
@@ -323,7 +394,8 @@ static enum status start_coordinator(struct launcher *l, struct error *error)
     if (l->process.topology->engines_count < 2) {
         return STATUS_OK;
     }
-    TRY(start_child(l, &l->coordinator, "coordinator", 0, error));
+    struct spawn_options options = {.role = "coordinator", .listen_fd = -1};
+    TRY(start_child(l, &l->coordinator, &options, error));
     set_deadline(l, COORDINATOR_DEADLINE_MS);
     while (l->front[0] == '\0' && !l->stopping && !l->expired) {
         (void)uv_run(&l->loop, UV_RUN_ONCE);
@@ -344,13 +416,14 @@ static enum status start_all(struct launcher *l, struct error *error)
 {
     const struct topology *t = l->process.topology;
     TRY(bind_http(l, error));
+    TRY(create_shared(l, error));
     TRY(start_coordinator(l, error));
     TRY(open_handshake(l, error));
     for (uint32_t i = 0; i < t->engines_count; i++) {
-        TRY(start_child(l, &l->engines[i], "engine_core", i, error));
+        TRY(start_engine(l, i, error));
     }
     for (uint32_t i = 0; i < t->api_servers_count; i++) {
-        TRY(start_child(l, &l->api_servers[i], "api_server", i, error));
+        TRY(start_api_server(l, i, error));
     }
     set_deadline(l, START_DEADLINE_MS);
     while (!all_ready(l) && !l->stopping && !l->expired) {

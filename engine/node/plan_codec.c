@@ -20,6 +20,11 @@ struct plan_header {
     uint32_t block_ids_count;
     uint32_t token_ids_count;
     uint32_t finished_slots_count;
+    /* struct device_lockstep; without tokens there is none */
+    uint32_t agreed_tokens;
+    uint32_t agreed_all_tokens;
+    uint32_t agreed_graphs;
+    uint32_t padding;
 };
 
 struct result_header {
@@ -72,6 +77,26 @@ void plan_encode(const struct step_plan *plan, void *out)
     at = put(at, plan->block_ids, plan->block_ids_count * sizeof *plan->block_ids);
     at = put(at, plan->token_ids, plan->token_ids_count * sizeof *plan->token_ids);
     (void)put(at, plan->finished_slots, plan->finished_slots_count * sizeof *plan->finished_slots);
+}
+
+void plan_encode_agreed(void *encoded, const struct device_lockstep *agreed)
+{
+    struct plan_header header;
+    memcpy(&header, encoded, sizeof header);
+    header.agreed_tokens = agreed->tokens;
+    header.agreed_all_tokens = agreed->all_tokens;
+    header.agreed_graphs = agreed->graphs ? 1 : 0;
+    memcpy(encoded, &header, sizeof header);
+}
+
+bool plan_decode_agreed(const void *data, struct device_lockstep *agreed)
+{
+    struct plan_header header;
+    memcpy(&header, data, sizeof header);
+    *agreed = (struct device_lockstep){.tokens = header.agreed_tokens,
+                                       .all_tokens = header.agreed_all_tokens,
+                                       .graphs = header.agreed_graphs != 0};
+    return agreed->tokens > 0;
 }
 
 static bool range_inside(uint32_t first, uint32_t count, uint32_t whole)

@@ -8,10 +8,15 @@
 
 #include "engine/base/status.h"
 #include "engine/core/engine_core.h"
+#include "engine/device/device.h"
 
 size_t plan_encoded_bytes(const struct step_plan *plan);
 /* Writes plan_encoded_bytes(plan) bytes. */
 void plan_encode(const struct step_plan *plan, void *out);
+/* Puts what ranks in lock-step agreed on for this step into an encoded plan. */
+void plan_encode_agreed(void *encoded, const struct device_lockstep *agreed);
+/* False: the plan, which plan_decode() took, carries no agreement. */
+bool plan_decode_agreed(const void *data, struct device_lockstep *agreed);
 /*
  * The plan's arrays point into `data`, which must be aligned to 8 bytes. PROTOCOL: bytes that are
  * not a plan, slots at or above slots_max, ranges beyond the arrays, counts that do not add up.

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/hash.h"
 #include "engine/base/time.h"
 
 enum {
@@ -180,6 +181,18 @@ void process_started(struct ledger_thread *thread)
     ledger_set(&thread->started_ns, (uint64_t)clock_now_ns());
     ledger_set(&thread->idle_ns, 0);
     ledger_set(&thread->sync_wait_ns, 0);
+}
+
+void process_parallel_hash(const struct topology *t, char out[PARALLEL_HASH_BYTES])
+{
+    char text[512];
+    int bytes = snprintf(text, sizeof text, "%s|%u %u %u|%u %u %u|%u %u|%u %u %u", t->model,
+                         t->engines_count, t->tp, t->pp, t->finish_check_steps,
+                         t->finish_check_first, t->dummy_eager, t->launch, t->async_depth,
+                         t->max_num_seqs, t->max_num_batched_tokens, t->block_tokens);
+    ASSERT(bytes > 0 && (size_t)bytes < sizeof text);
+    (void)snprintf(out, PARALLEL_HASH_BYTES, "%016llx",
+                   (unsigned long long)hash64(text, (size_t)bytes, 0));
 }
 
 void process_address(const struct process *p, const char *name, uint32_t index, char out[128])

@@ -3,8 +3,10 @@
  * launcher.
  *
  * Descriptors are fixed: 3 the ledger, 4 a pipe to whoever started the process (events, one a
- * line), 5 the HTTP listening socket (API servers under the shared accept policy). A process dies
- * with its parent (PR_SET_PDEATHSIG), so that nothing outlives a SIGKILL of the launcher.
+ * line), 5 the HTTP listening socket (API servers under the shared accept policy); engine cores
+ * have 6 and 7, the collectives of lock-step, and from 8 on the shared GPU of each of their
+ * workers. A process dies with its parent (PR_SET_PDEATHSIG), so that nothing outlives a SIGKILL of
+ * the launcher.
  */
 #ifndef ENGINE_NODE_PROCESS_H
 #define ENGINE_NODE_PROCESS_H
@@ -15,6 +17,10 @@
 enum {
     EVENT_FD = 4,
     LISTEN_FD = 5,
+    COLLECTIVE_STEP_FD = 6,
+    COLLECTIVE_FINISH_FD = 7,
+    GPU_FD = 8, /* of worker 0; the next ones follow */
+    PROCESS_FDS_END = GPU_FD + TOPOLOGY_WORKERS_PER_ENGINE_MAX,
     PROCESS_INDEX_NONE = -1,
 };
 
@@ -52,6 +58,15 @@ void process_started(struct ledger_thread *thread);
 
 /* "ipc://DIR/NAME" in the topology's private directory. */
 void process_address(const struct process *p, const char *name, uint32_t index, char out[128]);
+
+/*
+ * Hash, in hex, of the settings that must be equal on all ranks in lock-step: an engine core
+ * reports it, the launcher compares.
+ */
+enum {
+    PARALLEL_HASH_BYTES = 17
+};
+void process_parallel_hash(const struct topology *t, char out[PARALLEL_HASH_BYTES]);
 
 int launcher_main(int argc, char **argv);
 int api_server_main(int argc, char **argv);

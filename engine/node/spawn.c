@@ -102,7 +102,7 @@ enum status spawn_start(uv_loop_t *loop, struct spawn *child, const struct spawn
     (void)uv_pipe_init(loop, &child->events, 0);
     child->events.data = child;
     child->process.data = child;
-    uv_stdio_container_t stdio[LISTEN_FD + 1] = {
+    uv_stdio_container_t stdio[PROCESS_FDS_END] = {
         {.flags = UV_IGNORE},
         {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
         {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
@@ -114,6 +114,11 @@ enum status spawn_start(uv_loop_t *loop, struct spawn *child, const struct spawn
     if (options->listen_fd >= 0) {
         stdio[LISTEN_FD].flags = UV_INHERIT_FD;
         stdio[LISTEN_FD].data.fd = options->listen_fd;
+    }
+    ASSERT(options->fds_count <= PROCESS_FDS_END - COLLECTIVE_STEP_FD);
+    for (uint32_t i = 0; i < options->fds_count; i++) {
+        stdio[COLLECTIVE_STEP_FD + i].flags = options->fds[i] >= 0 ? UV_INHERIT_FD : UV_IGNORE;
+        stdio[COLLECTIVE_STEP_FD + i].data.fd = options->fds[i];
     }
     char name[] = "harness-node"; /* what ps shows; the file is this same executable */
     char role[32];
@@ -129,7 +134,7 @@ enum status spawn_start(uv_loop_t *loop, struct spawn *child, const struct spawn
         .exit_cb = on_process_exit,
         .file = "/proc/self/exe",
         .args = arguments,
-        .stdio_count = LISTEN_FD + 1,
+        .stdio_count = COLLECTIVE_STEP_FD + (int)options->fds_count,
         .stdio = stdio,
     };
     int rc = uv_spawn(loop, &child->process, &process);

@@ -1,7 +1,7 @@
 /*
  * spawn.h - a child process of the launcher: started from this same executable with the ledger, an
- * event pipe and, for API servers, the listening socket as descriptors 3, 4, 5; its lines and its
- * end come as callbacks on the libuv loop.
+ * event pipe and, for API servers, the listening socket as descriptors 3, 4, 5, and whatever else
+ * it inherits behind them; its lines and its end come as callbacks on the libuv loop.
  */
 #ifndef ENGINE_NODE_SPAWN_H
 #define ENGINE_NODE_SPAWN_H
@@ -19,6 +19,9 @@ struct spawn_options {
     const char *role; /* first argument of harness-node */
     uint32_t index;
     int listen_fd; /* -1: none */
+    /* Inherited from COLLECTIVE_STEP_FD on, in this order; -1: none. */
+    const int *fds;
+    uint32_t fds_count;
 };
 
 /* Zeroed by the caller, which sets owner and callbacks; must stay where it is while live. */

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/device/gpu_shared.h"
 #include "engine/node/executor.h"
 #include "engine/node/plan_codec.h"
 #include "engine/node/process.h"
@@ -40,7 +41,8 @@ struct worker {
     struct ring plans;
     struct ring responses;
     struct device device;
-    bool answers; /* output rank */
+    struct gpu_shared gpu; /* if its GPU is shared with other engine cores */
+    bool answers;          /* output rank */
     bool async;
     unsigned char *response; /* room for the largest answer */
 
@@ -198,10 +200,15 @@ static enum status take_plan(struct worker *w, const void *data, size_t bytes, s
 {
     struct step_plan plan;
     TRY(plan_decode(data, bytes, w->requests_max, &plan, error));
+    struct device_lockstep agreed;
+    bool lockstep = plan_decode_agreed(data, &agreed);
     uint64_t step = plan.step;
     if (step != w->submitted + 1) {
         return error_set(error, STATUS_PROTOCOL, "plan of step %llu after step %llu",
                          (unsigned long long)step, (unsigned long long)w->submitted);
+    }
+    if (lockstep) {
+        device_lockstep(&w->device, &agreed);
     }
     TRY(worker_submit(&w->device, w->thread, &plan, error));
     ring_release(&w->plans);
@@ -283,12 +290,17 @@ static enum status open_parts(struct worker *w, struct error *error)
         .thread = w->thread,
         .epoch_ns = ledger_epoch_ns(&w->ledger),
     };
+    if (w->topology->gpu_sharing != (uint32_t)GPU_OWN) {
+        TRY(gpu_shared_open(WORKER_GPU_FD, &w->gpu, error));
+        options.gpu_shared = &w->gpu;
+    }
     return device_open(&options, &w->device, error);
 }
 
 static void close_parts(struct worker *w)
 {
     device_close(&w->device);
+    gpu_shared_close(&w->gpu);
     free(w->response);
     ring_close(&w->plans);
     ring_close(&w->responses);

@@ -16,6 +16,7 @@ enum {
     WORKER_RESPONSES_FD,            /* ring: results of the output rank */
     /* Socket: one struct worker_report up; its end of file means that the engine core died. */
     WORKER_CONTROL_FD,
+    WORKER_GPU_FD, /* the GPU that it shares with other engine cores; closed if it has its own */
     WORKER_FDS_END,
 };
 

@@ -350,6 +350,19 @@ bool wire_next_is_string(const struct wire_reader *r)
            ((*r->at >= 0xa0 && *r->at < 0xc0) || (*r->at >= 0xd9 && *r->at <= 0xdb));
 }
 
+bool wire_next_is_int(const struct wire_reader *r)
+{
+    if (!wire_reader_ok(r) || left(r) == 0) {
+        return false;
+    }
+    unsigned char type = *r->at;
+    if (type == 0xcf) { /* 64 bits without sign: only those that fit with one */
+        return left(r) > 1 && r->at[1] < 0x80;
+    }
+    return type < 0x80 || type >= 0xe0 || (type >= 0xcc && type <= 0xce) ||
+           (type >= 0xd0 && type <= 0xd3);
+}
+
 bool wire_get_bool(struct wire_reader *r, const char *field)
 {
     struct head head = get_head(r, field);

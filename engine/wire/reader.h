@@ -54,6 +54,8 @@ bool wire_get_nil(struct wire_reader *r);
 /* What kind of value is next; takes nothing. */
 bool wire_next_is_bool(const struct wire_reader *r);
 bool wire_next_is_string(const struct wire_reader *r);
+/* Of those only what fits int64_t. */
+bool wire_next_is_int(const struct wire_reader *r);
 bool wire_get_bool(struct wire_reader *r, const char *field);
 uint64_t wire_get_uint(struct wire_reader *r, const char *field, uint64_t max);
 uint32_t wire_get_u32(struct wire_reader *r, const char *field);

@@ -187,13 +187,50 @@ enum {
     UTILITY_FIELDS_COUNT = 4
 }; /* client_index, call_id, method, args */
 
+static void put_argument(struct wire_buffer *b, const struct utility_argument *argument)
+{
+    switch (argument->kind) {
+    case UTILITY_ARGUMENT_NIL:
+        wire_put_nil(b);
+        break;
+    case UTILITY_ARGUMENT_BOOL:
+        wire_put_bool(b, argument->boolean);
+        break;
+    case UTILITY_ARGUMENT_INT:
+        wire_put_int(b, argument->integer);
+        break;
+    case UTILITY_ARGUMENT_STRING:
+        wire_put_string(b, argument->string);
+        break;
+    }
+}
+
 void wire_encode_utility(struct wire_buffer *b, const struct utility_call *call)
 {
     wire_put_array(b, UTILITY_FIELDS_COUNT);
     wire_put_uint(b, call->client_index);
     wire_put_uint(b, call->call_id);
     wire_put_string(b, call->method);
-    wire_put_array(b, 0);
+    wire_put_array(b, call->arguments_count);
+    for (uint32_t i = 0; i < call->arguments_count; i++) {
+        put_argument(b, &call->arguments[i]);
+    }
+}
+
+static void get_argument(struct wire_reader *r, struct utility_argument *argument)
+{
+    if (wire_next_is_bool(r)) {
+        argument->kind = UTILITY_ARGUMENT_BOOL;
+        argument->boolean = wire_get_bool(r, "args");
+    } else if (wire_next_is_string(r)) {
+        argument->kind = UTILITY_ARGUMENT_STRING;
+        argument->string = wire_get_string(r, "args");
+    } else if (wire_next_is_int(r)) {
+        argument->kind = UTILITY_ARGUMENT_INT;
+        argument->integer = wire_get_int(r, "args", INT64_MIN, INT64_MAX);
+    } else {
+        wire_skip(r, "args", 1);
+    }
 }
 
 enum status wire_decode_utility(struct wire_decoder *d, const void *data, size_t bytes,
@@ -207,7 +244,11 @@ enum status wire_decode_utility(struct wire_decoder *d, const void *data, size_t
     call.call_id = wire_get_uint(&r, "call_id", UINT64_MAX);
     call.method = wire_get_string(&r, "method");
     uint32_t args_count = wire_get_array(&r, "args", 0);
-    wire_skip(&r, "args", args_count);
+    while (call.arguments_count < args_count && call.arguments_count < UTILITY_ARGUMENTS_MAX &&
+           wire_reader_ok(&r)) {
+        get_argument(&r, &call.arguments[call.arguments_count++]);
+    }
+    wire_skip(&r, "args", args_count - call.arguments_count);
     wire_skip_rest(&r, count, UTILITY_FIELDS_COUNT);
     TRY(wire_reader_finish(&r));
     *out = call;

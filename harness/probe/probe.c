@@ -12,7 +12,7 @@
 /* The counters of a slot stand side by side from started_ns to the end; they are copied one by one
  * as atomics. */
 #define FIRST_COUNTER offsetof(struct ledger_thread, started_ns)
-#define LAST_COUNTER  offsetof(struct ledger_thread, launch_max_ns)
+#define LAST_COUNTER  offsetof(struct ledger_thread, gpu_switch_ns)
 
 _Static_assert((LAST_COUNTER - FIRST_COUNTER) % sizeof(ledger_counter) == 0, "only counters");
 
@@ -120,6 +120,9 @@ static void fill_engine(const struct span *s, struct probe_rates *r)
     r->steps_per_s = PER_SECOND(s, steps_count);
     r->batch_mean = mean(GROWTH(s, step_seqs), steps);
     r->step_mean_us = mean(GROWTH(s, step_ns), steps) / 1e3;
+    r->waves_per_s = PER_SECOND(s, waves_count);
+    r->dummy_steps_per_s = PER_SECOND(s, dummy_steps_count);
+    r->collective_wait_frac = FRACTION(s, collective_wait_ns);
     r->preemptions_count = GROWTH(s, preemptions_count);
     r->running_now = ledger_get(&s->after->running_now);
     r->waiting_now = ledger_get(&s->after->waiting_now);
@@ -144,6 +147,7 @@ static void fill_launching(const struct span *s, struct probe_rates *r)
     r->idle_frac = FRACTION(s, idle_ns);
     r->gpu_busy_frac = FRACTION(s, gpu_busy_ns);
     r->gpu_idle_frac = FRACTION(s, gpu_idle_ns);
+    r->gpu_switch_frac = FRACTION(s, gpu_switch_ns);
     r->launch_max_ns = ledger_get(&s->after->launch_max_ns);
 }
 

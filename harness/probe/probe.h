@@ -63,6 +63,9 @@ struct probe_rates {
     double steps_per_s;
     double batch_mean; /* sequences a step; NAN without steps */
     double step_mean_us;
+    double waves_per_s; /* lock-step */
+    double dummy_steps_per_s;
+    double collective_wait_frac; /* of sync_wait_frac: for other ranks */
     uint64_t preemptions_count;
     uint64_t running_now;
     uint64_t waiting_now;
@@ -77,6 +80,7 @@ struct probe_rates {
     double idle_frac;
     double gpu_busy_frac;
     double gpu_idle_frac;   /* starved: device idle while work was ready on the host */
+    double gpu_switch_frac; /* shared GPU: changing to this thread's context */
     uint64_t launch_max_ns; /* since the start of the run */
 };
 

@@ -345,6 +345,10 @@ static void launch_row(struct table *t, const struct run_result *r, const struct
     table_number(t, "step_mean_us", engine->step_mean_us);
     table_known(t, "pid", l->pid);
     table_known(t, "tid", l->tid);
+    table_number(t, "gpu_switch_frac", l->gpu_switch_frac);
+    table_number(t, "waves_per_s", engine->waves_per_s);
+    table_number(t, "dummy_steps_per_s", engine->dummy_steps_per_s);
+    table_number(t, "collective_wait_frac", engine->collective_wait_frac);
     table_end_row(t);
 }
 

@@ -153,12 +153,27 @@ static double backlog_frac(const struct observation *a, const struct observation
     return STATS_UNKNOWN;
 }
 
-static void add_gpu_stage(struct run_result *r, const struct probe_rates *t, double backlog)
+/* A row for each GPU: what its contexts used of it adds up. */
+static void add_gpu_stage(struct run_result *r, const struct probe_rates *t, double backlog,
+                          const struct topology *topology)
 {
+    char name[sizeof r->stages[0].instance];
+    bool shared = topology_engines_per_gpu(topology) > 1;
+    (void)snprintf(name, sizeof name, "gpu %u.%u", t->instance, t->sub);
+    if (shared) {
+        (void)snprintf(name, sizeof name, "gpu %u", topology_gpu_of(topology, t->instance, t->sub));
+    }
+    for (uint32_t i = 0; shared && i < r->stages_count; i++) {
+        if (strcmp(r->stages[i].instance, name) == 0) {
+            r->stages[i].busy_frac += t->gpu_busy_frac + t->gpu_switch_frac;
+            r->stages[i].use_frac += (t->gpu_busy_frac + t->gpu_switch_frac) * backlog;
+            return;
+        }
+    }
     struct run_stage *s = &r->stages[r->stages_count++];
     *s = (struct run_stage){
-        .use_frac = t->gpu_busy_frac * backlog,
-        .busy_frac = t->gpu_busy_frac,
+        .use_frac = (t->gpu_busy_frac + t->gpu_switch_frac) * backlog,
+        .busy_frac = t->gpu_busy_frac + t->gpu_switch_frac,
         .cpu_frac = STATS_UNKNOWN,
         .occupancy_frac = STATS_UNKNOWN,
         .runq_wait_frac = STATS_UNKNOWN,
@@ -169,7 +184,7 @@ static void add_gpu_stage(struct run_result *r, const struct probe_rates *t, dou
         .source = "ledger",
     };
     (void)snprintf(s->stage, sizeof s->stage, "gpu");
-    (void)snprintf(s->instance, sizeof s->instance, "gpu %u.%u", t->instance, t->sub);
+    (void)snprintf(s->instance, sizeof s->instance, "%s", name);
 }
 
 static void add_client_stage(struct run_result *r)
@@ -253,7 +268,7 @@ static void scale_gpu_use(struct run_result *r)
     }
 }
 
-static void fill_launchers(struct run_result *r)
+static void fill_launchers(struct run_result *r, const struct topology *topology)
 {
     double busy = 0;
     double gpu = 0;
@@ -265,8 +280,10 @@ static void fill_launchers(struct run_result *r)
     }
     if (r->launchers_count > 0) {
         r->launch_busy_frac = busy / r->launchers_count;
-        r->gpu_busy_frac = gpu / r->launchers_count;
-        r->gpu_starved_frac = starved / r->launchers_count;
+        uint32_t sharing = topology_engines_per_gpu(topology);
+        double gpus = sharing > 1 ? topology_gpus(topology) : r->launchers_count;
+        r->gpu_busy_frac = gpu / gpus;
+        r->gpu_starved_frac = starved / gpus;
     }
 }
 
@@ -306,13 +323,13 @@ void observe_fill(const struct observation *a, const struct observation *b,
         }
         if (launches(&t, topology)) {
             r->launchers[r->launchers_count++] = t;
-            add_gpu_stage(r, &t, backlog_frac(a, b, t.instance));
+            add_gpu_stage(r, &t, backlog_frac(a, b, t.instance), topology);
         }
     }
     add_client_stage(r);
     fill_engine_shares(r);
     scale_gpu_use(r);
-    fill_launchers(r);
+    fill_launchers(r, topology);
     fill_host(a, b, r);
     if (b->system_known) {
         proc_thread_rows(topology, &b->ledger, &b->system, r->threads);

@@ -176,7 +176,8 @@ static enum status fill_host(struct topology *t, struct error *error)
     t->host.api_message_ns = ns_from_ps(profile->api_message);
     t->host.api_output_token_ns = ns_from_ps(profile->api_output_token);
     t->host.api_prompt_token_ns = ns_from_ps(profile->api_prompt_token);
-    t->host.engine_step_ns = ns_from_ps(profile->engine_step);
+    t->host.engine_step_ns =
+        t->engine_step_ns > 0 ? t->engine_step_ns : ns_from_ps(profile->engine_step);
     t->host.engine_seq_ns = ns_from_ps(profile->engine_seq);
     t->host.coordinator_message_ns = ns_from_ps(profile->coordinator_message);
     return STATUS_OK;

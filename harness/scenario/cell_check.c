@@ -55,6 +55,25 @@ static void check_server(struct checker *c)
     }
 }
 
+/* How engine cores belong together. */
+static void check_ranks(struct checker *c)
+{
+    const struct topology *t = &c->cell->topology;
+    struct settings_section *s = c->sections->server;
+    const struct model_shape *model = model_shape_find(t->model);
+    if (model != NULL && model->experts_count > 0 && t->engines_count > 1 && t->lockstep == 0) {
+        problems_add(c->problems, origin_of(s, "lockstep"),
+                     "lockstep: %s has experts, which its %u engine cores divide among them: they "
+                     "must step together",
+                     model->name, t->engines_count);
+    }
+    if (t->gpu_sharing == GPU_OWN && t->engines_per_gpu > 1) {
+        problems_add(c->problems, origin_of(s, "engines_per_gpu"),
+                     "engines_per_gpu: %u engine cores cannot share a GPU with gpu_sharing = own",
+                     t->engines_per_gpu);
+    }
+}
+
 static void check_workload(struct checker *c)
 {
     const struct scenario_workload *w = &c->cell->workload;
@@ -124,10 +143,11 @@ void cell_check(struct scenario_cell *cell, const struct option_server *server,
         t->wait = machine->cpus_count < spinning ? WAIT_BLOCK : WAIT_SPIN;
         break;
     }
-    if (server->lockstep) {
-        problems_add(problems, origin_of(sections->server, "lockstep"),
-                     "lockstep: not supported by this build");
-    }
+    t->publish_off = server->publish ? 0 : 1;
+    t->lockstep = server->lockstep ? 1 : 0;
+    t->finish_check_first = server->finish_check_first ? 1 : 0;
+    t->dummy_eager = server->dummy_graph ? 0 : 1;
+    check_ranks(&c);
     check_server(&c);
     check_workload(&c);
     check_load(&c);

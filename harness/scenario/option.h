@@ -68,7 +68,10 @@ struct option_kind {
 struct option_server {
     struct topology topology;
     uint32_t wait; /* 0 block, 1 spin, 2 auto */
+    bool publish;
     bool lockstep;
+    bool finish_check_first;
+    bool dummy_graph;
 };
 
 /* Values of [sweep]; its axes are kept apart. */

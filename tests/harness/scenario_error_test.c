@@ -140,7 +140,12 @@ static const struct row server_rows[] = {
     {SERVER "host_profile = vllm-pyton\n",
      "t.ini:8:16: host_profile: unknown value 'vllm-pyton', did you mean 'vllm-python'? (one of "
      "native, vllm-python)"},
-    {SERVER "lockstep = yes\n", "t.ini:8:12: lockstep: not supported by this build"},
+    {SERVER "topology = api_servers=1 dp=2\ndevice = emulated gpu=h100 model=qwen3-30b-a3b\n"
+            "lockstep = no\n",
+     "t.ini:10:12: lockstep: qwen3-30b-a3b has experts, which its 2 engine cores divide among "
+     "them: they must step together"},
+    {SERVER "engines_per_gpu = 2\n",
+     "t.ini:8:19: engines_per_gpu: 2 engine cores cannot share a GPU with gpu_sharing = own"},
     {SERVER "max_num_seqs = 9000\n",
      "t.ini:7:2: max_num_batched_tokens: 8192 is less than max_num_seqs, 9000"},
     {SERVER "chunked_prefill = no\nmax_num_batched_tokens = 4Ki\n",

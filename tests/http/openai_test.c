@@ -86,6 +86,10 @@ static void completion_fields_are_read(void **state)
     assert_string_equal(q.cache_salt, "s");
     assert_string_equal(q.request_id, "r");
 
+    assert_int_equal(q.choices_count, 1);
+    assert_parses(OPENAI_COMPLETION, "{\"prompt\":\"x\",\"n\":128,\"best_of\":128}", &q);
+    assert_int_equal(q.choices_count, 128);
+
     /* the next request begins with defaults */
     assert_parses(OPENAI_COMPLETION, "{\"prompt\":[1,2.0,3],\"top_k\":-1,\"stop\":\"x\"}", &q);
     assert_null(q.model);
@@ -99,6 +103,7 @@ static void completion_fields_are_read(void **state)
     assert_int_equal(q.stop_count, 1);
     assert_int_equal(q.stop_token_ids_count, 0);
     assert_null(q.cache_salt);
+    assert_int_equal(q.choices_count, 1);
 
     assert_parses(OPENAI_COMPLETION, "{\"prompt\":[[4,5]],\"stream\":true,\"stream_options\":{}}",
                   &q);
@@ -154,12 +159,14 @@ static const struct refusal refusals[] = {
     {OPENAI_COMPLETION, "{", NULL, "The body is not valid JSON: unexpected end at byte 1."},
     {OPENAI_COMPLETION, "[]", NULL, "The body must be a JSON object, got array."},
     {OPENAI_COMPLETION, "{}x", NULL, "The body is not valid JSON: unexpected character at byte 2."},
-    {OPENAI_COMPLETION, "{" P "\"n\":2}", "n",
-     "n must be 1: this server generates one choice a request, got 2."},
-    {OPENAI_COMPLETION, "{" P "\"n\":0}", "n",
-     "n must be 1: this server generates one choice a request, got 0."},
-    {OPENAI_COMPLETION, "{" P "\"best_of\":3}", "best_of",
-     "best_of must be 1: this server generates one choice a request, got 3."},
+    {OPENAI_COMPLETION, "{" P "\"n\":129}", "n", "n must be between 1 and 128, got 129."},
+    {OPENAI_COMPLETION, "{" P "\"n\":0}", "n", "n must be between 1 and 128, got 0."},
+    {OPENAI_CHAT, "{" M "\"n\":-1}", "n", "n must be between 1 and 128, got -1."},
+    {OPENAI_COMPLETION, "{" P "\"n\":\"2\"}", "n", "n must be an integer, got \"2\"."},
+    {OPENAI_COMPLETION, "{" P "\"n\":2,\"best_of\":3}", "best_of",
+     "best_of must be equal to n, got 3."},
+    {OPENAI_COMPLETION, "{" P "\"n\":2,\"temperature\":0}", "n",
+     "n must be 1 when using greedy sampling, got 2."},
     {OPENAI_COMPLETION, "{}", "prompt", "prompt must be provided and non-empty."},
     {OPENAI_COMPLETION, "{\"prompt\":\"\"}", "prompt", "prompt must be provided and non-empty."},
     {OPENAI_COMPLETION, "{\"prompt\":[]}", "prompt", "prompt must be provided and non-empty."},
@@ -417,15 +424,17 @@ static void bodies_of_answers_are_those_of_the_api(void **state)
         .id = "cmpl-1",
         .model = "llama",
         .created_s = 1700000000,
-        .text = "a\"b",
-        .text_bytes = 3,
-        .finish_reason = "length",
-        .stop_token_id = OPENAI_STOP_TOKEN_NONE,
         .prompt_tokens = 5,
         .completion_tokens = 3,
     };
+    struct openai_choice choice = {.text = "a\"b",
+                                   .text_bytes = 3,
+                                   .finish_reason = "length",
+                                   .stop_token_id = OPENAI_STOP_TOKEN_NONE};
     struct http_buffer out = {0};
-    openai_write_answer(&out, &answer);
+    openai_write_begin(&out, &answer);
+    openai_write_choice(&out, answer.kind, 0, &choice);
+    openai_write_end(&out, &answer);
     http_buffer_append(&out, "", 1);
     assert_string_equal(out.data,
                         "{\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"created\":1700000000,"
@@ -434,16 +443,25 @@ static void bodies_of_answers_are_those_of_the_api(void **state)
                         "\"usage\":{\"prompt_tokens\":5,\"total_tokens\":8,"
                         "\"completion_tokens\":3}}");
     answer.kind = OPENAI_CHAT;
-    answer.finish_reason = "stop";
-    answer.stop_string = "E";
+    struct openai_choice second = choice;
+    choice.finish_reason = "stop";
+    choice.stop_string = "E";
+    second.text = "";
+    second.text_bytes = 0;
     http_buffer_clear(&out);
-    openai_write_answer(&out, &answer);
+    openai_write_begin(&out, &answer);
+    openai_write_choice(&out, answer.kind, 0, &choice);
+    openai_write_choice(&out, answer.kind, 1, &second);
+    openai_write_end(&out, &answer);
     http_buffer_append(&out, "", 1);
     assert_string_equal(out.data,
                         "{\"id\":\"cmpl-1\",\"object\":\"chat.completion\",\"created\":1700000000,"
                         "\"model\":\"llama\",\"choices\":[{\"index\":0,\"message\":{\"role\":"
                         "\"assistant\",\"content\":\"a\\\"b\"},\"logprobs\":null,"
-                        "\"finish_reason\":\"stop\",\"stop_reason\":\"E\"}],"
+                        "\"finish_reason\":\"stop\",\"stop_reason\":\"E\"},"
+                        "{\"index\":1,\"message\":{\"role\":"
+                        "\"assistant\",\"content\":\"\"},\"logprobs\":null,"
+                        "\"finish_reason\":\"length\",\"stop_reason\":null}],"
                         "\"usage\":{\"prompt_tokens\":5,\"total_tokens\":8,"
                         "\"completion_tokens\":3}}");
     http_buffer_clear(&out);

@@ -229,7 +229,7 @@ static void completion_stream_is_byte_exact(void **state)
     sse_writer_open(&w,
                     &(struct sse_stream_options){false, "cmpl-1", "m", 1700000000, true, false});
     sse_write_head(&out, 3, false);
-    sse_write_role(&w, &out, 5);
+    sse_write_role(&w, &out, 0, 5);
     sse_write_delta(&w, &out,
                     &(struct sse_delta){.text = "Hi", .text_bytes = 2, .stop_token_id = -1});
     sse_write_delta(&w, &out,
@@ -264,6 +264,37 @@ static void completion_stream_is_byte_exact(void **state)
     sse_writer_free(&w);
 }
 
+static void choices_are_told_apart_by_their_index(void **state)
+{
+    (void)state;
+    struct sse_writer w = {0};
+    struct http_buffer out = {0};
+    sse_writer_open(&w, &(struct sse_stream_options){true, "chatcmpl-1", "m", 1, false, false});
+    sse_write_head(&out, HTTP_API_SERVER_NONE, true);
+    sse_write_role(&w, &out, 12, 9);
+    sse_write_delta(
+        &w, &out,
+        &(struct sse_delta){.index = 12, .text = "a", .text_bytes = 1, .stop_token_id = -1});
+    sse_writer_open(&w, &(struct sse_stream_options){false, "cmpl-1", "m", 1, false, false});
+    sse_write_delta(&w, &out,
+                    &(struct sse_delta){.index = 3,
+                                        .text = "b",
+                                        .text_bytes = 1,
+                                        .finish_reason = "stop",
+                                        .stop_token_id = -1});
+    sse_write_done(&out);
+    struct http_buffer body = body_of(&out);
+    http_buffer_append(&body, "", 1);
+    assert_non_null(strstr(body.data, "[{\"index\":12,\"delta\":{\"role\":\"assistant\""));
+    assert_non_null(strstr(body.data, "[{\"index\":12,\"delta\":{\"content\":\"a\"},"
+                                      "\"logprobs\":null,\"finish_reason\":null}]}\n\n"));
+    assert_non_null(strstr(body.data, "[{\"index\":3,\"text\":\"b\",\"logprobs\":null,"
+                                      "\"finish_reason\":\"stop\",\"stop_reason\":null}]}\n\n"));
+    http_buffer_free(&body);
+    http_buffer_free(&out);
+    sse_writer_free(&w);
+}
+
 static void chat_stream_has_role_stop_reason_and_usage(void **state)
 {
     (void)state;
@@ -271,7 +302,7 @@ static void chat_stream_has_role_stop_reason_and_usage(void **state)
     struct http_buffer out = {0};
     sse_writer_open(&w, &(struct sse_stream_options){true, "chatcmpl-1", "m", 1, true, true});
     sse_write_head(&out, HTTP_API_SERVER_NONE, true);
-    sse_write_role(&w, &out, 9);
+    sse_write_role(&w, &out, 0, 9);
     sse_write_delta(&w, &out,
                     &(struct sse_delta){.text = "a",
                                         .text_bytes = 1,
@@ -611,7 +642,7 @@ static void scanner_reads_what_the_writer_writes(void **state)
     struct http_buffer out = {0};
     sse_writer_open(&w, &(struct sse_stream_options){true, "chatcmpl-1", "m", 1, true, false});
     sse_write_head(&out, 0, true);
-    sse_write_role(&w, &out, 4);
+    sse_write_role(&w, &out, 0, 4);
     sse_write_delta(&w, &out, &(struct sse_delta){.text = "\"}\\", .text_bytes = 3});
     sse_write_delta(&w, &out,
                     &(struct sse_delta){.text = "", .finish_reason = "stop", .stop_token_id = -1});
@@ -709,6 +740,7 @@ int main(void)
         cmocka_unit_test(text_comes_back_as_it_went_in),
         cmocka_unit_test(invalid_utf8_is_replaced_by_maximal_pieces),
         cmocka_unit_test(completion_stream_is_byte_exact),
+        cmocka_unit_test(choices_are_told_apart_by_their_index),
         cmocka_unit_test(chat_stream_has_role_stop_reason_and_usage),
         cmocka_unit_test(scanner_agrees_with_a_full_parse),
         cmocka_unit_test(scanner_reads_what_the_writer_writes),

@@ -18,7 +18,7 @@
 
 enum {
     SAMPLES_MAX = 40000,
-    TEXT_BYTES = 64 * 65536
+    TEXT_BYTES = 64 * METRICS_ENGINE_TEXT_BYTES
 };
 
 /* One sample line, cut up. */
@@ -26,7 +26,7 @@ struct sample {
     char name[80];
     char engine[8];
     char le[16];
-    char reason[16];
+    char reason[32]; /* or whatever else tells the series of one engine core apart */
     char model[140];
     double value;
 };
@@ -47,7 +47,9 @@ static void take_label(struct sample *s, const char *key, const char *value, siz
     } else if (strcmp(key, "le") == 0) {
         to = s->le;
         cap = sizeof s->le;
-    } else if (strcmp(key, "finished_reason") == 0) {
+    } else if (strcmp(key, "finished_reason") == 0 || strcmp(key, "reason") == 0 ||
+               strcmp(key, "source") == 0 || strcmp(key, "sleep_state") == 0 ||
+               (strcmp(s->name, "vllm:cache_config_info") == 0)) {
         to = s->reason;
         cap = sizeof s->reason;
     } else if (strcmp(key, "model_name") == 0) {
@@ -96,7 +98,7 @@ static struct scrape scrape(const struct ledger *l)
                        .text = malloc(TEXT_BYTES)};
     assert_non_null(s.samples);
     assert_non_null(s.text);
-    size_t cap = (size_t)l->topology->engines_count * 65536;
+    size_t cap = (size_t)l->topology->engines_count * METRICS_ENGINE_TEXT_BYTES;
     size_t used = metrics_render(l, s.text, cap);
     assert_true(used < cap && strlen(s.text) == used && s.text[used - 1] == '\n');
     char *copy = strdup(s.text);
@@ -146,6 +148,20 @@ static double value_of(const struct scrape *s, const char *name, const char *eng
         return -1.0;
     }
     return x->value;
+}
+
+static double labelled(const struct scrape *s, const char *name, const char *engine,
+                       const char *label)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        const struct sample *x = &s->samples[i];
+        if (strcmp(x->name, name) == 0 && strcmp(x->engine, engine) == 0 &&
+            strcmp(x->reason, label) == 0) {
+            return x->value;
+        }
+    }
+    fail_msg("no %s of engine %s with %s", name, engine, label);
+    return -1.0;
 }
 
 static struct ledger make(uint32_t a, uint32_t d, const char *model)
@@ -309,6 +325,10 @@ static void counters_add_up_and_the_newest_gauge_wins(void **state)
     assert_int_equal(value_of(&s, "vllm:generation_tokens_total", "1"), 11);
     assert_int_equal(value_of(&s, "vllm:num_preemptions_total", "1"), 13);
     assert_int_equal(value_of(&s, "vllm:num_preemptions_total", "0"), 0);
+    static const char by_reason[] = "vllm:num_requests_waiting_by_reason";
+    assert_int_equal(labelled(&s, by_reason, "1", "capacity"), 4);
+    assert_int_equal(labelled(&s, by_reason, "1", "deferred"), 1);
+    assert_int_equal(labelled(&s, by_reason, "0", "capacity"), 0);
     size_t reasons = 0;
     for (size_t i = 0; i < s.count; i++) {
         const struct sample *x = &s.samples[i];
@@ -318,6 +338,49 @@ static void counters_add_up_and_the_newest_gauge_wins(void **state)
         }
     }
     assert_int_equal(reasons, METRICS_FINISH_REASONS);
+    scrape_free(&s);
+    ledger_close(&l);
+}
+
+static void prompt_tokens_are_split_by_source(void **state)
+{
+    (void)state;
+    struct ledger l = make(2, 2, "m");
+    ledger_add(&l.metrics[0].engines[1].counters[METRICS_PROMPT_TOKENS_TOTAL], 100);
+    ledger_add(&l.metrics[1].engines[1].counters[METRICS_PROMPT_TOKENS_TOTAL], 50);
+    ledger_add(&l.metrics[1].engines[1].counters[METRICS_PROMPT_TOKENS_CACHED], 32);
+    struct scrape s = scrape(&l);
+    static const char name[] = "vllm:prompt_tokens_by_source_total";
+    assert_int_equal(value_of(&s, "vllm:prompt_tokens_total", "1"), 150);
+    assert_int_equal(value_of(&s, "vllm:prompt_tokens_cached_total", "1"), 32);
+    assert_int_equal(labelled(&s, name, "1", "local_compute"), 118);
+    assert_int_equal(labelled(&s, name, "1", "local_cache_hit"), 32);
+    assert_int_equal(labelled(&s, name, "1", "external_kv_transfer"), 0);
+    assert_int_equal(labelled(&s, name, "0", "local_compute"), 0);
+    scrape_free(&s);
+    ledger_close(&l);
+}
+
+static void engines_are_awake_and_tell_their_cache(void **state)
+{
+    (void)state;
+    struct ledger l = make(2, 2, "m");
+    ledger_set(&l.metrics[1].engines[1].num_gpu_blocks, 4711);
+    struct scrape s = scrape(&l);
+    assert_int_equal(labelled(&s, "vllm:engine_sleep_state", "1", "awake"), 1);
+    assert_int_equal(labelled(&s, "vllm:engine_sleep_state", "1", "weights_offloaded"), 0);
+    assert_int_equal(labelled(&s, "vllm:engine_sleep_state", "1", "discard_all"), 0);
+    assert_int_equal(labelled(&s, "vllm:cache_config_info", "1", "4711"), 1);
+    assert_int_equal(labelled(&s, "vllm:cache_config_info", "0", "0"), 1);
+    static const char *const zeros[] = {"vllm:external_prefix_cache_queries_total",
+                                        "vllm:external_prefix_cache_hits_total",
+                                        "vllm:mm_cache_queries_total", "vllm:mm_cache_hits_total"};
+    for (size_t i = 0; i < sizeof zeros / sizeof zeros[0]; i++) {
+        assert_int_equal(value_of(&s, zeros[i], "1"), 0);
+    }
+    /* 1 2 5 10 20 */
+    assert_int_equal(check_histogram(&s, "vllm:request_params_n", "1"), 5 + 1);
+    assert_non_null(find(&s, "vllm:request_params_n_bucket", "1", "20.0"));
     scrape_free(&s);
     ledger_close(&l);
 }
@@ -364,6 +427,8 @@ int main(void)
         cmocka_unit_test(bucket_lists_are_vllms),
         cmocka_unit_test(bounds_are_inclusive),
         cmocka_unit_test(counters_add_up_and_the_newest_gauge_wins),
+        cmocka_unit_test(prompt_tokens_are_split_by_source),
+        cmocka_unit_test(engines_are_awake_and_tell_their_cache),
         cmocka_unit_test(every_family_is_announced_once),
         cmocka_unit_test(model_names_are_escaped),
     };

@@ -245,6 +245,32 @@ static void outputs_are_copied_deeply(void **state)
     }
 }
 
+static void utility_arguments_are_copied_deeply(void **state)
+{
+    (void)state;
+    struct queue_item *item;
+    {
+        char mode[] = "wait";
+        char method[] = "pause_scheduler";
+        struct utility_call call = {.client_index = 2,
+                                    .call_id = 5,
+                                    .method = method,
+                                    .arguments_count = 2,
+                                    .arguments = {{UTILITY_ARGUMENT_STRING, false, 0, mode},
+                                                  {UTILITY_ARGUMENT_BOOL, true, 0, NULL}}};
+        item = queue_item_utility(&call);
+        memset(mode, 'x', sizeof mode - 1);
+        memset(method, 'x', sizeof method - 1);
+    }
+    const struct utility_call *copy = &item->as.utility;
+    assert_string_equal(copy->method, "pause_scheduler");
+    assert_int_equal(copy->arguments_count, 2);
+    assert_string_equal(copy->arguments[0].string, "wait");
+    assert_true(copy->arguments[1].boolean);
+    assert_null(copy->arguments[1].string);
+    free(item);
+}
+
 static void utility_replies_are_copied_deeply(void **state)
 {
     (void)state;
@@ -290,6 +316,7 @@ int main(void)
         cmocka_unit_test(writers_do_not_lose_items),
         cmocka_unit_test(requests_are_copied_deeply),
         cmocka_unit_test(outputs_are_copied_deeply),
+        cmocka_unit_test(utility_arguments_are_copied_deeply),
         cmocka_unit_test(utility_replies_are_copied_deeply),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -108,7 +108,7 @@ static void run_steps(struct fixture *f, uint64_t steps, uint64_t depth)
 {
     for (uint64_t step = 1; step <= steps; step++) {
         struct step_plan plan = plan_of(f, step);
-        assert_int_equal(executor_submit(f->executor, &plan, NULL), STATUS_OK);
+        assert_int_equal(executor_submit(f->executor, &plan, NULL, NULL), STATUS_OK);
         memset(f->seqs, 0xff, sizeof f->seqs); /* the plan is not needed any more */
         if (step >= depth) {
             assert_result(f, step - depth + 1);
@@ -259,10 +259,44 @@ static void a_dead_worker_is_named(void **state)
     struct step_result result;
     struct error error;
     struct step_plan plan = plan_of(&f, 4);
-    assert_int_equal(executor_submit(f.executor, &plan, NULL), STATUS_OK); /* there is room */
+    assert_int_equal(executor_submit(f.executor, &plan, NULL, NULL), STATUS_OK); /* there is room */
     assert_int_equal(executor_wait(f.executor, 4, &result, &error), STATUS_DIED);
     assert_string_equal(error.text, want);
     stop(&f);
+}
+
+/* A dummy ends before the call does, whatever else is in flight, and takes nobody's result. */
+static void dummies_leave_results_where_they_are(void **state)
+{
+    (void)state;
+    for (uint32_t engines = 1; engines <= 2; engines++) { /* in the thread, in a process */
+        struct fixture f;
+        struct topology t = topology_of(engines, 1, 1);
+        const struct device_lockstep agreed = {.tokens = 1, .all_tokens = 2, .graphs = true};
+        assert_int_equal(start(&f, &t, NULL), STATUS_OK);
+        assert_int_equal(executor_dummy(f.executor, &agreed, NULL), STATUS_OK);
+        struct step_plan plan = plan_of(&f, 1);
+        assert_int_equal(executor_submit(f.executor, &plan, &agreed, NULL), STATUS_OK);
+        assert_int_equal(executor_dummy(f.executor, &agreed, NULL), STATUS_OK);
+        assert_true(executor_ready(f.executor, 1));
+        plan = plan_of(&f, 2);
+        assert_int_equal(executor_submit(f.executor, &plan, NULL, NULL), STATUS_OK);
+        assert_result(&f, 1);
+        assert_int_equal(executor_dummy(f.executor, &agreed, NULL), STATUS_OK);
+        assert_result(&f, 2);
+        for (int i = 0; i < 20; i++) {
+            assert_int_equal(executor_dummy(f.executor, &agreed, NULL), STATUS_OK);
+        }
+        plan = plan_of(&f, 3);
+        assert_int_equal(executor_submit(f.executor, &plan, NULL, NULL), STATUS_OK);
+        assert_result(&f, 3);
+        const struct ledger_thread *launching =
+            engines == 1 ? f.thread : find_thread(&f, THREAD_WORKER_MAIN, 0);
+        assert_int_equal(ledger_get(&launching->launches_count[LAUNCH_CLASS_GRAPH]) +
+                             ledger_get(&launching->launches_count[LAUNCH_CLASS_KERNEL]),
+                         3 + 23);
+        stop(&f);
+    }
 }
 
 static void a_worker_that_gives_up_says_why(void **state)
@@ -275,7 +309,7 @@ static void a_worker_that_gives_up_says_why(void **state)
     struct step_result result;
     struct error error;
     f.seqs[2].slot = SLOTS;
-    assert_int_equal(executor_submit(f.executor, &plan, NULL), STATUS_OK);
+    assert_int_equal(executor_submit(f.executor, &plan, NULL, NULL), STATUS_OK);
     assert_int_equal(executor_wait(f.executor, 1, &result, &error), STATUS_DIED);
     assert_non_null(strstr(error.text, "Worker_DP1_0"));
     assert_non_null(strstr(error.text, "exit status 1"));
@@ -341,6 +375,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(depth_one_has_no_output_thread),
         cmocka_unit_test(all_ranks_launch_and_one_answers),
         cmocka_unit_test(a_dead_worker_is_named),
+        cmocka_unit_test(dummies_leave_results_where_they_are),
         cmocka_unit_test(a_worker_that_gives_up_says_why),
         cmocka_unit_test(a_model_that_does_not_fit_fails_the_start),
         cmocka_unit_test(workers_die_with_their_engine_core),

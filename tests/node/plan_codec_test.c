@@ -95,6 +95,25 @@ static void plan_survives_the_trip(void **state)
     free(data);
 }
 
+static void an_agreement_travels_with_the_plan(void **state)
+{
+    (void)state;
+    size_t bytes = 0;
+    void *data = encode(&sample, &bytes);
+    struct step_plan plan;
+    struct device_lockstep got = {.tokens = 99};
+    const struct device_lockstep agreed = {.tokens = 16, .all_tokens = 48, .graphs = true};
+    assert_false(plan_decode_agreed(data, &got));
+    plan_encode_agreed(data, &agreed);
+    assert_int_equal(plan_decode(data, bytes, SLOTS, &plan, NULL), STATUS_OK);
+    assert_int_equal(plan.tokens_count, 7);
+    assert_true(plan_decode_agreed(data, &got));
+    assert_int_equal(got.tokens, 16);
+    assert_int_equal(got.all_tokens, 48);
+    assert_true(got.graphs);
+    free(data);
+}
+
 static void every_other_length_is_refused(void **state)
 {
     (void)state;
@@ -213,6 +232,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plan_survives_the_trip),
+        cmocka_unit_test(an_agreement_travels_with_the_plan),
         cmocka_unit_test(every_other_length_is_refused),
         cmocka_unit_test(changed_words_stay_inside),
         cmocka_unit_test(each_fault_is_refused),

@@ -231,6 +231,17 @@ static void same_reply(const struct utility_reply *a, const struct utility_reply
     same_texts(a->strings, b->strings, a->strings_count);
 }
 
+static void same_arguments(const struct utility_call *a, const struct utility_call *b)
+{
+    assert_int_equal(a->arguments_count, b->arguments_count);
+    for (uint32_t i = 0; i < a->arguments_count; i++) {
+        assert_int_equal(a->arguments[i].kind, b->arguments[i].kind);
+        assert_int_equal(a->arguments[i].boolean, b->arguments[i].boolean);
+        assert_true(a->arguments[i].integer == b->arguments[i].integer);
+        same_text(a->arguments[i].string, b->arguments[i].string);
+    }
+}
+
 static void same_outputs(const struct engine_outputs *a, const struct engine_outputs *b)
 {
     assert_int_equal(a->engine_index, b->engine_index);
@@ -286,6 +297,7 @@ void assert_message_equal(const struct message *a, const struct message *b)
         assert_int_equal(a->utility.client_index, b->utility.client_index);
         assert_true(a->utility.call_id == b->utility.call_id);
         same_text(a->utility.method, b->utility.method);
+        same_arguments(&a->utility, &b->utility);
         break;
     case MESSAGE_OUTPUTS:
     case MESSAGE_COUNTS:

@@ -72,6 +72,7 @@ static const struct utility_reply reply_tasks = {
     .call_id = 7, .kind = UTILITY_STRINGS, .strings = tasks, .strings_count = 1};
 static const struct utility_reply reply_true = {
     .call_id = 0xf123456789abcdef, .kind = UTILITY_BOOL, .boolean = true};
+static const struct utility_reply reply_false = {.call_id = 8, .kind = UTILITY_BOOL};
 static const struct utility_reply reply_failure = {.call_id = 7, .failure = "no"};
 
 static const struct engine_counts counts[] = {{.running = 1, .kv_usage = 0.25},
@@ -175,11 +176,56 @@ const struct sample helper_samples[] = {
                   .client_index = 1,
                   .external_id = "cmpl-x-0"}}},
     {"abort", {.kind = MESSAGE_ABORT, .abort = {ids_abort, COUNT(ids_abort)}}},
-    {"utility_tasks", {.kind = MESSAGE_UTILITY, .utility = {1, 7, "get_supported_tasks"}}},
+    {"utility_tasks",
+     {.kind = MESSAGE_UTILITY,
+      .utility = {.client_index = 1, .call_id = 7, .method = "get_supported_tasks"}}},
     {"utility_mm_cache",
-     {.kind = MESSAGE_UTILITY, .utility = {0, 0x1122334455667788, "reset_mm_cache"}}},
+     {.kind = MESSAGE_UTILITY,
+      .utility = {.call_id = 0x1122334455667788, .method = "reset_mm_cache"}}},
     {"utility_prefix_cache",
-     {.kind = MESSAGE_UTILITY, .utility = {0, 0x0123456789abcdef, "reset_prefix_cache"}}},
+     {.kind = MESSAGE_UTILITY,
+      .utility = {.call_id = 0x0123456789abcdef,
+                  .method = "reset_prefix_cache",
+                  .arguments_count = 2,
+                  .arguments = {{.kind = UTILITY_ARGUMENT_BOOL},
+                                {.kind = UTILITY_ARGUMENT_BOOL}}}}},
+    {"utility_pause",
+     {.kind = MESSAGE_UTILITY,
+      .utility = {.client_index = 3,
+                  .call_id = 0xf123456789abcdef,
+                  .method = "pause_scheduler",
+                  .arguments_count = 2,
+                  .arguments = {{.kind = UTILITY_ARGUMENT_STRING, .string = "wait"},
+                                {.kind = UTILITY_ARGUMENT_BOOL, .boolean = true}}}}},
+    {"utility_sleep",
+     {.kind = MESSAGE_UTILITY,
+      .utility = {.client_index = 1,
+                  .call_id = 9,
+                  .method = "sleep",
+                  .arguments_count = 2,
+                  .arguments = {{.kind = UTILITY_ARGUMENT_INT, .integer = 2},
+                                {.kind = UTILITY_ARGUMENT_STRING, .string = "abort"}}}}},
+    {"utility_wake_up",
+     {.kind = MESSAGE_UTILITY,
+      .utility = {.call_id = 10,
+                  .method = "wake_up",
+                  .arguments_count = 1,
+                  .arguments = {{.kind = UTILITY_ARGUMENT_NIL}}}}},
+    {"utility_numbers",
+     {.kind = MESSAGE_UTILITY,
+      .utility = {.call_id = 11,
+                  .method = "numbers",
+                  .arguments_count = 4,
+                  .arguments = {{.kind = UTILITY_ARGUMENT_INT, .integer = -1},
+                                {.kind = UTILITY_ARGUMENT_INT, .integer = -200},
+                                {.kind = UTILITY_ARGUMENT_INT, .integer = 70000},
+                                {.kind = UTILITY_ARGUMENT_INT, .integer = INT64_MAX}}}}},
+    {"utility_list_full",
+     {.kind = MESSAGE_UTILITY,
+      .utility = {.call_id = 12,
+                  .method = "collective_rpc",
+                  .arguments_count = 4,
+                  .arguments = {{.kind = UTILITY_ARGUMENT_STRING, .string = "f"}}}}},
     {"outputs_token",
      {OUTPUTS_WITH.outputs = output_token, .outputs_count = 1, .timestamp = SECOND_1_5}}},
 {
@@ -246,6 +292,14 @@ const struct sample helper_samples[] = {
     "reply_true",
     {
         OUTPUTS_WITH.engine_index = 1, .timestamp = SECOND_1_5, .utility = &reply_true
+    }
+}
+}
+,
+{
+    "reply_false",
+    {
+        OUTPUTS_WITH.engine_index = 1, .timestamp = SECOND_1_5, .utility = &reply_false
     }
 }
 }

@@ -184,6 +184,22 @@ static void make_output(struct world *w, struct engine_output *o)
     }
 }
 
+static void make_utility(struct world *w, struct utility_call *call)
+{
+    call->client_index = (uint32_t)draw(w, 0, 255);
+    call->call_id = wide(w, 64);
+    call->method = text(w);
+    call->arguments_count = (uint32_t)draw(w, 0, UTILITY_ARGUMENTS_MAX);
+    for (uint32_t i = 0; i < call->arguments_count; i++) {
+        struct utility_argument *argument = &call->arguments[i];
+        argument->kind =
+            (enum utility_argument_kind)draw(w, UTILITY_ARGUMENT_NIL, UTILITY_ARGUMENT_STRING);
+        argument->boolean = argument->kind == UTILITY_ARGUMENT_BOOL && coin(w);
+        argument->integer = argument->kind == UTILITY_ARGUMENT_INT ? (int64_t)wide(w, 64) : 0;
+        argument->string = argument->kind == UTILITY_ARGUMENT_STRING ? text(w) : NULL;
+    }
+}
+
 static void make_reply(struct world *w, struct utility_reply *reply)
 {
     *reply = (struct utility_reply){.call_id = wide(w, 64)};
@@ -289,7 +305,7 @@ static void make_message(struct world *w, struct message *m)
         m->abort.ids = texts(w, 0, m->abort.count);
         break;
     case MESSAGE_UTILITY:
-        m->utility = (struct utility_call){(uint32_t)draw(w, 0, 255), wide(w, 64), text(w)};
+        make_utility(w, &m->utility);
         break;
     case MESSAGE_OUTPUTS:
         make_outputs(w, &m->outputs);
