@@ -211,9 +211,9 @@ const struct wave *engine_core_wave(const struct engine_core *e);
 /* ---- pause and resume, for weight updates; with and without lock-step ---- */
 
 /*
- * May come at any time and more than once; in lock-step, once all ranks are paused, a pause can only
- * end more, not let more run. The call's reply is due when engine_core_pause_done();
- * until then the engine core must go on being driven. In lock-step every rank must be paused.
+ * May come at any time and more than once; in lock-step, once all ranks are paused, a pause can
+ * only end more, not let more run. The call's reply is due when engine_core_pause_done(); until
+ * then the engine core must go on being driven. In lock-step every rank must be paused.
  */
 void engine_core_pause(struct engine_core *e, enum pause_mode mode);
 /* Paused, by all ranks' consent, and nothing left to do. */
