@@ -310,13 +310,12 @@ static void test_times(void **state)
 
 static void test_other_values(void **state)
 {
-    static const char text[] =
-        GOOD "mode = open\nrate = 12 * %{dp}/s\narrival = constant\n"
-             "[client]\nmax_lag = p99.9 250us\nmax_cpu = 62.5%\n"
-             "[slo interactive]\nttft_p99_max = 500ms\nclock = sent\n"
-             "[plots]\nformat = svg, dumb\n"
-             "[sweep]\naxis.dp = 3\n[defaults workload]\n"
-             "prompt = uniform lo=16tok hi=2Kitok\n";
+    static const char text[] = GOOD "mode = open\nrate = 12 * %{dp}/s\narrival = constant\n"
+                                    "[client]\nmax_lag = p99.9 250us\nmax_cpu = 62.5%\n"
+                                    "[slo interactive]\nttft_p99_max = 500ms\nclock = sent\n"
+                                    "[plots]\nformat = svg, dumb\n"
+                                    "[sweep]\naxis.dp = 3\n[defaults workload]\n"
+                                    "prompt = uniform lo=16tok hi=2Kitok\n";
     (void)state;
     struct scenario *s = open_text(text, NULL);
     const struct scenario_cell *c = &s->cells[0];
