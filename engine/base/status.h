@@ -53,8 +53,9 @@ enum status error_set(struct error *error, enum status status, const char *fmt, 
     PRINTF_LIKE(3, 4);
 #ifdef __clang_analyzer__
 /* The analyzer cannot look into it, and would follow paths on which a failure comes back as OK. */
+int error_ignored(const char *fmt, ...);
 // NOLINTNEXTLINE(readability-identifier-naming): the function's name
-#define error_set(error, status, ...) ((void)(error), (void)(__VA_ARGS__), (status))
+#define error_set(error, status, ...) ((void)(error), (void)error_ignored(__VA_ARGS__), (status))
 #endif
 
 /* Returns from the calling function when `expr` is not STATUS_OK. For functions that own nothing

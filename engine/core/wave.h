@@ -126,9 +126,9 @@ bool wave_take_notice(struct wave *w, struct wave_notice *notice);
 /*
  * First phase of a pause: the rank steps, with dummies if need be, until a check shows that all
  * ranks have a pause pending. From that same step on all of them ignore START_DP_WAVE (second
- * phase), finish what still runs, and end the wave. Once all are paused, a further pause asks for no
- * other round: it may have reached some ranks before the consensus and others after it, and those
- * after it would wait for the rest for ever.
+ * phase), finish what still runs, and end the wave. Once all are paused, a further pause asks for
+ * no other round: it may have reached some ranks before the consensus and others after it, and
+ * those after it would wait for the rest for ever.
  */
 void wave_pause(struct wave *w);
 /*

@@ -76,7 +76,7 @@ static void name_request(struct connection *c, const char *caller_id)
     }
     (void)snprintf(c->id, sizeof c->id, "%s-%.64s", prefix, caller_id);
     for (char *at = c->id; *at != '\0'; at++) {
-        *at = *at > ' ' && *at <= '~' ? *at : '_';
+        *at = (char)(*at > ' ' && *at <= '~' ? *at : '_');
     }
 }
 

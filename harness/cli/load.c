@@ -381,13 +381,22 @@ static int judge(const struct load_shared *shared, const struct run_result *r, i
         (void)fprintf(stderr, "harness load: no connection to the server for 2 s\n");
         return EXIT_SERVER;
     }
+    enum status ended = (enum status)atomic_load(&shared->header->status);
+    if (ended == STATUS_INVALID || ended == STATUS_NOT_FOUND) {
+        (void)fprintf(stderr, "harness load: %s\n", shared->header->error_text);
+        return EXIT_USAGE;
+    }
+    if (ended != STATUS_OK) {
+        (void)fprintf(stderr, "harness load: %s\n", shared->header->error_text);
+        return EXIT_SERVER;
+    }
     if (client_status != 0 || r->client_cpu_frac > MAX_CPU_FRAC || r->lag_p99_ms > MAX_LAG_MS) {
         (void)fprintf(
             stderr, "harness load: invalid, the client itself was the limit (%.0f %% of a core)\n",
             r->client_cpu_frac * 100);
         return EXIT_INVALID;
     }
-    return r->fail_count > 0 ? EXIT_REQUESTS : EXIT_PASS;
+    return EXIT_PASS;
 }
 
 static int drive(const struct load_options *o)
@@ -403,8 +412,11 @@ static int drive(const struct load_options *o)
     }
     int client_status = wait_client(&shared, pid);
     observe_fill_client(&shared, &result);
-    print_result(&shared, &result);
-    int status = judge(&shared, &result, client_status);
+    if (result.window_s > 0) {
+        print_result(&shared, &result);
+    }
+    int status = cli_worse(judge(&shared, &result, client_status),
+                           result.fail_count > 0 ? EXIT_REQUESTS : EXIT_PASS);
     result_free(&result);
     load_shared_close(&shared);
     return status;

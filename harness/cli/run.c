@@ -141,20 +141,6 @@ static void utc_now(struct tm *utc)
     (void)gmtime_r(&now, utc);
 }
 
-static void read_revision(char *out, size_t cap)
-{
-    FILE *git =
-        popen("git rev-parse --short=12 HEAD 2>/dev/null", "r"); // NOLINT(cert-env33-c): fixed text
-    out[0] = '\0';
-    if (git != NULL) {
-        if (fgets(out, (int)cap, git) == NULL) {
-            out[0] = '\0';
-        }
-        out[strcspn(out, "\n")] = '\0';
-        (void)pclose(git);
-    }
-}
-
 static uint64_t hash_cells(const struct scenario *s)
 {
     uint64_t hash = 0;
@@ -174,7 +160,7 @@ static void describe_host(struct session *s)
     }
     s->host.client_ceiling_rps = STATS_UNKNOWN;
     s->host.client_ceiling_tok_per_s = STATS_UNKNOWN;
-    read_revision(s->host.git_rev, sizeof s->host.git_rev);
+    (void)snprintf(s->host.git_rev, sizeof s->host.git_rev, "%s", HARNESS_REVISION);
     struct tm utc;
     utc_now(&utc);
     (void)strftime(s->host.started_utc, sizeof s->host.started_utc, "%Y-%m-%dT%H:%M:%SZ", &utc);
@@ -301,12 +287,13 @@ static void on_progress(void *ctx, const struct measure_progress *m)
 
 static int status_of(const struct run_result *r)
 {
+    int failed = r->fail_count > 0 ? EXIT_REQUESTS : EXIT_PASS;
     switch (r->outcome) {
     case RUN_OK:
-        return r->fail_count > 0 ? EXIT_REQUESTS : EXIT_PASS;
+        return failed;
     case RUN_INVALID:
     case RUN_CLIENT_FAILED:
-        return EXIT_INVALID;
+        return cli_worse(failed, EXIT_INVALID);
     case RUN_SERVER_FAILED:
         return EXIT_SERVER;
     case RUN_INTERRUPTED:
@@ -373,13 +360,12 @@ static void run_all(struct session *s)
 
 static void conclude(struct session *s, const char *folder)
 {
-    struct report_conclusion conclusion;
+    struct report_conclusion conclusion = {.verdict = ""};
     struct error error;
     if (report_conclude(s->report, s->results, s->results_count, interrupted(), &conclusion,
                         &error) != STATUS_OK) {
         (void)fprintf(stderr, "harness run: %s\n", error.text);
         s->status = cli_worse(s->status, EXIT_RESULTS);
-        return;
     }
     if (conclusion.undecided) {
         s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);

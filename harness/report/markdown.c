@@ -123,11 +123,13 @@ static void write_figures(const struct markdown *m, FILE *out)
 
 static void write_points(const struct markdown *m, FILE *out)
 {
-    head(out, "Cells",
-         "Means over the valid runs of a cell; intervals are 95 %, with the noise between runs "
-         "pooled over a curve. Use is CPU time and emulated occupancy over wall time.",
-         "| cell | tokens/s | 95 % | limits | use | GPU busy | launching | cores in use | "
-         "requests ok | failed | runs |");
+    head(
+        out, "Cells",
+        "Means over the valid runs of a cell; intervals are 95 %, with the noise between runs "
+        "pooled over a curve. Use is CPU time and emulated occupancy over wall time; of a GPU, the "
+        "time it computed while requests waited for it, for the tokens that were really served.",
+        "| cell | tokens/s | 95 % | limits | use | GPU busy | launching | cores in use | "
+        "requests ok | failed | runs |");
     for (uint32_t i = 0; i < m->summary->points_count; i++) {
         const struct summary_point *p = &m->summary->points[i];
         (void)fputc('|', out);
@@ -335,8 +337,10 @@ static void write_map(const struct markdown *m, FILE *out)
 
 static void write_stages(const struct markdown *m, FILE *out)
 {
-    head(out, "Use of each stage", "Mean over the servers of a stage, and the busiest one.",
-         "| cell | stage | servers | use | busiest | CPU | occupancy |");
+    head(out, "Use of each stage",
+         "Mean over the servers of a stage, and the busiest one; stages.csv has CPU time and "
+         "occupancy of each.",
+         "| cell | stage | servers | use | busiest |");
     for (uint32_t i = 0; i < m->summary->points_count; i++) {
         const struct summary_point *p = &m->summary->points[i];
         for (uint32_t k = 0; k < p->stages_count; k++) {
@@ -348,10 +352,8 @@ static void write_stages(const struct markdown *m, FILE *out)
             if (stage->instrumented) {
                 percent_cell(out, stage->use_frac);
                 percent_cell(out, stage->max_frac);
-                percent_cell(out, stage->cpu_frac);
-                percent_cell(out, stage->occupancy_frac);
             } else {
-                (void)fprintf(out, " not instrumented | | | |");
+                (void)fprintf(out, " not instrumented | |");
             }
             (void)fputc('\n', out);
         }

@@ -61,18 +61,6 @@ void rows_api_shares(const struct run_result *r, double *least, double *greatest
     }
 }
 
-struct stage_use rows_stage_use(const struct run_result *r, const struct run_stage *stage)
-{
-    bool may_spin = strcmp(stage->stage, "scheduler") == 0 || strcmp(stage->stage, "launch") == 0;
-    return (struct stage_use){
-        .stage = stage->stage,
-        .busy_frac = stage->busy_frac,
-        .cpu_frac = stage->cpu_frac,
-        .occupancy_frac = stage->occupancy_frac,
-        .spins = r->cell->topology.wait == WAIT_SPIN && may_spin,
-    };
-}
-
 static double ratio(double a, double b)
 {
     return b > 0 ? a / b : STATS_UNKNOWN;
@@ -255,8 +243,7 @@ static uint32_t servers_of(const struct run_result *r, const char *stage)
 
 static void stage_row(struct table *t, const struct run_result *r, const struct run_stage *s)
 {
-    struct stage_use use = rows_stage_use(r, s);
-    double frac = stage_use_frac(&use);
+    double frac = s->use_frac;
     table_text(t, "run_id", r->run_id);
     table_text(t, "stage", s->stage);
     table_text(t, "instance", s->instance);

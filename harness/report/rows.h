@@ -40,7 +40,4 @@ void rows_launcher_name(const struct probe_rates *launcher, char out[32]);
 /* Least and greatest share of an API server in the window's tokens; NAN without tokens. */
 void rows_api_shares(const struct run_result *r, double *least, double *greatest);
 const char *rows_outcome_name(enum run_outcome outcome);
-/* How busy one row of stages.csv was, by the rule that the verdict uses. */
-struct stage_use rows_stage_use(const struct run_result *r, const struct run_stage *stage);
-
 #endif

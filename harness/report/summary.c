@@ -214,7 +214,11 @@ static void summarise_stages(struct summary_point *p, const struct run_result *r
     size_t used = 0;
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t k = 0; shown(p, &results[i]) && k < results[i].stages_count; k++) {
-            uses[used++] = rows_stage_use(&results[i], &results[i].stages[k]);
+            const struct run_stage *stage = &results[i].stages[k];
+            uses[used++] = (struct stage_use){.stage = stage->stage,
+                                              .busy_frac = stage->use_frac,
+                                              .cpu_frac = STATS_UNKNOWN,
+                                              .occupancy_frac = STATS_UNKNOWN};
         }
     }
     p->stages_count = (uint32_t)stages_summarise(uses, used, p->stages);

@@ -30,14 +30,14 @@ void verdict_stage(struct text *t, const struct summary_point *p)
     case STAGE_NAMED:
         text_add(t, "the %s%s (", text_stage(v->first), many ? "s limit" : " limits");
         text_percent(t, v->first_frac);
-        text_add(t, " busy)");
+        text_add(t, " in use)");
         break;
     case STAGE_MIXED:
         text_add(t, "%s and %s limit together (", text_stage(v->first), text_stage(v->second));
         text_percent(t, v->first_frac);
         text_add(t, " and ");
         text_percent(t, v->second_frac);
-        text_add(t, " busy)");
+        text_add(t, " in use)");
         break;
     case STAGE_UNEXPLAINED:
         if (v->first[0] == '\0') {
@@ -69,7 +69,12 @@ static void tell_flat(struct text *t, const struct summary *s, const struct summ
 {
     with_label(t, c, first);
     if (first) {
-        text_add(t, "%s stop helping ", s->plural);
+        text_add(t, "%s ", s->plural);
+    } else if (!s->curves[0].decided || s->curves[0].answer.status != SCALING_FLAT) {
+        text_add(t, "they ");
+    }
+    if (first || !s->curves[0].decided || s->curves[0].answer.status != SCALING_FLAT) {
+        text_add(t, "stop helping ");
     }
     text_add(t, "at %s: ", c->answer.text);
     verdict_stage(t, c->deciding);
@@ -126,7 +131,8 @@ static void tell_gain(struct text *t, const struct summary *s, const struct summ
     text_add(t, "%u%s carry ", c->api_servers_count, first ? " API servers" : "");
     bool alike = c->gain.lower < 0 && c->gain.upper > 0;
     if (alike) {
-        text_add(t, "no more than %u", c->fewer->api_servers_count);
+        text_add(t, "about as much as %u (%+.0f to %+.0f %%)", c->fewer->api_servers_count,
+                 c->gain.lower * 100, c->gain.upper * 100);
     } else {
         text_add(t, "%.0f %% %s than %u", fabs(c->gain.gain) * 100,
                  c->gain.gain < 0 ? "less" : "more", c->fewer->api_servers_count);

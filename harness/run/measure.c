@@ -267,7 +267,12 @@ static void name_stalled(const struct session *m, char *out, size_t cap)
 
 static bool stalled(struct session *m, int64_t now)
 {
-    uint64_t tokens = load_get(&m->client.header->tokens);
+    /* Steps too: a long prefill, or answers that are not streamed, make no token for a while. */
+    const struct load_header *h = m->client.header;
+    uint64_t tokens = load_get(&h->tokens) + done_count(h);
+    for (uint32_t i = 0; i < ledger_threads_count(&m->system.ledger); i++) {
+        tokens += ledger_get(&m->system.ledger.threads[i].output_tokens);
+    }
     if (tokens != m->seen_tokens || load_get(&m->client.header->inflight) == 0) {
         m->seen_tokens = tokens;
         m->seen_ns = now;
@@ -368,21 +373,9 @@ static void run_load(struct session *m)
         return;
     }
     observe(&m->system, &m->before);
-    /* A window to the end of a trace has no end yet: the look is then taken when the client is
-     * done. */
-    if (m->client.header->options.window_ns > 0) {
-        if (watch_until(m, &m->client.header->window_end_ns)) {
-            observe(&m->system, &m->after);
-            watch_to_end(m);
-        }
-    } else {
-        while (watch(m) && client_phase(m) < LOAD_PHASE_DRAIN) {
-            clock_sleep_until_ns(clock_now_ns() + TICK_NS);
-        }
+    if (watch_until(m, &m->client.header->window_end_ns)) {
         observe(&m->system, &m->after);
-        if (m->client_running) {
-            watch_to_end(m);
-        }
+        watch_to_end(m);
     }
 }
 
@@ -443,6 +436,12 @@ static void compare_with_ceiling(const struct run_host *host, struct run_result 
     }
 }
 
+/* The p99 of the send lag; of too few requests for one, the greatest. */
+static double late_ms(const struct run_result *r)
+{
+    return isnan(r->lag_p99_ms) ? r->lag_max_ms : r->lag_p99_ms;
+}
+
 /* Rules that make a measured point no evidence (law 4). */
 static void judge(struct session *m)
 {
@@ -464,11 +463,20 @@ static void judge(struct session *m)
                        r->client_ceiling_frac * 100);
         conclude(m, RUN_INVALID, text);
     } else if (r->cell->load.mode != SCENARIO_LOAD_CLOSED && limits->max_lag.time_ns > 0 &&
-               r->lag_p99_ms * 1e6 > (double)limits->max_lag.time_ns) {
-        (void)snprintf(text, sizeof text, "client limited: p99 lag %.1f ms, limit %.1f ms",
-                       r->lag_p99_ms, (double)limits->max_lag.time_ns / 1e6);
+               late_ms(r) * 1e6 > (double)limits->max_lag.time_ns) {
+        uint64_t full = load_get(&m->client.header->full_count);
+        if (full > 0) {
+            (void)snprintf(
+                text, sizeof text,
+                "%llu arrivals found all connections busy: the system cannot keep up with "
+                "this rate, or inflight_max is too low",
+                (unsigned long long)full);
+        } else {
+            (void)snprintf(text, sizeof text, "client limited: lag %.1f ms, limit %.1f ms",
+                           late_ms(r), (double)limits->max_lag.time_ns / 1e6);
+        }
         conclude(m, RUN_INVALID, text);
-    } else if (r->ok_count == 0 && r->output_tok_per_s.count == 0) {
+    } else if (!(r->output_tok_per_s.mean > 0)) {
         conclude(m, RUN_INVALID, "nothing was served in the window");
     }
 }
@@ -476,6 +484,9 @@ static void judge(struct session *m)
 static void finish(struct session *m)
 {
     struct run_result *r = m->result;
+    if (m->before.taken && !m->after.taken) { /* cut short: what was counted so far is kept */
+        observe(&m->system, &m->after);
+    }
     if (m->client_running) {
         int status;
         child_stop(m->client_pid, SIGTERM, CLIENT_STOP_NS, &status);

@@ -237,33 +237,38 @@ static void fill_engine_shares(struct run_result *r)
 {
     double most = 0;
     double sum = 0;
+    double prompt = 0;
     for (uint32_t i = 0; i < r->engines_count; i++) {
         double rate = r->engines[i].output_tokens_per_s;
         r->engine_tok_per_s[r->engines[i].instance] = rate;
         most = rate > most ? rate : most;
         sum += rate;
+        prompt += r->engines[i].prompt_tokens_per_s;
     }
+    r->prompt_tok_per_s = prompt;
     r->rank_jain = stats_jain(r->engine_tok_per_s, r->engines_count);
     r->dp_imbalance_frac = most > 0 ? 1 - sum / r->engines_count / most : STATS_UNKNOWN;
 }
 
 /*
- * While a queue still grows behind the engine cores they make more tokens than reach the clients. A
- * GPU's use is what it would need for the throughput that was really served, so that the stage
- * behind it is named and not both.
+ * While a queue still grows behind the engine cores they make more tokens than reach the clients.
+ * The use of the stages that make them is what they would need for the throughput that was really
+ * served, so that the stage behind them is named and not both.
  */
-static void scale_gpu_use(struct run_result *r)
+static void scale_engine_use(struct run_result *r)
 {
     double made = 0;
     for (uint32_t i = 0; i < r->engines_count; i++) {
         made += r->engines[i].output_tokens_per_s;
     }
-    if (!(made > r->output_tok_per_s.mean)) {
+    if (!(made > r->output_tok_per_s.mean) || strcmp(r->token_basis, "usage") != 0) {
         return;
     }
     for (uint32_t i = 0; i < r->stages_count; i++) {
-        if (strcmp(r->stages[i].stage, "gpu") == 0) {
-            r->stages[i].use_frac *= r->output_tok_per_s.mean / made;
+        struct run_stage *s = &r->stages[i];
+        if (strcmp(s->stage, "gpu") == 0 || strcmp(s->stage, "launch") == 0 ||
+            strcmp(s->stage, "scheduler") == 0) {
+            s->use_frac *= r->output_tok_per_s.mean / made;
         }
     }
 }
@@ -294,6 +299,7 @@ static void fill_host(const struct observation *a, const struct observation *b,
     struct proc_host host;
     if (!a->harness_known || !b->harness_known || !a->host_known || !b->host_known ||
         proc_host_read(&host, &error) != STATUS_OK) {
+        r->host_limited = true; /* unknown is no evidence */
         return;
     }
     r->host_cores_used = proc_tree_cores_used(&a->harness, &b->harness);
@@ -328,7 +334,7 @@ void observe_fill(const struct observation *a, const struct observation *b,
     }
     add_client_stage(r);
     fill_engine_shares(r);
-    scale_gpu_use(r);
+    scale_engine_use(r);
     fill_launchers(r, topology);
     fill_host(a, b, r);
     if (b->system_known) {

@@ -42,7 +42,8 @@ static void fill_rates(const struct load_header *h, struct run_result *r)
     double rates[LOAD_BATCHES_MAX];
     uint32_t batches = h->options.batches_count;
     int64_t window_ns = load_time(&h->window_end_ns) - load_time(&h->window_start_ns);
-    if (load_time(&h->window_start_ns) == 0 || window_ns <= 0) {
+    /* A client that was killed has not said when its window ended: its rates are not known. */
+    if (load_time(&h->window_start_ns) == 0 || window_ns <= 0 || load_time(&h->end_ns) == 0) {
         return;
     }
     r->window_s = (double)window_ns / 1e9;
@@ -56,7 +57,10 @@ static void fill_rates(const struct load_header *h, struct run_result *r)
         ok += load_get(&h->window_ok_count[i]);
     }
     r->output_tok_per_s = stats_mean_of(rates, whole < batches ? whole : batches);
-    r->output_tok_per_s.mean = (double)load_window_tokens(h) / r->window_s;
+    double mean = (double)load_window_tokens(h) / r->window_s;
+    r->output_tok_per_s.lo += mean - r->output_tok_per_s.mean;
+    r->output_tok_per_s.hi += mean - r->output_tok_per_s.mean;
+    r->output_tok_per_s.mean = mean;
     r->achieved_rps = (double)ok / r->window_s;
     for (uint32_t i = 0; i < LOAD_API_SERVERS_MAX; i++) {
         r->api_tok_per_s[i] = (double)load_window_tokens_of(h, i) / r->window_s;
@@ -142,7 +146,6 @@ struct samples {
     struct sample by_metric[RUN_METRICS_COUNT];
     struct sample lag;
     struct sample stall;
-    double prompt_tokens;
     uint64_t sent;
 };
 
@@ -217,6 +220,7 @@ static void collect(const struct load_shared *client, struct run_result *r, stru
         if (atomic_load_explicit(&record->number_plus_1, memory_order_acquire) == 0) {
             continue;
         }
+        s->sent += in_window(h, record->t_sent_ns) ? 1 : 0;
         enum load_outcome outcome = outcome_of(record);
         if (!counts(h, record, outcome)) {
             continue;
@@ -224,8 +228,6 @@ static void collect(const struct load_shared *client, struct run_result *r, stru
         count_outcome(r, outcome);
         if (record->t_sent_ns != 0) {
             push(&s->lag, ms_between(record->t_sched_ns, record->t_sent_ns));
-            s->sent++;
-            s->prompt_tokens += record->prompt_tokens_asked;
         }
         if (outcome == LOAD_OUTCOME_OK) {
             take_ok(s, record);
@@ -242,7 +244,6 @@ static void collect(const struct load_shared *client, struct run_result *r, stru
 static void fill_latencies(const struct load_header *h, struct run_result *r, struct samples *s)
 {
     r->sent_rps = r->window_s > 0 ? (double)s->sent / r->window_s : STATS_UNKNOWN;
-    r->prompt_tok_per_s = r->window_s > 0 ? s->prompt_tokens / r->window_s : STATS_UNKNOWN;
     if (h->options.mode == LOAD_CLOSED) {
         return;
     }
@@ -419,7 +420,7 @@ void observe_fill_requests(const struct load_shared *client, const struct ledger
     bool rows = h->options.mode != LOAD_CLOSED;
     uint32_t count = records_count(client);
     struct hop_sums sums = {{0}};
-    r->requests = calloc(count > 0 ? count : 1, sizeof *r->requests);
+    r->requests = calloc(rows && count > 0 ? count : 1, sizeof *r->requests);
     ASSERT(r->requests != NULL);
     for (uint32_t i = 0; i < count; i++) {
         const struct load_record *record = &client->records[i];
@@ -439,7 +440,7 @@ void observe_fill_requests(const struct load_shared *client, const struct ledger
         if (outcome_of(record) == LOAD_OUTCOME_OK) {
             r->tokens_mismatch_count +=
                 !counts_match(record, hops, h->options.ignore_eos != 0) ? 1 : 0;
-            if (complete(&parts)) {
+            if (complete(&parts) && counts(h, record, LOAD_OUTCOME_OK)) {
                 add_hops(r, record, &parts, &sums);
             }
         }

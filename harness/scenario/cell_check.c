@@ -125,6 +125,30 @@ static void check_load(struct checker *c)
     }
 }
 
+/* What the load client cannot do yet is refused, so that nothing is measured under a wrong name. */
+static void check_supported(struct checker *c)
+{
+    const struct scenario_workload *w = &c->cell->workload;
+    const struct scenario_load *l = &c->cell->load;
+    static const char *const lengths[] = {"prompt", "output"};
+    const struct scenario_lengths *values[] = {&w->prompt, &w->output};
+    for (int i = 0; i < 2; i++) {
+        if (values[i]->kind == SCENARIO_LENGTHS_LOGNORMAL) {
+            problems_add(c->problems, origin_of(c->sections->workload, lengths[i]),
+                         "%s: lognormal is not supported by this build", lengths[i]);
+        }
+    }
+    if (w->temperature > 0) {
+        problems_add(c->problems, origin_of(c->sections->workload, "temperature"),
+                     "temperature: only 0 is supported by this build");
+    }
+    if (l->mode == SCENARIO_LOAD_OPEN &&
+        (l->arrival.kind == SCENARIO_ARRIVAL_GAMMA || l->arrival.kind == SCENARIO_ARRIVAL_BURSTS)) {
+        problems_add(c->problems, origin_of(c->sections->load, "arrival"),
+                     "arrival: gamma and bursts are not supported by this build");
+    }
+}
+
 void cell_check(struct scenario_cell *cell, const struct option_server *server,
                 const struct cell_sections *sections, const struct value_machine *machine,
                 struct scenario_problems *problems)
@@ -151,4 +175,5 @@ void cell_check(struct scenario_cell *cell, const struct option_server *server,
     check_server(&c);
     check_workload(&c);
     check_load(&c);
+    check_supported(&c);
 }

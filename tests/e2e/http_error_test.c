@@ -20,14 +20,14 @@ enum {
     MEBIBYTE = 1 << 20
 };
 
-static struct system system_;
+static struct system served;
 
 static int start_system(void **state)
 {
     (void)state;
     struct topology t = e2e_topology(1, 1);
     t.max_model_len = 64;
-    e2e_start(&t, &system_);
+    e2e_start(&t, &served);
     return 0;
 }
 
@@ -35,10 +35,10 @@ static int stop_system(void **state)
 {
     (void)state;
     struct completion c;
-    completion_post(system_.port, "/v1/completions", "{\"prompt\":\"x\",\"max_tokens\":3}", &c);
+    completion_post(served.port, "/v1/completions", "{\"prompt\":\"x\",\"max_tokens\":3}", &c);
     assert_int_equal(c.status, 200);
-    assert_false(system_failed(&system_));
-    e2e_stop(&system_);
+    assert_false(system_failed(&served));
+    e2e_stop(&served);
     return 0;
 }
 
@@ -87,12 +87,12 @@ static void bad_bodies_are_refused(void **state)
         {"{\"prompt\":\"x\",\"stream_options\":{\"include_usage\":true}}", 400, "stream"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct answer a = http_post(system_.port, "/v1/completions", cases[i].json);
+        struct answer a = http_post(served.port, "/v1/completions", cases[i].json);
         assert_error(&a, cases[i].status, cases[i].words);
     }
-    struct answer a = http_post(system_.port, "/v1/chat/completions", "{\"messages\":[]}");
+    struct answer a = http_post(served.port, "/v1/chat/completions", "{\"messages\":[]}");
     assert_error(&a, 400, "messages");
-    a = http_post(system_.port, "/v1/chat/completions", "{\"messages\":[{\"role\":\"user\"}]}");
+    a = http_post(served.port, "/v1/chat/completions", "{\"messages\":[{\"role\":\"user\"}]}");
     assert_error(&a, 400, "content");
 }
 
@@ -103,11 +103,11 @@ static void long_prompts_are_refused(void **state)
     char prompt[128];
     memset(prompt, 'a', sizeof prompt);
     (void)snprintf(json, sizeof json, "{\"prompt\":\"%.64s\"}", prompt);
-    struct answer a = http_post(system_.port, "/v1/completions", json);
+    struct answer a = http_post(served.port, "/v1/completions", json);
     assert_error(&a, 400, "maximum context length is 64");
     struct completion c;
     (void)snprintf(json, sizeof json, "{\"prompt\":\"%.63s\",\"ignore_eos\":true}", prompt);
-    completion_post(system_.port, "/v1/completions", json, &c);
+    completion_post(served.port, "/v1/completions", json, &c);
     assert_int_equal(c.status, 200);
     assert_int_equal(c.completion_tokens, 1); /* what is left of max_model_len */
 }
@@ -122,7 +122,7 @@ static void a_huge_prompt_is_counted_and_refused(void **state)
     size_t at = (size_t)sprintf(json, "{\"prompt\":\"");
     memset(json + at, 'a', bytes);
     (void)strcpy(json + at + bytes, "\"}");
-    struct answer a = http_post(system_.port, "/v1/completions", json);
+    struct answer a = http_post(served.port, "/v1/completions", json);
     assert_error(&a, 400, "2097152 input tokens");
     free(json);
 }
@@ -130,13 +130,13 @@ static void a_huge_prompt_is_counted_and_refused(void **state)
 static void routes_and_methods_are_checked(void **state)
 {
     (void)state;
-    struct answer a = http_get(system_.port, "/v1/embeddings");
+    struct answer a = http_get(served.port, "/v1/embeddings");
     assert_error(&a, 404, "/v1/embeddings");
-    a = http_get(system_.port, "/v1/completions");
+    a = http_get(served.port, "/v1/completions");
     assert_error(&a, 405, "POST");
-    a = http_get(system_.port, "/");
+    a = http_get(served.port, "/");
     assert_error(&a, 404, "/");
-    a = http_post(system_.port, "/v1/nothing", "{}");
+    a = http_post(served.port, "/v1/nothing", "{}");
     assert_error(&a, 404, "/v1/nothing");
 }
 
@@ -144,7 +144,7 @@ static void routes_and_methods_are_checked(void **state)
 static void assert_raw(const char *text, size_t bytes, int status)
 {
     struct link l;
-    assert_true(link_open(&l, system_.port));
+    assert_true(link_open(&l, served.port));
     /* The server may answer and close before it has read all. */
     (void)link_send(&l, text, bytes);
     struct answer a = link_answer(&l);
@@ -182,7 +182,7 @@ static void a_chunked_body_has_the_same_limit(void **state)
     size_t at = (size_t)sprintf(chunk, "100000\r\n");
     memset(chunk + at, ' ', MEBIBYTE);
     memcpy(chunk + at + MEBIBYTE, "\r\n", 2);
-    assert_true(link_open(&l, system_.port));
+    assert_true(link_open(&l, served.port));
     assert_true(link_text(&l, "POST /v1/completions HTTP/1.1\r\nHost: e2e\r\n"
                               "Transfer-Encoding: chunked\r\n\r\n"));
     for (int i = 0; i < 40 && link_send(&l, chunk, at + MEBIBYTE + 2); i++) {
@@ -207,7 +207,7 @@ static void ranks_are_checked(void **state)
                                           "X-data-parallel-rank: -1\r\n"};
     for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
         struct answer a =
-            http_post_with(system_.port, "/v1/completions", headers[i], "{\"prompt\":\"x\"}");
+            http_post_with(served.port, "/v1/completions", headers[i], "{\"prompt\":\"x\"}");
         assert_error(&a, 400, "rank");
     }
 }
@@ -221,12 +221,12 @@ static void half_a_request_times_out(void **state)
     }
     struct link head;
     struct link body;
-    assert_true(link_open(&head, system_.port));
-    assert_true(link_open(&body, system_.port));
+    assert_true(link_open(&head, served.port));
+    assert_true(link_open(&body, served.port));
     assert_true(link_text(&head, "POST /v1/completions HTTP/1.1\r\nHost: e"));
     assert_true(link_text(&body, "POST /v1/completions HTTP/1.1\r\nHost: e2e\r\n"
                                  "Content-Length: 100\r\n\r\n{\"prompt\""));
-    struct answer a = http_get(system_.port, "/health");
+    struct answer a = http_get(served.port, "/health");
     assert_int_equal(a.status, 200);
     answer_free(&a);
     a = link_answer(&head);

@@ -29,14 +29,14 @@ enum {
     STALLED_NUMBER = 920000,
 };
 
-static struct system system_;
+static struct system served;
 
 static int start_system(void **state)
 {
     (void)state;
     struct topology t = e2e_topology(2, 2);
     t.max_model_len = 4096;
-    e2e_start(&t, &system_);
+    e2e_start(&t, &served);
     return 0;
 }
 
@@ -44,16 +44,16 @@ static int start_system(void **state)
 static bool all_quiet(void *ctx)
 {
     (void)ctx;
-    return E2E_SUM(&system_, THREAD_ENGINE_MAIN, running_now) == 0 &&
-           E2E_SUM(&system_, THREAD_ENGINE_MAIN, waiting_now) == 0 &&
-           E2E_SUM(&system_, THREAD_ENGINE_MAIN, kv_used_blocks) == 0;
+    return E2E_SUM(&served, THREAD_ENGINE_MAIN, running_now) == 0 &&
+           E2E_SUM(&served, THREAD_ENGINE_MAIN, waiting_now) == 0 &&
+           E2E_SUM(&served, THREAD_ENGINE_MAIN, kv_used_blocks) == 0;
 }
 
 /* /load of the server that answers. */
 static bool no_load(void *ctx)
 {
     (void)ctx;
-    struct answer a = http_get(system_.port, "/load");
+    struct answer a = http_get(served.port, "/load");
     bool none = a.status == 200 && strcmp(a.body, "{\"server_load\":0}") == 0;
     answer_free(&a);
     return none;
@@ -66,9 +66,9 @@ static int stop_system(void **state)
     for (int i = 0; i < 8; i++) { /* connections fall to either server */
         assert_true(e2e_wait(no_load, NULL, HANG_MS));
     }
-    assert_false(system_failed(&system_));
-    assert_int_equal(system_.warnings_count, 0);
-    e2e_stop(&system_);
+    assert_false(system_failed(&served));
+    assert_int_equal(served.warnings_count, 0);
+    e2e_stop(&served);
     return 0;
 }
 
@@ -127,10 +127,10 @@ static void texts_do_not_depend_on_who_serves_them(void **state)
     (void)state;
     static struct client here[CLIENTS];
     static struct client alone[CLIENTS];
-    uint64_t engine_before = E2E_SUM(&system_, THREAD_ENGINE_MAIN, output_tokens);
-    uint64_t api_before = E2E_SUM(&system_, THREAD_API_MAIN, output_tokens);
-    uint64_t requests_before = E2E_SUM(&system_, THREAD_ENGINE_MAIN, finished_count);
-    run_clients(here, system_.port, true);
+    uint64_t engine_before = E2E_SUM(&served, THREAD_ENGINE_MAIN, output_tokens);
+    uint64_t api_before = E2E_SUM(&served, THREAD_API_MAIN, output_tokens);
+    uint64_t requests_before = E2E_SUM(&served, THREAD_ENGINE_MAIN, finished_count);
+    run_clients(here, served.port, true);
     assert_true(e2e_wait(all_quiet, NULL, HANG_MS));
 
     uint64_t tokens = 0;
@@ -141,9 +141,9 @@ static void texts_do_not_depend_on_who_serves_them(void **state)
         seen[1] |= here[i].seen_server[1];
     }
     assert_true(seen[0] && seen[1]);
-    assert_int_equal(E2E_SUM(&system_, THREAD_ENGINE_MAIN, output_tokens) - engine_before, tokens);
-    assert_int_equal(E2E_SUM(&system_, THREAD_API_MAIN, output_tokens) - api_before, tokens);
-    assert_int_equal(E2E_SUM(&system_, THREAD_ENGINE_MAIN, finished_count) - requests_before,
+    assert_int_equal(E2E_SUM(&served, THREAD_ENGINE_MAIN, output_tokens) - engine_before, tokens);
+    assert_int_equal(E2E_SUM(&served, THREAD_API_MAIN, output_tokens) - api_before, tokens);
+    assert_int_equal(E2E_SUM(&served, THREAD_ENGINE_MAIN, finished_count) - requests_before,
                      CLIENTS * REQUESTS_EACH);
 
     struct topology t = e2e_topology(1, 1);
@@ -166,7 +166,7 @@ static struct probe_request record_of(uint64_t number)
 {
     struct probe_requests seen;
     struct probe_request out = {.engine = UINT32_MAX};
-    assert_int_equal(probe_requests_read(&system_.ledger, &seen, NULL), STATUS_OK);
+    assert_int_equal(probe_requests_read(&served.ledger, &seen, NULL), STATUS_OK);
     const struct probe_request *row = probe_requests_find(&seen, number);
     if (row != NULL) {
         out = *row;
@@ -184,18 +184,18 @@ static void a_rank_in_the_header_decides(void **state)
         uint32_t rank = i % 3 == 0 ? 1 : 0;
         (void)snprintf(headers, sizeof headers,
                        "X-data-parallel-rank: %u\r\nX-Request-Id: %llu\r\n", rank,
-                       (unsigned long long)(RANKED_NUMBER + i));
-        struct answer a = http_post_with(system_.port, "/v1/completions", headers,
+                       (unsigned long long)RANKED_NUMBER + i);
+        struct answer a = http_post_with(served.port, "/v1/completions", headers,
                                          "{\"prompt\":\"rank\",\"max_tokens\":4}");
         completion_read(&a, &c);
         assert_int_equal(c.status, 200);
         char id[32];
-        (void)snprintf(id, sizeof id, "cmpl-%llu", (unsigned long long)(RANKED_NUMBER + i));
+        (void)snprintf(id, sizeof id, "cmpl-%llu", (unsigned long long)RANKED_NUMBER + i);
         assert_string_equal(c.id, id);
         answer_free(&a);
         assert_int_equal(record_of(RANKED_NUMBER + i).engine, rank);
     }
-    struct answer a = http_post_with(system_.port, "/v1/completions", "X-data-parallel-rank: 2\r\n",
+    struct answer a = http_post_with(served.port, "/v1/completions", "X-data-parallel-rank: 2\r\n",
                                      "{\"prompt\":\"rank\"}");
     assert_int_equal(a.status, 400);
     answer_free(&a);
@@ -220,7 +220,7 @@ static char *long_request(uint64_t number, bool stream)
 static bool one_runs(void *ctx)
 {
     (void)ctx;
-    return E2E_SUM(&system_, THREAD_ENGINE_MAIN, running_now) > 0;
+    return E2E_SUM(&served, THREAD_ENGINE_MAIN, running_now) > 0;
 }
 
 static void leave_in_the_middle(uint64_t number, bool stream)
@@ -228,7 +228,7 @@ static void leave_in_the_middle(uint64_t number, bool stream)
     struct link l;
     char *text = long_request(number, stream);
     assert_true(e2e_wait(all_quiet, NULL, HANG_MS));
-    assert_true(link_open(&l, system_.port));
+    assert_true(link_open(&l, served.port));
     assert_true(link_text(&l, text));
     if (stream) {
         assert_true(link_more(&l, HANG_MS)); /* the first tokens */
@@ -246,13 +246,13 @@ static void leave_in_the_middle(uint64_t number, bool stream)
 static void a_client_that_leaves_frees_its_request(void **state)
 {
     (void)state;
-    uint64_t before = E2E_SUM(&system_, THREAD_ENGINE_MAIN, output_tokens);
+    uint64_t before = E2E_SUM(&served, THREAD_ENGINE_MAIN, output_tokens);
     for (uint64_t i = 0; i < 3; i++) {
         leave_in_the_middle(GONE_NUMBER + 2 * i, true);
         leave_in_the_middle(GONE_NUMBER + 2 * i + 1, false);
     }
     /* Stopped, not just no longer listened to. */
-    uint64_t made = E2E_SUM(&system_, THREAD_ENGINE_MAIN, output_tokens) - before;
+    uint64_t made = E2E_SUM(&served, THREAD_ENGINE_MAIN, output_tokens) - before;
     assert_true(made < (uint64_t)6 * LONG_TOKENS);
 }
 
@@ -275,12 +275,12 @@ static void a_client_that_does_not_read_holds_up_nobody(void **state)
     struct link links[STALLED];
     for (uint64_t i = 0; i < STALLED; i++) {
         char *text = long_request(STALLED_NUMBER + i, true);
-        assert_true(link_open_narrow(&links[i], system_.port));
+        assert_true(link_open_narrow(&links[i], served.port));
         assert_true(link_text(&links[i], text));
         free(text);
     }
     static struct client others[CLIENTS];
-    run_clients(others, system_.port, true);
+    run_clients(others, served.port, true);
     for (uint64_t i = 0; i < STALLED; i++) {
         uint64_t number = STALLED_NUMBER + i;
         assert_true(e2e_wait(stalled_is_made, &number, HANG_MS));

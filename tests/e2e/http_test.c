@@ -17,37 +17,38 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/clock.h"
 #include "helper_http.h"
 #include "helper_system.h"
 
-static struct system system_;
+static struct system served;
 
 static int start_system(void **state)
 {
     (void)state;
     struct topology t = e2e_topology(1, 1);
-    e2e_start(&t, &system_);
+    e2e_start(&t, &served);
     return 0;
 }
 
 static int stop_system(void **state)
 {
     (void)state;
-    assert_false(system_failed(&system_));
-    assert_int_equal(system_.warnings_count, 0);
-    e2e_stop(&system_);
+    assert_false(system_failed(&served));
+    assert_int_equal(served.warnings_count, 0);
+    e2e_stop(&served);
     return 0;
 }
 
 static void complete(const char *json, struct completion *out)
 {
-    completion_post(system_.port, "/v1/completions", json, out);
+    completion_post(served.port, "/v1/completions", json, out);
     assert_false(out->malformed);
 }
 
 static void chat(const char *json, struct completion *out)
 {
-    completion_post(system_.port, "/v1/chat/completions", json, out);
+    completion_post(served.port, "/v1/chat/completions", json, out);
     assert_false(out->malformed);
 }
 
@@ -259,20 +260,20 @@ static void texts_end_by_themselves(void **state)
 static void information_is_served(void **state)
 {
     (void)state;
-    struct answer a = http_get(system_.port, "/v1/models");
+    struct answer a = http_get(served.port, "/v1/models");
     assert_int_equal(a.status, 200);
     assert_non_null(strstr(a.body, "\"id\":\"qwen2.5-0.5b\""));
     assert_non_null(strstr(a.body, "\"max_model_len\":512"));
     answer_free(&a);
-    a = http_get(system_.port, "/health");
+    a = http_get(served.port, "/health");
     assert_int_equal(a.status, 200);
     assert_int_equal(a.body_bytes, 0);
     answer_free(&a);
-    a = http_get(system_.port, "/version");
+    a = http_get(served.port, "/version");
     assert_int_equal(a.status, 200);
     assert_non_null(strstr(a.body, "\"version\":\""));
     answer_free(&a);
-    a = http_get(system_.port, "/load");
+    a = http_get(served.port, "/load");
     assert_int_equal(a.status, 200);
     assert_string_equal(a.body, "{\"server_load\":0}");
     answer_free(&a);
@@ -289,7 +290,7 @@ struct counts {
 
 static struct counts read_counts(void)
 {
-    struct answer a = http_get(system_.port, "/metrics");
+    struct answer a = http_get(served.port, "/metrics");
     assert_int_equal(a.status, 200);
     const char *reason = "vllm:request_success_total";
     struct counts c = {
@@ -332,7 +333,7 @@ static void one_connection_serves_many_requests(void **state)
     struct link l;
     char *text = http_request_text("/v1/completions", NULL,
                                    "{\"prompt\":\"again\",\"max_tokens\":6,\"ignore_eos\":true}");
-    assert_true(link_open(&l, system_.port));
+    assert_true(link_open(&l, served.port));
     for (int i = 0; i < 3; i++) {
         struct completion c;
         assert_true(link_text(&l, text));
@@ -360,7 +361,7 @@ static void pipelined_requests_are_answered_in_order(void **state)
     char all[2048];
     (void)snprintf(all, sizeof all, "%sGET /health HTTP/1.1\r\nHost: e2e\r\n\r\n%s%s", first, third,
                    first);
-    assert_true(link_open(&l, system_.port));
+    assert_true(link_open(&l, served.port));
     assert_true(link_text(&l, all));
     static const int64_t tokens[] = {30, 0, 3, 30};
     for (int i = 0; i < 4; i++) {
@@ -379,6 +380,30 @@ static void pipelined_requests_are_answered_in_order(void **state)
     free(third);
 }
 
+/* Each is served when the one before it has left, and not when a timer next looks. */
+static void a_long_pipeline_does_not_stall(void **state)
+{
+    (void)state;
+    enum {
+        PIPELINED = 40
+    };
+    struct link l;
+    char *text = http_request_text("/v1/completions", NULL, "{\"prompt\":\"p\",\"max_tokens\":1}");
+    assert_true(link_open(&l, served.port));
+    for (int i = 0; i < PIPELINED; i++) {
+        assert_true(link_text(&l, text));
+    }
+    int64_t begin_ns = clock_now_ns();
+    for (int i = 0; i < PIPELINED; i++) {
+        struct answer a = link_answer(&l);
+        assert_int_equal(a.status, 200);
+        answer_free(&a);
+    }
+    assert_true(clock_now_ns() - begin_ns < (int64_t)HANG_MS * 1000000);
+    link_close(&l);
+    free(text);
+}
+
 /* One byte a send: the parser must not depend on where the bytes are cut. */
 static void bytes_may_come_one_by_one(void **state)
 {
@@ -386,7 +411,7 @@ static void bytes_may_come_one_by_one(void **state)
     struct link l;
     struct completion c;
     char *text = http_request_text("/v1/completions", NULL, "{\"prompt\":\"b\",\"max_tokens\":2}");
-    assert_true(link_open(&l, system_.port));
+    assert_true(link_open(&l, served.port));
     for (const char *at = text; *at != '\0'; at++) {
         assert_true(link_send(&l, at, 1));
     }
@@ -414,6 +439,7 @@ int main(void)
         cmocka_unit_test(metrics_count_what_was_served),
         cmocka_unit_test(one_connection_serves_many_requests),
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
+        cmocka_unit_test(a_long_pipeline_does_not_stall),
         cmocka_unit_test(bytes_may_come_one_by_one),
     };
     return e2e_end(cmocka_run_group_tests(tests, start_system, stop_system));

@@ -32,7 +32,7 @@ enum {
     COORDINATOR_MESSAGE_NS = 50000,
 };
 
-static struct system system_;
+static struct system served;
 static atomic_bool stop_users;
 static atomic_uint failures;
 
@@ -47,7 +47,7 @@ static void *user_main(void *context)
                    "\"stream\":%s}",
                    *index, 30 + *index, *index % 4 != 0 ? "true" : "false");
     char *text = http_request_text("/v1/completions", NULL, json);
-    bool well = link_open(&l, system_.port);
+    bool well = link_open(&l, served.port);
     while (well && !atomic_load(&stop_users)) {
         well = link_text(&l, text);
         struct answer a = link_answer(&l);
@@ -65,8 +65,8 @@ static void *user_main(void *context)
 static bool all_quiet(void *ctx)
 {
     (void)ctx;
-    return E2E_SUM(&system_, THREAD_ENGINE_MAIN, running_now) == 0 &&
-           E2E_SUM(&system_, THREAD_ENGINE_MAIN, waiting_now) == 0;
+    return E2E_SUM(&served, THREAD_ENGINE_MAIN, running_now) == 0 &&
+           E2E_SUM(&served, THREAD_ENGINE_MAIN, waiting_now) == 0;
 }
 
 struct look {
@@ -90,14 +90,14 @@ static void assert_booked(const struct ledger_thread *api)
                          ledger_get(&api->messages_in_count) * MESSAGE_NS +
                          ledger_get(&api->output_tokens) * OUTPUT_TOKEN_NS);
     for (uint32_t rank = 0; rank < 4; rank++) {
-        const struct ledger_thread *engine = e2e_thread(&system_, THREAD_ENGINE_MAIN, rank, 0);
+        const struct ledger_thread *engine = e2e_thread(&served, THREAD_ENGINE_MAIN, rank, 0);
         assert_non_null(engine);
         assert_true(ledger_get(&engine->steps_count) > 0);
         assert_int_equal(ledger_get(&engine->occupancy_ns),
                          ledger_get(&engine->steps_count) * STEP_NS +
                              ledger_get(&engine->step_seqs) * SEQUENCE_NS);
     }
-    const struct ledger_thread *coordinator = e2e_thread(&system_, THREAD_COORDINATOR_MAIN, 0, 0);
+    const struct ledger_thread *coordinator = e2e_thread(&served, THREAD_COORDINATOR_MAIN, 0, 0);
     assert_non_null(coordinator);
     assert_true(ledger_get(&coordinator->messages_in_count) > 0);
     assert_int_equal(ledger_get(&coordinator->occupancy_ns),
@@ -111,8 +111,8 @@ static void occupancy_is_count_times_constant(void **state)
     int indices[USERS];
     struct topology t = e2e_topology(1, 4);
     (void)snprintf(t.host.name, sizeof t.host.name, "vllm-python");
-    e2e_start(&t, &system_);
-    const struct ledger_thread *api = e2e_thread(&system_, THREAD_API_MAIN, 0, 0);
+    e2e_start(&t, &served);
+    const struct ledger_thread *api = e2e_thread(&served, THREAD_API_MAIN, 0, 0);
     assert_non_null(api);
     for (int i = 0; i < USERS; i++) {
         indices[i] = i;
@@ -139,8 +139,8 @@ static void occupancy_is_count_times_constant(void **state)
     /* Never more than the time there was, but for what is booked and not yet slept off. */
     assert_true(booked > 0 && booked <= 1.02);
     assert_booked(api);
-    assert_false(system_failed(&system_));
-    e2e_stop(&system_);
+    assert_false(system_failed(&served));
+    e2e_stop(&served);
 }
 
 /* Profile native books nothing. */
@@ -149,12 +149,12 @@ static void native_books_nothing(void **state)
     (void)state;
     struct topology t = e2e_topology(1, 1);
     struct completion c;
-    e2e_start(&t, &system_);
-    completion_post(system_.port, "/v1/completions", "{\"prompt\":\"p\",\"max_tokens\":20}", &c);
+    e2e_start(&t, &served);
+    completion_post(served.port, "/v1/completions", "{\"prompt\":\"p\",\"max_tokens\":20}", &c);
     assert_int_equal(c.status, 200);
-    assert_int_equal(E2E_SUM(&system_, THREAD_API_MAIN, occupancy_ns), 0);
-    assert_int_equal(E2E_SUM(&system_, THREAD_ENGINE_MAIN, occupancy_ns), 0);
-    e2e_stop(&system_);
+    assert_int_equal(E2E_SUM(&served, THREAD_API_MAIN, occupancy_ns), 0);
+    assert_int_equal(E2E_SUM(&served, THREAD_ENGINE_MAIN, occupancy_ns), 0);
+    e2e_stop(&served);
 }
 
 int main(void)

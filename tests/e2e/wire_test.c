@@ -20,14 +20,14 @@
 #include "helper_http.h"
 #include "helper_system.h"
 
-static struct system system_;
+static struct system served;
 static void *context;
 
 static int start_system(void **state)
 {
     (void)state;
     struct topology t = e2e_topology(1, 2);
-    e2e_start(&t, &system_);
+    e2e_start(&t, &served);
     context = zmq_ctx_new();
     assert_non_null(context);
     return 0;
@@ -37,7 +37,7 @@ static int stop_system(void **state)
 {
     (void)state;
     assert_int_equal(zmq_ctx_term(context), 0);
-    e2e_stop(&system_);
+    e2e_stop(&served);
     return 0;
 }
 
@@ -47,7 +47,7 @@ static void assert_alive(void)
     for (int rank = 0; rank < 2; rank++) {
         char header[64];
         (void)snprintf(header, sizeof header, "X-data-parallel-rank: %d\r\n", rank);
-        struct answer a = http_post_with(system_.port, "/v1/completions", header,
+        struct answer a = http_post_with(served.port, "/v1/completions", header,
                                          "{\"prompt\":\"alive\",\"max_tokens\":5,"
                                          "\"ignore_eos\":true}");
         struct completion c;
@@ -56,8 +56,8 @@ static void assert_alive(void)
         assert_int_equal(c.text_bytes, 5);
         answer_free(&a);
     }
-    if (system_failed(&system_)) {
-        fail_msg("%s", system_.reason);
+    if (system_failed(&served)) {
+        fail_msg("%s", served.reason);
     }
 }
 
@@ -68,7 +68,7 @@ static void *peer_open(int type, const char *name)
     void *socket = zmq_socket(context, type);
     assert_non_null(socket);
     (void)zmq_setsockopt(socket, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
-    (void)snprintf(address, sizeof address, "ipc://%s/%s", system_.socket_dir, name);
+    (void)snprintf(address, sizeof address, "ipc://%s/%s", served.socket_dir, name);
     assert_int_equal(zmq_connect(socket, address), 0);
     return socket;
 }
@@ -95,13 +95,13 @@ enum {
 static bool was_warned(void *ctx)
 {
     const uint32_t *before = ctx;
-    (void)system_failed(&system_);
-    return system_.warnings_count > *before;
+    (void)system_failed(&served);
+    return served.warnings_count > *before;
 }
 
 static uint64_t dropped_by_coordinator(void)
 {
-    return E2E_SUM(&system_, THREAD_COORDINATOR_MAIN, failed_count);
+    return E2E_SUM(&served, THREAD_COORDINATOR_MAIN, failed_count);
 }
 
 static void send_malformed(void *socket)
@@ -119,14 +119,14 @@ static void send_malformed(void *socket)
 static void an_api_server_drops_what_it_cannot_read(void **state)
 {
     (void)state;
-    uint32_t before = system_.warnings_count;
-    uint64_t messages = E2E_SUM(&system_, THREAD_API_MAIN, messages_in_count);
+    uint32_t before = served.warnings_count;
+    uint64_t messages = E2E_SUM(&served, THREAD_API_MAIN, messages_in_count);
     void *push = peer_open(ZMQ_PUSH, "out0");
     send_malformed(push);
     assert_int_equal(zmq_close(push), 0);
     assert_true(e2e_wait(was_warned, &before, HANG_MS));
     assert_alive();
-    assert_true(E2E_SUM(&system_, THREAD_API_MAIN, messages_in_count) >=
+    assert_true(E2E_SUM(&served, THREAD_API_MAIN, messages_in_count) >=
                 messages + 2 * MALFORMED_COUNT);
 }
 
@@ -178,7 +178,7 @@ static void an_identity_cannot_be_taken_over(void **state)
     wire_identity(0, identity);
     (void)zmq_setsockopt(dealer, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
     (void)zmq_setsockopt(dealer, ZMQ_ROUTING_ID, identity, sizeof identity);
-    (void)snprintf(address, sizeof address, "ipc://%s/in0", system_.socket_dir);
+    (void)snprintf(address, sizeof address, "ipc://%s/in0", served.socket_dir);
     assert_int_equal(zmq_connect(dealer, address), 0);
     assert_true(zmq_send(dealer, "nonsense", 8, 0) >= 0);
     e2e_sleep_ms(100);
@@ -196,7 +196,7 @@ static bool coordinator_dropped_all(void *ctx)
 static void the_coordinator_drops_what_it_cannot_read(void **state)
 {
     (void)state;
-    uint32_t before = system_.warnings_count;
+    uint32_t before = served.warnings_count;
     uint64_t want = dropped_by_coordinator() + 2 * MALFORMED_COUNT;
     void *push = peer_open(ZMQ_PUSH, "counts0");
     send_malformed(push);
@@ -247,11 +247,11 @@ static void the_handshake_is_over(void **state)
     (void)state;
     char path[160];
     struct stat st;
-    (void)snprintf(path, sizeof path, "%s/handshake0", system_.socket_dir);
+    (void)snprintf(path, sizeof path, "%s/handshake0", served.socket_dir);
     assert_int_not_equal(stat(path, &st), 0);
-    (void)snprintf(path, sizeof path, "%s/in0", system_.socket_dir);
+    (void)snprintf(path, sizeof path, "%s/in0", served.socket_dir);
     assert_int_equal(stat(path, &st), 0);
-    assert_int_equal(stat(system_.socket_dir, &st), 0);
+    assert_int_equal(stat(served.socket_dir, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0700);
 }
 

@@ -42,8 +42,8 @@ static void the_sweep_has_its_knees(void **state)
     assert_string_equal(
         c.verdict,
         "With 1 API server extra engine cores stop helping at 3 [3, 4): the API server limits "
-        "(98 % busy); with 2 at 6 [6, 8): the API servers limit (95 % busy); with 4 they still "
-        "help at 8 (> 8), no knee up to 8: the GPUs limit (96 % busy). At 8 engine cores 2 API "
+        "(98 % in use); with 2 at 6 [6, 8): the API servers limit (95 % in use); with 4 they still "
+        "help at 8 (> 8), no knee up to 8: the GPUs limit (96 % in use). At 8 engine cores 2 API "
         "servers carry 99 % more than 1, 4 carry 43 % more than 2.");
     assert_string_equal(c.caveat, "");
     assert_false(c.undecided);
@@ -107,7 +107,7 @@ static void host_limited_cells_are_no_evidence(void **state)
     struct report_conclusion c = conclude(&sweep, sweep.count, false);
     /* The flat part is gone, and with it the knee. */
     expect(c.verdict, "With 1 API server extra engine cores still help at 3 (> 3)");
-    expect(c.verdict, "with 2 at 6 [6, 8)");
+    expect(c.verdict, "with 2 they stop helping at 6 [6, 8)");
     expect(c.caveat, "Host limited, so no evidence for a knee: api_servers=1,dp=4 (0.8 cores");
     expect(c.caveat, "api_servers=1,dp=8 (1.6 cores");
     sweep_free(&sweep);
@@ -154,7 +154,7 @@ static void a_native_host_has_no_knee(void **state)
     (void)state;
     struct report_conclusion c = conclude(&sweep, sweep.count, false);
     assert_string_equal(c.verdict, "With 4 API servers extra engine cores still help at 8 (> 8), "
-                                   "no knee up to 8: the GPUs limit (95 % busy).");
+                                   "no knee up to 8: the GPUs limit (95 % in use).");
     assert_false(c.undecided);
     struct summary *s = summary_build(sweep.scenario, sweep.results, sweep.count);
     assert_false(s->curves[0].prediction.known);
@@ -168,7 +168,7 @@ static void one_cell_is_too_few(void **state)
     (void)state;
     struct report_conclusion c = conclude(&sweep, 1, true);
     expect(c.verdict, "Interrupted after 1 of 36 runs.");
-    expect(c.verdict, "cannot be judged from 1 alone: the GPU limits (97 % busy)");
+    expect(c.verdict, "cannot be judged from 1 alone: the GPU limits (97 % in use)");
     assert_true(c.undecided);
     sweep_free(&sweep);
 }
@@ -209,7 +209,7 @@ static void without_an_axis_the_point_is_told(void **state)
     }
     struct report_conclusion c = conclude(&sweep, sweep.count, false);
     expect(c.verdict, "6.6 k tokens/s [");
-    expect(c.verdict, "the GPU limits (97 % busy)");
+    expect(c.verdict, "the GPU limits (97 % in use)");
     expect(c.verdict, "4 of ");
     expect(c.verdict, "requests were lost");
     assert_false(c.undecided);

@@ -102,6 +102,9 @@ static const struct row value_rows[] = {
     {WORKLOAD "prompt = 12\n", "t.ini:8:10: prompt: '12' is no token count: write 128tok or 2Ktok"},
     {WORKLOAD "prompt = unifrom lo=1tok hi=2tok\n",
      "t.ini:8:10: prompt: unknown distribution 'unifrom', did you mean 'uniform'?"},
+    {WORKLOAD "prompt = lognormal mean=512tok sd=256tok min=16tok max=2Kitok\n",
+     "t.ini:8:10: prompt: lognormal is not supported by this build"},
+    {WORKLOAD "temperature = 0.7\n", "t.ini:8:15: temperature: only 0 is supported by this build"},
     {WORKLOAD "prompt = uniform lo=3tok hi=2tok\n",
      "t.ini:8:10: prompt: the least value 3 is above the greatest, 2"},
     {WORKLOAD "prompt = uniform lo=3tok lo=2tok\n", "t.ini:8:10: prompt: 'lo=' is given twice"},
@@ -165,6 +168,8 @@ static const struct row server_rows[] = {
 static const struct row fit_rows[] = {
     {LOAD "measure = 1s\n", "t.ini:5:2: users: a closed loop needs 1 or more"},
     {LOAD "users = 9\ninflight_max = 8\n", "t.ini:6:9: users: 9 are more than inflight_max, 8"},
+    {LOAD "mode = open\nrate = 1/s\nmeasure = 1s\narrival = gamma cv=2\n",
+     "t.ini:9:11: arrival: gamma and bursts are not supported by this build"},
     {LOAD "mode = open\n", "t.ini:5:2: rate: an open loop needs more than 0/s"},
     {LOAD "mode = trace\n", "t.ini:6:8: mode: trace needs a workload with source = trace"},
     {LOAD "mode = open\nrate = 1/s\nmeasure = all\n",

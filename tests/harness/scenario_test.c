@@ -310,20 +310,17 @@ static void test_times(void **state)
 
 static void test_other_values(void **state)
 {
-    static const char text[] =
-        GOOD "mode = open\nrate = 12 * %{dp}/s\narrival = bursts of=32 every=2s\n"
-             "[client]\nmax_lag = p99.9 250us\nmax_cpu = 62.5%\n"
-             "[slo interactive]\nttft_p99_max = 500ms\nclock = sent\n"
-             "[plots]\nformat = svg, dumb\n"
-             "[sweep]\naxis.dp = 3\n[defaults workload]\n"
-             "prompt = lognormal mean=512tok sd=256tok min=16tok max=2Kitok\n";
+    static const char text[] = GOOD "mode = open\nrate = 12 * %{dp}/s\narrival = constant\n"
+                                    "[client]\nmax_lag = p99.9 250us\nmax_cpu = 62.5%\n"
+                                    "[slo interactive]\nttft_p99_max = 500ms\nclock = sent\n"
+                                    "[plots]\nformat = svg, dumb\n"
+                                    "[sweep]\naxis.dp = 3\n[defaults workload]\n"
+                                    "prompt = uniform lo=16tok hi=2Kitok\n";
     (void)state;
     struct scenario *s = open_text(text, NULL);
     const struct scenario_cell *c = &s->cells[0];
     assert_true(c->load.rate_per_s > 35.999 && c->load.rate_per_s < 36.001);
-    assert_int_equal(c->load.arrival.kind, SCENARIO_ARRIVAL_BURSTS);
-    assert_int_equal(c->load.arrival.burst_count, 32);
-    assert_int_equal(c->load.arrival.burst_every_ns, 2000000000);
+    assert_int_equal(c->load.arrival.kind, SCENARIO_ARRIVAL_CONSTANT);
     assert_true(c->client.max_lag.quantile > 0.99899 && c->client.max_lag.quantile < 0.99901);
     assert_int_equal(c->client.max_lag.time_ns, 250000);
     assert_true(c->client.max_cpu_frac > 0.62499 && c->client.max_cpu_frac < 0.62501);
@@ -332,9 +329,7 @@ static void test_other_values(void **state)
     assert_int_equal(s->slos[0].ttft_p99_max_ns, 500000000);
     assert_int_equal(s->slos[0].sent_clock, 1);
     assert_int_equal(s->plot_formats, SCENARIO_PLOT_SVG | SCENARIO_PLOT_DUMB);
-    assert_int_equal(c->workload.prompt.kind, SCENARIO_LENGTHS_LOGNORMAL);
-    assert_int_equal(c->workload.prompt.mean, 512);
-    assert_int_equal(c->workload.prompt.sd, 256);
+    assert_int_equal(c->workload.prompt.kind, SCENARIO_LENGTHS_UNIFORM);
     assert_int_equal(c->workload.prompt.lo, 16);
     assert_int_equal(c->workload.prompt.hi, 2048);
     scenario_close(s);

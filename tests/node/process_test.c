@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,8 @@
 
 enum {
     OUTPUT_BYTES = 16384,
-    HIGH_FD = 20
+    HIGH_FD = 20,
+    GONE_MS = 8000, /* a hang, not a speed */
 };
 
 struct outcome {
@@ -228,7 +230,7 @@ static void a_process_dies_with_its_parent(void **state)
 {
     (void)state;
     int life[2]; /* both ends of it are closed once both children are gone */
-    char byte;
+    char line[2];
     assert_int_equal(pipe(life), 0);
     pid_t parent = fork();
     if (parent == 0) {
@@ -242,6 +244,7 @@ static void a_process_dies_with_its_parent(void **state)
             (void)dup2(life[1], HIGH_FD + 1);
             (void)dup2(HIGH_FD, LEDGER_FD);
             (void)dup2(HIGH_FD + 1, EVENT_FD);
+            (void)close(HIGH_FD + 1);
             if (process_begin(1, arguments, "worker", &process) == STATUS_OK) {
                 process_event("x");
                 (void)pause();
@@ -252,12 +255,13 @@ static void a_process_dies_with_its_parent(void **state)
         _exit(0);
     }
     (void)close(life[1]);
-    assert_int_equal(read(life[0], &byte, 1), 1); /* the grandchild is tied now */
-    assert_int_equal(byte, 'x');
+    assert_int_equal(read(life[0], line, 2), 2); /* the grandchild is tied now */
+    assert_memory_equal(line, "x\n", 2);
     assert_int_equal(kill(parent, SIGKILL), 0);
     assert_int_equal(waitpid(parent, NULL, 0), parent);
-    while (read(life[0], &byte, 1) > 0) { /* ends when the grandchild does */
-    }
+    struct pollfd end = {.fd = life[0], .events = POLLIN}; /* comes when the grandchild ends */
+    assert_int_equal(poll(&end, 1, GONE_MS), 1);
+    assert_int_equal(read(life[0], line, 2), 0);
     (void)close(life[0]);
 }
 

@@ -1,0 +1,53 @@
+/*
+ * protocol_driver.h - property test of the whole protocol: random topologies of production engine
+ * cores, front ends and a coordinator under a virtual clock, on one thread.
+ *
+ * A seed fixes everything: how many of each there are, lock-step or not, the variant of the wave
+ * and publish rules, the links' delays (each link is first in first out, nothing is promised
+ * between links), the requests, their aborts, pauses and resumes. Forwards and all-reduces are
+ * rendezvous of all ranks. The invariants of the protocol (docs/planted-bugs.md lists them) are
+ * checked after every event.
+ *
+ * The library prints nothing: a failure is in *error, the events that led to it are in the report.
+ */
+#ifndef SIM_PROTOCOL_DRIVER_H
+#define SIM_PROTOCOL_DRIVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+
+enum {
+    PROTOCOL_TRACE_BYTES = 65536
+};
+
+struct protocol_report {
+    uint64_t digest; /* of all events: equal for equal seeds */
+    uint64_t events_count;
+    uint64_t requests_count;
+    uint64_t tokens_count; /* delivered to clients */
+    uint64_t cancels_count;
+    uint64_t strange_aborts_count; /* unknown or ended ids */
+    uint64_t first_requests_count;
+    uint64_t stale_requests_count; /* stamped with a wave before their engine core's */
+    uint64_t waves_count;          /* ended, by rank 0's count */
+    uint64_t forwards_count;       /* of all ranks together */
+    uint64_t dummies_count;
+    uint64_t checks_count;
+    uint64_t starts_count; /* START_DP_WAVE broadcasts */
+    uint64_t publishes_count;
+    uint64_t snapshots_count; /* published counts that were set aside at a step boundary */
+    uint64_t pauses_count;
+    uint64_t resumes_count;
+    uint64_t quiet_count; /* times at which nothing was left to happen */
+    bool lockstep;
+    char invariant[16];               /* the one that broke: "I1" .. "I12", or "core" */
+    char trace[PROTOCOL_TRACE_BYTES]; /* after a failure: options and last events, one a line */
+};
+
+/* STATUS_PROTOCOL: an invariant does not hold; the text names seed, event, invariant and rank. */
+MUST_CHECK enum status protocol_driver_run(uint64_t seed, struct protocol_report *out,
+                                           struct error *error);
+
+#endif
