@@ -100,11 +100,11 @@ static const char *const counter_help[METRICS_COUNTERS_COUNT] = {
     [METRICS_GENERATION_TOKENS_TOTAL] = "Number of generation tokens processed.",
     [METRICS_PROMPT_TOKENS_CACHED] = "Number of cached prompt tokens (local + external).",
     [METRICS_EXTERNAL_PREFIX_QUERIES] =
-        "External prefix cache queries from KV connector cross-instance cache sharing, in terms of "
-        "number of queried tokens.",
+        ("External prefix cache queries from KV connector cross-instance cache sharing, in terms "
+         "of number of queried tokens."),
     [METRICS_EXTERNAL_PREFIX_HITS] =
-        "External prefix cache hits from KV connector cross-instance cache sharing, in terms of "
-        "number of cached tokens.",
+        ("External prefix cache hits from KV connector cross-instance cache sharing, in terms of "
+         "number of cached tokens."),
     [METRICS_MM_CACHE_QUERIES] = "Multi-modal cache queries, in terms of number of queried items.",
     [METRICS_MM_CACHE_HITS] = "Multi-modal cache hits, in terms of number of cached items.",
     [METRICS_PREFIX_QUERIES] = "Prefix cache queries, in terms of number of queried tokens.",

@@ -189,21 +189,22 @@ static void open_choices(struct connection *c, uint32_t count)
 
 /* Several choices: each has its index before the id, and its own seed if there is one. */
 static enum status submit_choice(struct choice *choice, const struct http_request *http,
-                                 struct frontend_request *request, struct error *error)
+                                 const struct frontend_request *common, struct error *error)
 {
     struct connection *c = choice->connection;
     struct api_server *s = c->server;
     char id[sizeof c->id + 16];
-    begin_record(choice, http->request_id, request->prompt_tokens_count);
-    request->serial = choice->serial;
+    struct frontend_request request = *common;
+    begin_record(choice, http->request_id, request.prompt_tokens_count);
+    request.serial = choice->serial;
     if (c->choices_count > 1) {
         (void)snprintf(id, sizeof id, "%u_%s", choice->index, c->id);
-        request->external_id = id;
+        request.external_id = id;
         /* Seeds wrap round as unsigned numbers do. */
-        request->sampling.seed = (int64_t)((uint64_t)c->request.seed + choice->index);
+        request.sampling.seed = (int64_t)((uint64_t)c->request.seed + choice->index);
     }
     struct frontend_send send;
-    TRY(frontend_submit(s->frontend, request, process_now(&s->process), &send, error));
+    TRY(frontend_submit(s->frontend, &request, process_now(&s->process), &send, error));
     choice->handle = send.handle;
     c->open_choices++;
     s->by_handle[send.handle] = choice;
@@ -213,7 +214,7 @@ static enum status submit_choice(struct choice *choice, const struct http_reques
                  clock_now_ns()); /* before: the engine core may be faster */
     TRY(send_add(s, &send, error));
     ledger_add(&s->thread->requests_count, 1);
-    ledger_add(&s->thread->prompt_tokens, request->prompt_tokens_count);
+    ledger_add(&s->thread->prompt_tokens, request.prompt_tokens_count);
     return STATUS_OK;
 }
 

@@ -23,7 +23,7 @@ enum {
     TEXT_BYTES = 128
 };
 
-static struct system system_;
+static struct system served;
 
 struct text {
     char text[TEXT_BYTES];
@@ -48,16 +48,16 @@ static int start_system(void **state)
     (void)state;
     struct topology t = e2e_topology(2, 2);
     t.host.engine_step_ns = 2000000; /* so that a client can go away in the middle */
-    e2e_start(&t, &system_);
+    e2e_start(&t, &served);
     return 0;
 }
 
 static int stop_system(void **state)
 {
     (void)state;
-    assert_false(system_failed(&system_));
-    assert_int_equal(system_.warnings_count, 0);
-    e2e_stop(&system_);
+    assert_false(system_failed(&served));
+    assert_int_equal(served.warnings_count, 0);
+    e2e_stop(&served);
     return 0;
 }
 
@@ -140,7 +140,7 @@ static void take_events(struct choices *c, char *body)
 
 static void ask(const char *path, const char *json, struct choices *c)
 {
-    struct answer a = http_post(system_.port, path, json);
+    struct answer a = http_post(served.port, path, json);
     memset(c, 0, sizeof *c);
     if (a.status != 200) {
         fail_msg("%d: %s", a.status, a.body);
@@ -282,19 +282,19 @@ static void choices_are_routed_one_by_one(void **state)
     static struct choices c;
     uint64_t before[2];
     for (uint32_t e = 0; e < 2; e++) {
-        before[e] = ledger_get(&e2e_thread(&system_, THREAD_ENGINE_MAIN, e, 0)->requests_count);
+        before[e] = ledger_get(&e2e_thread(&served, THREAD_ENGINE_MAIN, e, 0)->requests_count);
     }
     complete("{\"prompt\":\"spread\",\"n\":10,\"max_tokens\":20,\"ignore_eos\":true}", &c);
     assert_int_equal(c.count, 10);
     for (uint32_t e = 0; e < 2; e++) {
-        uint64_t now = ledger_get(&e2e_thread(&system_, THREAD_ENGINE_MAIN, e, 0)->requests_count);
+        uint64_t now = ledger_get(&e2e_thread(&served, THREAD_ENGINE_MAIN, e, 0)->requests_count);
         assert_in_range(now - before[e], 4, 6);
     }
 }
 
 static double metric(const char *name, const char *label)
 {
-    struct answer a = http_get(system_.port, "/metrics");
+    struct answer a = http_get(served.port, "/metrics");
     double value = metric_sum(a.body, name, label);
     answer_free(&a);
     return value;
@@ -326,7 +326,7 @@ static bool all_idle(void *ctx)
     (void)ctx;
     uint64_t busy = 0;
     for (uint32_t e = 0; e < 2; e++) {
-        const struct ledger_thread *t = e2e_thread(&system_, THREAD_ENGINE_MAIN, e, 0);
+        const struct ledger_thread *t = e2e_thread(&served, THREAD_ENGINE_MAIN, e, 0);
         busy += ledger_get(&t->running_now) + ledger_get(&t->waiting_now);
     }
     return busy == 0;
@@ -342,12 +342,12 @@ static void a_gone_client_ends_all_its_choices(void **state)
 {
     (void)state;
     double before = metric("vllm:request_success_total", "");
-    uint64_t tokens = E2E_SUM(&system_, THREAD_ENGINE_MAIN, output_tokens);
+    uint64_t tokens = E2E_SUM(&served, THREAD_ENGINE_MAIN, output_tokens);
     struct link l;
     char *text = http_request_text("/v1/completions", NULL,
                                    "{\"prompt\":\"gone\",\"n\":100,\"max_tokens\":500,"
                                    "\"ignore_eos\":true,\"stream\":true}");
-    assert_true(link_open(&l, system_.port));
+    assert_true(link_open(&l, served.port));
     assert_true(link_text(&l, text));
     assert_true(link_more(&l, HANG_MS));
     assert_true(e2e_wait(some_busy, NULL, HANG_MS));
@@ -355,7 +355,7 @@ static void a_gone_client_ends_all_its_choices(void **state)
     free(text);
     assert_true(e2e_wait(all_idle, NULL, HANG_MS));
     /* Of 50,000 that were asked for. */
-    tokens = E2E_SUM(&system_, THREAD_ENGINE_MAIN, output_tokens) - tokens;
+    tokens = E2E_SUM(&served, THREAD_ENGINE_MAIN, output_tokens) - tokens;
     assert_in_range(tokens, 1, 25000);
     assert_int_equal(metric("vllm:request_success_total", "") - before, 0);
     static struct choices c;

@@ -20,7 +20,7 @@ enum {
     QUIET_MS = 150
 };
 
-static struct system system_;
+static struct system served;
 
 static int start_with(bool lockstep)
 {
@@ -28,7 +28,7 @@ static int start_with(bool lockstep)
     t.lockstep = lockstep ? 1 : 0;
     t.prefix_caching = 1;
     t.host.engine_step_ns = STEP_NS;
-    e2e_start(&t, &system_);
+    e2e_start(&t, &served);
     return 0;
 }
 
@@ -48,9 +48,9 @@ static int start_lockstep(void **state)
 static int stop_system(void **state)
 {
     (void)state;
-    assert_false(system_failed(&system_));
-    assert_int_equal(system_.warnings_count, 0);
-    e2e_stop(&system_);
+    assert_false(system_failed(&served));
+    assert_int_equal(served.warnings_count, 0);
+    e2e_stop(&served);
     return 0;
 }
 
@@ -64,14 +64,14 @@ static void assert_body(struct answer a, int status, const char *body)
 
 static void post(const char *path, const char *body)
 {
-    assert_body(http_post(system_.port, path, ""), 200, body);
+    assert_body(http_post(served.port, path, ""), 200, body);
 }
 
 /* Over several connections, so that both API servers are asked. */
 static void assert_paused(bool paused)
 {
     for (int i = 0; i < 8; i++) {
-        assert_body(http_get(system_.port, "/is_paused"), 200,
+        assert_body(http_get(served.port, "/is_paused"), 200,
                     paused ? "{\"is_paused\":true}" : "{\"is_paused\":false}");
     }
 }
@@ -83,7 +83,7 @@ static void send_stream(struct link *l, uint32_t max_tokens)
                    "{\"prompt\":\"pause\",\"max_tokens\":%u,\"ignore_eos\":true,\"stream\":true}",
                    max_tokens);
     char *text = http_request_text("/v1/completions", NULL, json);
-    assert_true(link_open(l, system_.port));
+    assert_true(link_open(l, served.port));
     assert_true(link_text(l, text));
     free(text);
 }
@@ -143,7 +143,7 @@ static void wait_lets_requests_end_before_it_answers(void **state)
     assert_true(link_more(&l, HANG_MS));
     post("/pause?mode=wait&clear_cache=0", "paused");
     for (uint32_t e = 0; e < 2; e++) {
-        const struct ledger_thread *t = e2e_thread(&system_, THREAD_ENGINE_MAIN, e, 0);
+        const struct ledger_thread *t = e2e_thread(&served, THREAD_ENGINE_MAIN, e, 0);
         assert_int_equal(ledger_get(&t->running_now), 0);
     }
     take_stream(&l, "length", &c);
@@ -153,7 +153,7 @@ static void wait_lets_requests_end_before_it_answers(void **state)
 
 static double cached_tokens(void)
 {
-    struct answer a = http_get(system_.port, "/metrics");
+    struct answer a = http_get(served.port, "/metrics");
     double value =
         metric_sum(a.body, "vllm:prompt_tokens_by_source_total", "source=\"local_cache_hit\"");
     assert_true(value - metric_sum(a.body, "vllm:prompt_tokens_cached_total", "") < 0.5);
@@ -164,7 +164,7 @@ static double cached_tokens(void)
 static double ask_cached(void)
 {
     double before = cached_tokens();
-    struct answer a = http_post_with(system_.port, "/v1/completions", "X-data-parallel-rank: 1\r\n",
+    struct answer a = http_post_with(served.port, "/v1/completions", "X-data-parallel-rank: 1\r\n",
                                      "{\"prompt\":\"a prompt that is longer than a block of KV "
                                      "cache, and than two of them\",\"max_tokens\":1}");
     assert_int_equal(a.status, 200);
@@ -188,12 +188,12 @@ static void a_reset_cache_knows_no_prefix(void **state)
 static void wrong_calls_are_refused(void **state)
 {
     (void)state;
-    assert_body(http_get(system_.port, "/pause"), 405, "wants POST");
-    assert_body(http_post(system_.port, "/is_paused", ""), 405, "wants GET");
-    assert_body(http_post(system_.port, "/pause?mode=sleep", ""), 400, "abort, wait or keep");
-    assert_body(http_post(system_.port, "/pause?clear_cache=maybe", ""), 400, "true or false");
-    assert_body(http_get(system_.port, "/is_sleeping"), 200, "{\"is_sleeping\":false}");
-    assert_body(http_post(system_.port, "/reset_mm_cache", ""), 200, "");
+    assert_body(http_get(served.port, "/pause"), 405, "wants POST");
+    assert_body(http_post(served.port, "/is_paused", ""), 405, "wants GET");
+    assert_body(http_post(served.port, "/pause?mode=sleep", ""), 400, "abort, wait or keep");
+    assert_body(http_post(served.port, "/pause?clear_cache=maybe", ""), 400, "true or false");
+    assert_body(http_get(served.port, "/is_sleeping"), 200, "{\"is_sleeping\":false}");
+    assert_body(http_post(served.port, "/reset_mm_cache", ""), 200, "");
     post("/resume", "resumed"); /* nothing was paused: nothing to do */
     assert_paused(false);
 }
@@ -208,7 +208,7 @@ static void a_caller_may_go_away(void **state)
     send_stream(&l, 100);
     assert_true(link_more(&l, HANG_MS));
     char *text = http_request_text("/pause?mode=wait", NULL, "");
-    assert_true(link_open(&caller, system_.port));
+    assert_true(link_open(&caller, served.port));
     assert_true(link_text(&caller, text));
     free(text);
     e2e_sleep_ms(20);
