@@ -66,30 +66,6 @@ double stats_student_quantile(double p,
  * or all zero. */
 double stats_jain(const double *values, size_t count);
 
-/* Something that happened at a time, e.g. an event that carried `amount` tokens. Any order. */
-struct stats_event {
-    int64_t at_ns;
-    uint64_t amount;
-};
-
-enum {
-    STATS_BATCHES_MAX = 64
-};
-
-/*
- * Amount per second over [start_ns, end_ns), by the method of batch means: the window is cut into
- * `batches_count` equal parts (2..STATS_BATCHES_MAX) and the interval comes from the spread of
- * their rates.
- */
-struct stats_mean stats_throughput(const struct stats_event *events, size_t count, int64_t start_ns,
-                                   int64_t end_ns, uint32_t batches_count);
-/*
- * The same from a counter read at the edges of batches: rates of edges_count - 1 batches, weighted
- * by nothing (equal batches are the caller's business); the mean is exact: (last - first) / (last
- * time - first time).
- */
-struct stats_mean stats_counter_throughput(const int64_t *edge_ns, const uint64_t *counter,
-                                           size_t edges_count);
 /* True when the interval is within `frac` of the mean: half-width <= frac * mean. */
 bool stats_mean_is_within(const struct stats_mean *m, double frac);
 

@@ -1,6 +1,6 @@
 /*
  * Statistics against published tables, brute force and simulation: t quantiles, the binomial,
- * coverage of intervals, percentiles with their availability rule, throughput.
+ * coverage of intervals, percentiles with their availability rule.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -216,41 +216,20 @@ static void fairness_has_its_known_ends(void **state)
     assert_true(isnan(stats_jain(ZERO, 2)));
 }
 
-static void throughput_of_a_window(void **state)
+/* The rule that says whether batch means are known well enough, and the sign that their batches are
+ * too short. */
+static void steady_and_unsteady_batches(void **state)
 {
     (void)state;
-    enum {
-        EVENTS = 4000
-    };
-    static struct stats_event events[EVENTS];
-    /* 2 tokens each ms over 4 s; the window is the middle 2 s. */
-    for (int i = 0; i < EVENTS; i++) {
-        events[i] = (struct stats_event){.at_ns = (int64_t)i * 1000000, .amount = 2};
-    }
-    struct stats_mean m = stats_throughput(events, EVENTS, 1000000000, 3000000000, 8);
+    static const double STEADY[] = {2000, 2000, 2000, 2000, 2000, 2000, 2000, 2000};
+    static const double FIRST_HALF[] = {2000, 2000, 2000, 2000, 0, 0, 0, 0};
+    struct stats_mean m = stats_mean_of(STEADY, 8);
     close_to(m.mean, 2000.0, 1e-6);
-    close_to(m.half_width, 0.0, 1e-6);
     assert_true(stats_mean_is_within(&m, 0.02));
-    /* All in the first half: the batches disagree and the interval says so. */
-    m = stats_throughput(events, 2000, 0, 4000000000, 8);
+    m = stats_mean_of(FIRST_HALF, 8);
     close_to(m.mean, 1000.0, 1e-6);
     assert_false(stats_mean_is_within(&m, 0.02));
     assert_true(m.lag1 > 0.4);
-    /* What lies on the window's edges: the start counts, the end does not. */
-    struct stats_event edges[] = {{.at_ns = 0, .amount = 1}, {.at_ns = 1000000000, .amount = 10}};
-    close_to(stats_throughput(edges, 2, 0, 1000000000, 2).mean, 1.0, 1e-12);
-}
-
-static void throughput_of_a_counter(void **state)
-{
-    (void)state;
-    static const int64_t EDGES[] = {1000000000, 2000000000, 4000000000};
-    static const uint64_t COUNTS[] = {100, 200, 500};
-    struct stats_mean m = stats_counter_throughput(EDGES, COUNTS, 3);
-    close_to(m.mean, 400.0 / 3.0, 1e-9);
-    assert_int_equal(m.count, 2);
-    close_to(m.half_width, 12.7062047 * 25.0, 1e-3);
-    close_to(m.hi - m.lo, 2.0 * m.half_width, 1e-9);
 }
 
 int main(void)
@@ -264,8 +243,7 @@ int main(void)
         cmocka_unit_test(percentiles_need_enough_samples),
         cmocka_unit_test(percentile_intervals_cover),
         cmocka_unit_test(fairness_has_its_known_ends),
-        cmocka_unit_test(throughput_of_a_window),
-        cmocka_unit_test(throughput_of_a_counter),
+        cmocka_unit_test(steady_and_unsteady_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
