@@ -10,11 +10,39 @@ static uint32_t workers_configured(const struct topology *t)
     return t->tp * t->pp;
 }
 
+uint32_t topology_data_parallel_size(const struct topology *t)
+{
+    bool independent = t->balancing == (uint32_t)BALANCING_INDEPENDENT && t->nodes_count > 1;
+    return independent ? t->engines_count / t->nodes_count : t->engines_count;
+}
+
+struct topology_node topology_node(const struct topology *t, uint32_t index)
+{
+    if (t->nodes_count > 0) {
+        return t->nodes[index];
+    }
+    return (struct topology_node){.listen_port = t->listen_port,
+                                  .engines_count = t->engines_count,
+                                  .api_servers_count = t->api_servers_count};
+}
+
+/* Coordinators of all groups: one for each that has more than one engine core. */
+static uint32_t coordinators(const struct topology *t)
+{
+    uint32_t size = topology_data_parallel_size(t);
+    return size > 1 ? t->engines_count / size : 0;
+}
+
+static uint32_t launchers(const struct topology *t)
+{
+    return t->nodes_count > 1 ? t->nodes_count : 1;
+}
+
 uint32_t topology_workers_per_engine(const struct topology *t)
 {
     uint32_t workers = workers_configured(t);
     bool one = t->executor == (uint32_t)EXECUTOR_UNIPROC ||
-               (t->executor == (uint32_t)EXECUTOR_AUTO && t->engines_count == 1);
+               (t->executor == (uint32_t)EXECUTOR_AUTO && topology_data_parallel_size(t) == 1);
     /* An engine core's own main thread can stand for one worker only. */
     return one && workers == 1 ? 0 : workers;
 }
@@ -38,14 +66,13 @@ uint32_t topology_gpu_of(const struct topology *t, uint32_t rank, uint32_t worke
 
 bool topology_lockstep(const struct topology *t)
 {
-    return t->lockstep != 0 && t->engines_count > 1;
+    return t->lockstep != 0 && topology_data_parallel_size(t) > 1;
 }
 
 uint32_t topology_processes(const struct topology *t)
 {
-    uint32_t coordinator = t->engines_count > 1 ? 1 : 0;
-    return 1 + t->api_servers_count + t->engines_count * (1 + topology_workers_per_engine(t)) +
-           coordinator;
+    return launchers(t) + t->api_servers_count + coordinators(t) +
+           t->engines_count * (1 + topology_workers_per_engine(t));
 }
 
 uint32_t topology_launching_threads(const struct topology *t)

@@ -15,6 +15,8 @@ enum {
     TOPOLOGY_API_SERVERS_MAX = 64,
     TOPOLOGY_ENGINES_MAX = 64,
     TOPOLOGY_WORKERS_PER_ENGINE_MAX = 16,
+    TOPOLOGY_NODES_MAX = 16,
+    TOPOLOGY_HOST_BYTES = 64,
 };
 
 enum accept_policy {
@@ -41,6 +43,23 @@ enum gpu_sharing {
     GPU_SIDE_BY_SIDE, /* they share one and run together */
 };
 
+/* How requests find an engine core when several nodes serve (vllm-topology 2.1, 2.7). */
+enum balancing {
+    BALANCING_INTERNAL, /* the API servers of node 0 route to the engine cores of all nodes */
+    BALANCING_HYBRID,   /* each node's API servers route to its own; one coordinator, at node 0 */
+    BALANCING_INDEPENDENT, /* nothing is shared: every node is a system of its own (a replica) */
+};
+
+/* What one launcher starts. Ranks and API servers are numbered through all nodes. */
+struct topology_node {
+    char host[TOPOLOGY_HOST_BYTES]; /* IPv4 address its sockets listen at; "": listen_host */
+    uint32_t listen_port;           /* of its API servers; 0: any free one */
+    uint32_t engines_first;
+    uint32_t engines_count; /* 0: API servers only */
+    uint32_t api_servers_first;
+    uint32_t api_servers_count; /* 0: headless */
+};
+
 /* Host profile costs in ns (see engine/device/cost.h for what each is). */
 struct topology_host {
     char name[32];
@@ -54,16 +73,26 @@ struct topology_host {
 };
 
 struct topology {
-    uint32_t api_servers_count; /* A */
-    uint32_t engines_count;     /* D, data-parallel ranks, each an engine core */
-    uint32_t tp;                /* T */
-    uint32_t pp;                /* P; workers an engine core = T * P */
-    uint32_t accept;            /* enum accept_policy */
-    uint32_t wait;              /* enum wait_mode, of engine cores and workers */
-    uint32_t executor;          /* enum executor_kind */
-    uint32_t async_depth;       /* 1 or 2 */
-    char listen_host[64];       /* "127.0.0.1" */
-    uint32_t listen_port;       /* 0: any free one */
+    uint32_t api_servers_count;            /* A */
+    uint32_t engines_count;                /* D, data-parallel ranks, each an engine core */
+    uint32_t tp;                           /* T */
+    uint32_t pp;                           /* P; workers an engine core = T * P */
+    uint32_t accept;                       /* enum accept_policy */
+    uint32_t wait;                         /* enum wait_mode, of engine cores and workers */
+    uint32_t executor;                     /* enum executor_kind */
+    uint32_t async_depth;                  /* 1 or 2 */
+    char listen_host[TOPOLOGY_HOST_BYTES]; /* "127.0.0.1" */
+    uint32_t listen_port;                  /* 0: any free one */
+
+    /*
+     * 0: one launcher starts everything. Else launcher K starts nodes[K]. Launchers of one machine
+     * share this ledger; one that joins from elsewhere has a ledger of its own, with itself as
+     * nodes[1] and node 0 as whoever serves, and sees its own threads only.
+     */
+    uint32_t nodes_count;
+    struct topology_node nodes[TOPOLOGY_NODES_MAX];
+    uint32_t balancing;      /* enum balancing */
+    uint32_t handshake_port; /* of node 0, where engine cores of other nodes say HELLO; 0: any */
 
     char model[64];
     char gpu[32];
@@ -100,6 +129,10 @@ struct topology {
                             harness */
 };
 
+/* Engine cores that make up one data-parallel group: all, or those of a node if independent. */
+uint32_t topology_data_parallel_size(const struct topology *t);
+/* What launcher `index` starts: nodes[index], or all of it if nodes_count is 0. */
+struct topology_node topology_node(const struct topology *t, uint32_t index);
 /* Workers of one engine core, 0 if it runs its worker on its own main thread. */
 uint32_t topology_workers_per_engine(const struct topology *t);
 /* Engine cores that share a GPU, 1 with GPU_OWN. */
@@ -111,7 +144,8 @@ uint32_t topology_gpus(const struct topology *t);
 uint32_t topology_gpu_of(const struct topology *t, uint32_t rank, uint32_t worker);
 /* Do the engine cores run in waves? A single one has nobody to wait for. */
 bool topology_lockstep(const struct topology *t);
-/* 1 launcher + A + D + workers + (D > 1 coordinator). */
+/* Launchers (one a node) + A + D + workers + one coordinator for each group of several engine
+ * cores. */
 uint32_t topology_processes(const struct topology *t);
 /* Threads that launch kernels: D*W, 1 when D = W = 1. Sharing a GPU does not change them. */
 uint32_t topology_launching_threads(const struct topology *t);
