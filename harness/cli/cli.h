@@ -49,6 +49,8 @@ int cli_run(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_load(int argc, char **argv);
 int cli_null(int argc, char **argv);
+int cli_mock(int argc, char **argv);
+int cli_metrics(int argc, char **argv);
 int cli_client(int argc, char **argv);
 
 /* Prints usage, summary and example of a command. `options` (may be NULL) are lines that explain

@@ -22,12 +22,16 @@ static const struct cli_command commands[] = {
      "harness load http://127.0.0.1:8000 --rate 20 --measure 30", cli_load},
     {"null", "[options]", "measure what the load client itself can do here", "harness null",
      cli_null},
+    {"mock", "[options]", "serve streams on a known schedule, to judge load clients",
+     "harness mock --ttft 50ms --itl 10ms --stamps stamps.csv", cli_mock},
     {"check", "FILE [options]", "say everything that is wrong with a scenario",
      "harness check scenarios/saturation.ini", cli_check},
     {"expand", "FILE [options]", "print every value with its origin, or the cells of the sweep",
      "harness expand scenarios/saturation.ini --quick --cells", cli_expand},
     {"keys", "[SECTION[.KEY]]", "list the sections and keys of scenarios",
      "harness keys load.users", cli_keys},
+    {"metrics", "[NAME]", "explain a metric: definition, formula, unit, and other tools' formulas",
+     "harness metrics tpot", cli_metrics},
 };
 
 enum {

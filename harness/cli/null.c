@@ -8,6 +8,7 @@
 
 #include "harness/cli/cli.h"
 #include "harness/load/ceiling.h"
+#include "harness/load/listener.h"
 #include "harness/load/null_server.h"
 
 enum {
@@ -25,7 +26,7 @@ static int serve(uint32_t port)
     struct null_options options = {.port = port};
     int fd = -1;
     uint32_t actual = 0;
-    if (null_listen(port, &fd, &actual, &error) != STATUS_OK) {
+    if (listener_open(port, &fd, &actual, &error) != STATUS_OK) {
         (void)fprintf(stderr, "harness null: %s\n", error.text);
         return EXIT_SERVER;
     }

@@ -376,7 +376,7 @@ static void conclude(struct session *s, const char *folder)
     }
     (void)printf("\n");
     report_print_table(s->scenario, s->results, s->results_count, stdout);
-    (void)printf("\nresults: %s (report.md, runs.csv, %u figures)\n", folder,
+    (void)printf("\nresults: %s (report.html, report.md, runs.csv, %u figures)\n", folder,
                  conclusion.figures_count);
     for (uint32_t i = 0; i < s->results_count; i++) {
         const struct run_result *r = &s->results[i];

@@ -4,10 +4,7 @@
  */
 #include "harness/load/null_server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -22,6 +19,7 @@
 #include "engine/base/random.h"
 #include "engine/http/http_parser.h"
 #include "engine/http/sse.h"
+#include "harness/load/listener.h"
 
 enum {
     CONNECTIONS_MAX = 4096,
@@ -327,7 +325,7 @@ static int32_t choose_api_server(struct server *s)
 static void accept_peers(struct server *s)
 {
     for (;;) {
-        int fd = accept4(s->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = listener_accept(s->listen_fd);
         if (fd < 0) {
             return;
         }
@@ -337,8 +335,6 @@ static void accept_peers(struct server *s)
             (void)close(fd);
             continue;
         }
-        int on = 1;
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         *peer = (struct peer){.fd = fd, .parser = parser, .api_server = choose_api_server(s)};
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = peer};
         if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
@@ -441,36 +437,12 @@ enum status null_serve(int listen_fd, const struct null_options *options, struct
     return status;
 }
 
-enum status null_listen(uint32_t port, int *fd, uint32_t *actual_port, struct error *error)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    socklen_t bytes = sizeof address;
-    int on = 1;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (listener < 0) {
-        return error_set(error, STATUS_IO, "null server: socket: %s", strerror(errno));
-    }
-    (void)setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(listener, (const struct sockaddr *)&address, bytes) != 0 ||
-        listen(listener, CONNECTIONS_MAX) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &bytes) != 0) {
-        enum status status =
-            error_set(error, STATUS_IO, "null server: port %u: %s", port, strerror(errno));
-        (void)close(listener);
-        return status;
-    }
-    *fd = listener;
-    *actual_port = ntohs(address.sin_port);
-    return STATUS_OK;
-}
-
 enum status null_start(const struct null_options *options, struct null_process *out,
                        struct error *error)
 {
     int fd = -1;
     uint32_t port = 0;
-    TRY(null_listen(options->port, &fd, &port, error));
+    TRY(listener_open(options->port, &fd, &port, error));
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid < 0) {

@@ -50,10 +50,8 @@ struct null_process {
     uint32_t port;
 };
 
-/* A listening socket on 127.0.0.1. */
-MUST_CHECK enum status null_listen(uint32_t port, int *fd, uint32_t *actual_port,
-                                   struct error *error);
-/* Serves until the process is ended; returns only when it fails. Takes listen_fd. */
+/* Serves until the process is ended; returns only when it fails. Takes listen_fd, a socket of
+ * listener_open(). */
 MUST_CHECK enum status null_serve(int listen_fd, const struct null_options *options,
                                   struct error *error);
 MUST_CHECK enum status null_start(const struct null_options *options, struct null_process *out,

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "harness/report/plot_cells.h"
 #include "harness/report/rows.h"
 #include "harness/report/table.h"
 #include "harness/report/text.h"
@@ -188,8 +189,7 @@ static enum status write_scaling(const struct data_source *d, struct error *erro
 
 /* ---- plot_* ---- */
 
-/* The same topology has the same colour in every figure and every scenario. */
-static uint32_t colour_of(const struct summary_curve *c, uint32_t index)
+uint32_t data_colour(const struct summary_curve *c, uint32_t index)
 {
     static const uint32_t by_servers[] = {0, 0, 1, 4, 2, 5, 6, 4, 3};
     if (!c->by_api_servers) {
@@ -334,7 +334,7 @@ static void plot_curve_row(struct table *t, const struct summary_curve *c, uint3
     bool any = c->points_count > 0;
     table_count(t, "curve", index);
     table_text(t, "label", c->label);
-    table_count(t, "colour", colour_of(c, index));
+    table_count(t, "colour", data_colour(c, index));
     table_number(t, "last_helpful_cores", flat ? c->answer.last_helpful : STATS_UNKNOWN);
     table_number(t, "last_helpful_tok_per_s", mark);
     say_answer(c, text, sizeof text);
@@ -448,11 +448,11 @@ static enum status write_plot_points(const struct data_source *d, struct error *
     return finish_table(&t, error);
 }
 
-/* "1 API x 3" where API servers and engine cores are all that sets cells apart, else the name. */
-static void label_cell(const struct summary *s, const struct summary_point *p, char out[64])
+void data_label_cell(const struct summary *s, const struct summary_point *p, char out[64])
 {
     struct text t = text_into(out, 64);
-    if (s->scaling && s->curves_count > 0 && s->curves[summary_curve_of(s, p)].by_api_servers) {
+    int curve = summary_curve_of(s, p);
+    if (curve >= 0 && s->curves[curve].by_api_servers) {
         text_add(&t, "%u API x %u", p->cell->topology.api_servers_count,
                  p->cell->topology.engines_count);
     } else {
@@ -464,7 +464,7 @@ static void plot_launch_row(struct table *t, const struct summary *s, const stru
 {
     const struct summary_launch *l = &p->launch;
     char label[64];
-    label_cell(s, p, label);
+    data_label_cell(s, p, label);
     table_text(t, "cell", label);
     table_number(t, "prepare_frac", or_else(l->prepare_frac, 0));
     table_number(t, "launch_frac", or_else(l->launch_frac, 0));
@@ -537,5 +537,6 @@ enum status data_write(const struct data_source *d, struct error *error)
     TRY(write_plot_curves(d, error));
     TRY(write_plot_points(d, error));
     TRY(write_plot_launch(d, error));
+    TRY(plot_cells_write(d, error));
     return write_plot_timeline(d, error);
 }

@@ -12,8 +12,15 @@ struct data_source {
     const struct summary *summary;
     const struct run_host *host;
     const struct run_result *timeline; /* the run that the timeline shows; NULL: none */
+    const struct run_result *results;
+    uint32_t results_count;
 };
 
 MUST_CHECK enum status data_write(const struct data_source *source, struct error *error);
+
+/* The same topology has the same colour in every figure and every scenario. */
+uint32_t data_colour(const struct summary_curve *curve, uint32_t index);
+/* "1 API x 3" where API servers and engine cores are all that sets cells apart, else the name. */
+void data_label_cell(const struct summary *s, const struct summary_point *p, char out[64]);
 
 #endif

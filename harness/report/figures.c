@@ -54,16 +54,103 @@ static bool has_curve(const struct summary *s)
     return false;
 }
 
-static void list_figures(const struct summary *s, bool timeline, struct figures *f)
+enum sight {
+    SIGHT_LATENCY, /* of open loads; a closed loop's is made by its users */
+    SIGHT_OFFERED,
+    SIGHT_STARVED,
+    SIGHT_SHARES
+};
+
+static bool is_known(const struct summary_point *p, enum sight what)
 {
+    switch (what) {
+    case SIGHT_LATENCY:
+        return !isnan(p->ttft_p50_ms) && !isnan(p->tpot_p50_ms);
+    case SIGHT_OFFERED:
+        return !isnan(p->offered_rps);
+    case SIGHT_STARVED:
+        return !isnan(p->gpu_starved_frac);
+    case SIGHT_SHARES:
+        return p->cell->topology.engines_count * p->cell->topology.api_servers_count > 1;
+    }
+    return false;
+}
+
+static bool has(const struct summary *s, enum sight what)
+{
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        if (s->points[i].shown_count > 0 && is_known(&s->points[i], what)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_lag(const struct data_source *d)
+{
+    for (uint32_t i = 0; i < d->results_count; i++) {
+        if (!isnan(d->results[i].lag_max_ms)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void list_figures(const struct data_source *d, struct figures *f)
+{
+    const struct summary *s = d->summary;
     bool curve = has_curve(s);
+    bool latency = has(s, SIGHT_LATENCY);
     const struct figure list[FIGURES_COUNT] = {
-        {"01-capacity", "Throughput against the number of engine cores", curve, 0},
-        {"02-efficiency", "Parallel efficiency", curve, 0},
-        {"03-limits", "Throughput and limiting stage of each cell", curve, 0},
-        {"08-stages", "How busy each stage is", curve, 0},
-        {"10-launch", "How the launching threads spend their time", has_launch(s), 0},
-        {"12-timeline", "One run, second by second", timeline, 0},
+        {"01-capacity", "Throughput against the number of engine cores",
+         "A curve that leaves the dashed line and goes flat has found its limit; the ring marks "
+         "the "
+         "last count that helps, hollow points are no evidence.",
+         curve, 0},
+        {"02-efficiency", "Parallel efficiency",
+         "At 100 % each further one adds as much as the first; the lower the curve, the more of "
+         "them wait.",
+         curve, 0},
+        {"03-limits", "Throughput and limiting stage of each cell",
+         "Along a row the letter changes where another stage becomes the limit.", curve, 0},
+        {"04-latency", "Latency against throughput",
+         "Latency stays low until the system is nearly full and then turns upwards: useful "
+         "throughput ends before that turn.",
+         latency, 0},
+        {"05-offered", "Requests finished against requests offered",
+         "On the dashed line all that is asked for is served; a point below it is overload.",
+         has(s, SIGHT_OFFERED), 0},
+        {"08-stages", "How busy each stage is",
+         "The first stage to reach the dashed line limits; the distance of the others to it is "
+         "what "
+         "they have to spare.",
+         curve, 0},
+        {"10-launch", "How the launching threads spend their time",
+         "Preparing and launching is work that a GPU may have to wait for; waiting and idle is "
+         "spare.",
+         has_launch(s), 0},
+        {"11-starved", "How long GPUs starve",
+         "A bar is the time in which work was ready on the host while the GPU had none; above it "
+         "stands how many launches a step takes.",
+         has(s, SIGHT_STARVED), 0},
+        {"12-timeline", "One run, second by second",
+         "In the window (white) the curves should be level: if they still rise or fall, the window "
+         "began too early.",
+         d->timeline != NULL, 0},
+        {"14-lag", "How late the load client sent",
+         "The client is a fair observer while it sends within 1 ms of the schedule; above that, "
+         "its "
+         "own delay is in every latency.",
+         has_lag(d), 0},
+        {"15-pareto", "Speed for a user against yield of a GPU",
+         "Up and to the right is better; of two points, one that is lower and further left is "
+         "never "
+         "worth choosing.",
+         latency, 0},
+        {"16-imbalance", "How evenly the work is spread",
+         "1 is the fair share of the busiest engine core or API server; above the dashed line it "
+         "carries over a quarter more than its part.",
+         has(s, SIGHT_SHARES), 0},
     };
     memcpy(f->list, list, sizeof list);
 }
@@ -183,27 +270,27 @@ static void draw_own(const struct drawing *d, const struct summary *s)
     }
 }
 
-void figures_draw(const char *folder, const char *plots_folder, const struct summary *summary,
-                  bool timeline, struct figures *out)
+void figures_draw(const struct data_source *data, const char *plots_folder, struct figures *out)
 {
     char path[PATH_BYTES];
+    const struct summary *s = data->summary;
     *out = (struct figures){.svg_count = 0};
-    list_figures(summary, timeline, out);
-    (void)snprintf(path, sizeof path, "%s/figures", folder);
+    list_figures(data, out);
+    (void)snprintf(path, sizeof path, "%s/figures", data->folder);
     (void)mkdir(path, 0777);
-    (void)snprintf(path, sizeof path, "%s/figures/gnuplot.log", folder);
+    (void)snprintf(path, sizeof path, "%s/figures/gnuplot.log", data->folder);
     (void)unlink(path);
-    struct drawing d = {.folder = folder, .plots_folder = plots_folder, .figures = out};
+    struct drawing d = {.folder = data->folder, .plots_folder = plots_folder, .figures = out};
     for (size_t i = 0; i < FIGURES_COUNT; i++) {
         for (size_t f = 0; f < sizeof formats / sizeof formats[0] && !d.missing; f++) {
-            if (out->list[i].wanted && (summary->scenario->plot_formats & formats[f].bit) != 0) {
+            if (out->list[i].wanted && (s->scenario->plot_formats & formats[f].bit) != 0) {
                 draw(&d, &out->list[i], f);
             }
         }
     }
-    out->text_only = d.missing && has_curve(summary);
+    out->text_only = d.missing && has_curve(s);
     if (out->text_only) {
-        draw_own(&d, summary);
+        draw_own(&d, s);
     }
     if (out->problem[0] == '\0') {
         (void)unlink(path); /* only remarks about empty series */

@@ -5,15 +5,16 @@
 #ifndef HARNESS_REPORT_FIGURES_H
 #define HARNESS_REPORT_FIGURES_H
 
-#include "harness/report/summary.h"
+#include "harness/report/data.h"
 
 enum {
-    FIGURES_COUNT = 6
+    FIGURES_COUNT = 12
 };
 
 struct figure {
     const char *name;    /* "01-capacity": script plots/NAME.gp, files figures/NAME.svg ... */
     const char *caption; /* what it shows */
+    const char *reading; /* how to read it, in one sentence */
     bool wanted;         /* there is something to draw */
     uint32_t formats;    /* SCENARIO_PLOT_* that were drawn */
 };
@@ -25,10 +26,9 @@ struct figures {
     char problem[256]; /* why not everything was drawn; "" if it was */
 };
 
-/* Draws from the plot_* files in `folder`. Never fails: a figure that cannot be drawn is named in
- * `problem`. Waits for gnuplot; starts it without a shell. */
-void figures_draw(const char *folder, const char *plots_folder, const struct summary *summary,
-                  bool timeline, struct figures *out);
+/* Draws from the plot_* files that data_write() made. Never fails: a figure that cannot be drawn is
+ * named in `problem`. Waits for gnuplot; starts it without a shell. */
+void figures_draw(const struct data_source *data, const char *plots_folder, struct figures *out);
 
 /* Throughput against the scaling axis, one letter a curve, as plain text. */
 void figures_write_text(const struct summary *summary, FILE *out);

@@ -16,6 +16,7 @@
 
 #include "harness/report/data.h"
 #include "harness/report/figures.h"
+#include "harness/report/html.h"
 #include "harness/report/manifest.h"
 #include "harness/report/markdown.h"
 #include "harness/report/rows.h"
@@ -114,7 +115,8 @@ static enum status check_owner(const struct report *r, struct error *error)
 /* What an earlier run left and this one may not write again. */
 static void remove_stale(const struct report *r)
 {
-    static const char *const names[] = {"requests.csv", "report.md", "points.csv", "scaling.csv"};
+    static const char *const names[] = {"requests.csv", "report.md", "points.csv", "scaling.csv",
+                                        "report.html"};
     char path[PATH_BYTES + 32];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", r->folder, names[i]);
@@ -191,10 +193,13 @@ static enum status write_all(struct report *r, const struct markdown *parts,
         .summary = parts->summary,
         .host = r->host,
         .timeline = summary_timeline_run(parts->summary, parts->results, parts->results_count),
+        .results = parts->results,
+        .results_count = parts->results_count,
     };
     TRY(data_write(&data, error));
-    figures_draw(r->folder, r->plots_folder, parts->summary, data.timeline != NULL, figures);
-    return write_markdown(r, parts, error);
+    figures_draw(&data, r->plots_folder, figures);
+    TRY(write_markdown(r, parts, error));
+    return html_write(parts, r->folder, error);
 }
 
 enum status report_conclude(struct report *r, const struct run_result *results, uint32_t count,

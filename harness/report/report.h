@@ -1,6 +1,6 @@
 /*
- * report.h - a result folder: CSV rows as runs end, then scaling, figures, report.md and the
- * verdict.
+ * report.h - a result folder: CSV rows as runs end, then scaling, figures, the verdict,
+ * report.md and report.html.
  *
  *     report_create(&options, &report, error);          // IO: not writable or in use by another
  * run (exit status 8) report_run(report, &result, error);               // after each run: rows in

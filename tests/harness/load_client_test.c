@@ -19,6 +19,7 @@
 
 #include "harness/load/ceiling.h"
 #include "harness/load/client.h"
+#include "harness/load/listener.h"
 #include "harness/load/null_server.h"
 #include "harness/load/schedule.h"
 
@@ -391,7 +392,7 @@ static void a_server_that_is_not_there_is_an_error(void **state)
     (void)state;
     int fd = -1;
     struct load_options o = closed_options(2, 10);
-    assert_int_equal(null_listen(0, &fd, &o.port, NULL), STATUS_OK);
+    assert_int_equal(listener_open(0, &fd, &o.port, NULL), STATUS_OK);
     (void)close(fd); /* a port that nobody listens on */
     o.connect_timeout_ns = 200 * MS;
     struct load_shared shared;

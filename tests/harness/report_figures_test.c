@@ -75,7 +75,7 @@ static void figures_hold_their_series(void **state)
     folder_make(folder);
     (void)snprintf(odd, sizeof odd, "%s/it's a folder", folder);
     struct report_conclusion c = write_report(odd, &sweep, SCENARIO_PLOT_SVG | SCENARIO_PLOT_DUMB);
-    assert_int_equal(c.figures_count, 6);
+    assert_int_equal(c.figures_count, 8);
     expect_in(odd, "figures/01-capacity.svg", "1 API server: more stop helping at 3 [3, 4)");
     expect_in(odd, "figures/01-capacity.svg", "2 API servers: more stop helping at 6 [6, 8)");
     expect_in(odd, "figures/01-capacity.svg", "4 API servers: more still help at 8");
@@ -107,7 +107,7 @@ static void odd_data_breaks_no_script(void **state)
         skip();
     }
     folder_make(folder);
-    assert_int_equal(write_report(folder, &sweep, SCENARIO_PLOT_SVG).figures_count, 6);
+    assert_int_equal(write_report(folder, &sweep, SCENARIO_PLOT_SVG).figures_count, 8);
     for (uint32_t i = 0; i < sweep.count; i++) {
         sweep_fail(&sweep.results[i], RUN_SERVER_FAILED, "no model");
     }
