@@ -25,8 +25,8 @@ static enum status run_paced(uint32_t users, int64_t gap_ms, int64_t seconds, st
     struct null_process server;
     TRY(null_start(&null_options, &server, error));
     struct load_options o = {
-        .host = "127.0.0.1",
-        .port = server.port,
+        .targets = {{.host = "127.0.0.1", .port = server.port}},
+        .targets_count = 1,
         .model = "null",
         .mode = LOAD_CLOSED,
         .users_count = users,

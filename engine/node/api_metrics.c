@@ -48,7 +48,7 @@ static void observe_finish(const struct connection *c, struct metrics_engine *m,
 void api_metrics_delta(struct choice *choice, const struct frontend_delta *delta, int64_t now_ns)
 {
     const struct connection *c = choice->connection;
-    struct metrics_engine *m = &c->server->metrics->engines[delta->engine];
+    struct metrics_engine *m = &c->server->metrics->engines[c->server->group_first + delta->engine];
     ledger_add(&m->counters[METRICS_GENERATION_TOKENS_TOTAL], delta->new_tokens_count);
     if (delta->first) {
         metrics_observe(m, METRICS_TTFT, (double)(now_ns - c->arrival_ns) / 1e9);
@@ -65,10 +65,10 @@ void api_metrics_delta(struct choice *choice, const struct frontend_delta *delta
 
 void api_metrics_message(struct api_server *s, const struct engine_outputs *outputs)
 {
-    if (outputs->engine_index >= s->process.topology->engines_count) {
+    if (outputs->engine_index >= s->process.topology->engines_count - s->group_first) {
         return;
     }
-    struct metrics_engine *m = &s->metrics->engines[outputs->engine_index];
+    struct metrics_engine *m = &s->metrics->engines[s->group_first + outputs->engine_index];
     if (outputs->stats != NULL) {
         metrics_scheduler(m, outputs->stats, s->message_ns);
     }

@@ -14,6 +14,7 @@
 #include <zmq.h>
 
 #include "engine/base/clock.h"
+#include "engine/node/peers.h"
 #include "engine/node/sockets.h"
 
 enum {
@@ -36,8 +37,8 @@ static enum status copy_address(char to[ADDRESS_BYTES_MAX], const char *from, st
     return STATUS_OK;
 }
 
-enum status engine_io_addresses(struct engine_io *io, const struct wire_init *init,
-                                struct error *error)
+enum status engine_io_clients(struct engine_io *io, const struct wire_init *init,
+                              struct error *error)
 {
     if (init->clients_count > TOPOLOGY_API_SERVERS_MAX) {
         return error_set(error, STATUS_INVALID, "INIT: %u API servers, at most %d are supported",
@@ -48,6 +49,13 @@ enum status engine_io_addresses(struct engine_io *io, const struct wire_init *in
         TRY(copy_address(io->inputs[i], init->inputs[i], error));
         TRY(copy_address(io->outputs[i], init->outputs[i], error));
     }
+    return STATUS_OK;
+}
+
+enum status engine_io_addresses(struct engine_io *io, const struct wire_init *init,
+                                struct error *error)
+{
+    TRY(engine_io_clients(io, init, error));
     TRY(copy_address(io->coordinator_input, init->coordinator_input, error));
     TRY(copy_address(io->coordinator_output, init->coordinator_output, error));
     return copy_address(io->stats_address, init->frontend_stats_address, error);
@@ -80,9 +88,28 @@ struct input {
     struct engine_io *io;
     void *dealers[TOPOLOGY_API_SERVERS_MAX];
     void *subscription; /* XSUB to the coordinator, or NULL */
+    /* Of those that are processes of another node: of this one's its launcher takes care. */
+    struct peers dealer_peers[TOPOLOGY_API_SERVERS_MAX];
+    struct peers subscription_peers;
     struct wire_decoder *decoder;
     struct ledger_thread *thread;
 };
+
+static enum status watch_peers(struct input *in, void *context, struct error *error)
+{
+    const struct engine_io *io = in->io;
+    if (!process_joins(io->process)) {
+        return STATUS_OK;
+    }
+    for (uint32_t i = 0; i < io->clients_count; i++) {
+        if (socket_address_is_tcp(io->inputs[i])) {
+            TRY(peers_watch(context, in->dealers[i], &in->dealer_peers[i], error));
+        }
+    }
+    return in->subscription != NULL && socket_address_is_tcp(io->coordinator_input)
+               ? peers_watch(context, in->subscription, &in->subscription_peers, error)
+               : STATUS_OK;
+}
 
 static enum status input_connect(struct input *in, struct error *error)
 {
@@ -106,7 +133,7 @@ static enum status input_connect(struct input *in, struct error *error)
         TRY(socket_send(in->dealers[i], buffer.data, buffer.bytes, false, error));
     }
     wire_buffer_free(&buffer);
-    return STATUS_OK;
+    return watch_peers(in, context, error);
 }
 
 static bool is_ready_frame(const struct socket_message *m)
@@ -230,10 +257,45 @@ static void read_client(struct input *in, void *dealer)
     }
 }
 
+/* ZeroMQ would wait for them to come back; nothing that they knew would. */
+static enum status check_peers(struct input *in, struct error *error)
+{
+    int lost;
+    if (peers_lost(&in->subscription_peers, &lost)) {
+        return error_set(error, STATUS_DIED, "DPCoordinator (connection lost)");
+    }
+    for (uint32_t i = 0; i < in->io->clients_count; i++) {
+        if (peers_lost(&in->dealer_peers[i], &lost)) {
+            return error_set(error, STATUS_DIED, "ApiServer_%u (connection lost)", i);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* The main thread may wait for a step: the launcher is told at once. */
+static void report_lost(struct engine_io *io, const struct error *why)
+{
+    struct error error = {0};
+    process_event("died %s", why->text);
+    (void)!error_set(&error, STATUS_IO, "lost %s", why->text);
+    announce(io, true, &error);
+    queue_push(&io->in, queue_item_plain(ITEM_LOST));
+}
+
+static int add_peers(zmq_pollitem_t *items, int count, const struct peers *peers)
+{
+    if (peers->events == NULL) {
+        return count;
+    }
+    items[count] = (zmq_pollitem_t){.socket = peers->events, .events = ZMQ_POLLIN};
+    return count + 1;
+}
+
 static void input_loop(struct input *in)
 {
     struct engine_io *io = in->io;
-    zmq_pollitem_t items[TOPOLOGY_API_SERVERS_MAX + 1];
+    struct error error;
+    zmq_pollitem_t items[2 * (TOPOLOGY_API_SERVERS_MAX + 1)];
     int count = 0;
     for (uint32_t i = 0; i < io->clients_count; i++) {
         items[count++] = (zmq_pollitem_t){.socket = in->dealers[i], .events = ZMQ_POLLIN};
@@ -241,7 +303,11 @@ static void input_loop(struct input *in)
     if (in->subscription != NULL) {
         items[count++] = (zmq_pollitem_t){.socket = in->subscription, .events = ZMQ_POLLIN};
     }
-    for (;;) {
+    count = add_peers(items, count, &in->subscription_peers);
+    for (uint32_t i = 0; i < io->clients_count; i++) {
+        count = add_peers(items, count, &in->dealer_peers[i]);
+    }
+    while (check_peers(in, &error) == STATUS_OK) {
         int64_t before = clock_now_ns();
         (void)zmq_poll(items, count, BEAT_MS);
         int64_t now = clock_now_ns();
@@ -256,6 +322,7 @@ static void input_loop(struct input *in)
         }
         process_turn(in->thread, clock_now_ns());
     }
+    report_lost(io, &error);
 }
 
 static void *input_main(void *context)
@@ -274,6 +341,7 @@ static void *input_main(void *context)
     }
     process_started(in.thread);
     input_loop(&in);
+    wire_decoder_free(in.decoder);
     return NULL;
 }
 
@@ -337,6 +405,7 @@ static void say_dead(struct output *out)
         (void)zmq_close(out->coordinator);
     }
     (void)zmq_ctx_term(out->context);
+    wire_buffer_free(&out->buffer);
 }
 
 static bool output_turn(struct output *out, struct error *error)

@@ -39,11 +39,14 @@ struct engine_io {
     bool connected;  /* the output thread's sockets */
     bool subscribed; /* the coordinator said READY, or there is none */
     bool failed;
-    struct error error; /* why, if failed */
+    struct error error; /* why, if failed; also with ITEM_LOST */
 };
 
-/* Fills the addresses from INIT. INVALID: more clients than this build holds, or an address too
- * long. */
+/* Fills the addresses of API servers from INIT. INVALID: more clients than this build holds, or an
+ * address too long. */
+MUST_CHECK enum status engine_io_clients(struct engine_io *io, const struct wire_init *init,
+                                         struct error *error);
+/* These and the coordinator's. */
 MUST_CHECK enum status engine_io_addresses(struct engine_io *io, const struct wire_init *init,
                                            struct error *error);
 /* Starts both threads; returns when the barrier of the coordinator is passed. */

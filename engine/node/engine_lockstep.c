@@ -15,6 +15,7 @@ enum {
 
 static const uint64_t resume_tag = UINT32_MAX; /* no step of a wave has this number */
 static const int64_t timeout_ns_default = 10LL * 1000000000;
+static const int64_t join_timeout_ns = 300LL * 1000000000; /* as for INIT: nodes may start late */
 
 struct wave_options lockstep_wave_options(const struct topology *t)
 {
@@ -22,7 +23,7 @@ struct wave_options lockstep_wave_options(const struct topology *t)
         return (struct wave_options){0};
     }
     return (struct wave_options){
-        .ranks_count = t->engines_count,
+        .ranks_count = topology_data_parallel_size(t),
         .check_interval_steps =
             t->finish_check_steps > 0 ? t->finish_check_steps : CHECK_INTERVAL_STEPS,
         .check_first_step = t->finish_check_first != 0,
@@ -34,19 +35,46 @@ struct wave_options lockstep_wave_options(const struct topology *t)
     };
 }
 
-enum status lockstep_open(const struct topology *t, uint32_t rank, struct ledger_thread *thread,
-                          struct occupancy *occupancy, struct engine_lockstep *out,
+bool lockstep_spans_nodes(const struct topology *t)
+{
+    uint32_t most = 0; /* a node that joins from elsewhere does not know the others' shares */
+    for (uint32_t i = 0; i < t->nodes_count; i++) {
+        most = t->nodes[i].engines_count > most ? t->nodes[i].engines_count : most;
+    }
+    return topology_lockstep(t) && topology_spans_nodes(t) && most < t->engines_count;
+}
+
+static enum status join_over_nodes(const struct lockstep_options *o, struct engine_lockstep *l,
+                                   struct error *error)
+{
+    const struct topology *t = o->topology;
+    struct collective_place place = {
+        .host = o->master_host, .port = o->master_port, .rank = o->rank};
+    struct collective_options step = {
+        .name = "step", .ranks_count = t->engines_count, .wait = t->wait};
+    struct collective_options finish = {
+        .name = "finish check", .ranks_count = t->engines_count, .wait = t->wait};
+    TRY(collective_connect(&step, &place, join_timeout_ns, &l->step, error));
+    return collective_connect(&finish, &place, join_timeout_ns, &l->finish, error);
+}
+
+enum status lockstep_open(const struct lockstep_options *options, struct engine_lockstep *out,
                           struct error *error)
 {
+    const struct topology *t = options->topology;
     *out = (struct engine_lockstep){
         .on = topology_lockstep(t),
         .timeout_ns = t->collective_timeout_ns > 0 ? t->collective_timeout_ns : timeout_ns_default,
-        .thread = thread,
-        .occupancy = occupancy,
+        .thread = options->thread,
+        .occupancy = options->occupancy,
     };
     if (!out->on) {
         return STATUS_OK;
     }
+    if (lockstep_spans_nodes(t)) {
+        return join_over_nodes(options, out, error);
+    }
+    uint32_t rank = options->rank % topology_data_parallel_size(t);
     TRY(collective_open(COLLECTIVE_STEP_FD, rank, &out->step, error));
     return collective_open(COLLECTIVE_FINISH_FD, rank, &out->finish, error);
 }

@@ -1,7 +1,7 @@
 /*
- * engine_process.c - an engine core's process: handshake with the launcher, then the busy loop
- * round engine/core/engine_core on the main thread. Input and output threads: engine_io. Workers:
- * executor.
+ * engine_process.c - an engine core's process: handshake with its node's launcher, with node 0's,
+ * or both, then the busy loop round engine/core/engine_core on the main thread. Input and output
+ * threads: engine_io. Workers: executor.
  *
  * Every turn handles all queued input, publishes counts if they changed, makes one engine turn
  * (submit ahead, or wait for the oldest step), and publishes again. In lock-step it then does what
@@ -22,9 +22,11 @@
 #include "engine/node/engine_utility.h"
 #include "engine/node/executor.h"
 #include "engine/node/occupancy.h"
+#include "engine/node/peers.h"
 #include "engine/node/sockets.h"
 
 enum {
+    GREETINGS_MAX = 2,
     REQUESTS_MAX = 16384,
     INIT_TIMEOUT_MS = 5 * 60 * 1000,
     STEPS_MAX = 16, /* submitted and not completed; a power of two above any asynchronous depth */
@@ -33,9 +35,19 @@ enum {
     BEAT_NS = 500000000,
 };
 
+/* Somebody who takes part in the start: this node's launcher, node 0's, or both. */
+struct greeting {
+    void *dealer;
+    struct peers peers; /* of another node only */
+    bool local;
+    bool headless;
+    bool clients_only; /* only the API servers of its INIT count */
+};
+
 struct engine_process {
     struct process process;
-    uint32_t rank;
+    uint32_t rank;       /* of all engine cores: its name */
+    uint32_t group_rank; /* in its data-parallel group: what messages call it */
     struct engine_io io;
     struct executor *executor;
     struct arena arena;
@@ -43,6 +55,8 @@ struct engine_process {
     struct engine_utility utility;
     struct ledger_thread *thread;
     struct occupancy occupancy;
+    char master_host[TOPOLOGY_HOST_BYTES]; /* of INIT, in lock-step */
+    uint32_t master_port;
     struct engine_lockstep lockstep;
     struct error resume_error; /* of the collective in a resume; OK: none */
     struct in_flight {
@@ -53,14 +67,16 @@ struct engine_process {
     uint64_t completed;
     uint32_t num_gpu_blocks;
     pthread_t monitor;
+    struct greeting greetings[GREETINGS_MAX];
+    uint32_t greetings_count;
 };
 
 /* ---- handshake ---- */
 
-static enum status handshake_send(const struct engine_process *e, void *dealer,
+static enum status handshake_send(const struct engine_process *e, const struct greeting *g,
                                   enum wire_hello_status hello_status, struct error *error)
 {
-    struct wire_hello hello = {.status = hello_status, .local = true, .headless = false};
+    struct wire_hello hello = {.status = hello_status, .local = g->local, .headless = g->headless};
     char hash[PARALLEL_HASH_BYTES];
     if (hello_status == WIRE_READY && e->lockstep.on) {
         process_parallel_hash(e->process.topology, hash);
@@ -68,19 +84,44 @@ static enum status handshake_send(const struct engine_process *e, void *dealer,
     }
     struct wire_buffer buffer = {0};
     wire_encode_hello(&buffer, &hello);
-    enum status status = socket_send(dealer, buffer.data, buffer.bytes, false, error);
+    enum status status = socket_send(g->dealer, buffer.data, buffer.bytes, false, error);
     wire_buffer_free(&buffer);
     return status;
 }
 
-static enum status handshake_init(struct engine_process *e, void *dealer, struct error *error)
+static enum status take_init(struct engine_process *e, const struct greeting *g,
+                             const struct wire_init *init, struct error *error)
 {
-    zmq_pollitem_t item = {.socket = dealer, .events = ZMQ_POLLIN};
-    if (zmq_poll(&item, 1, INIT_TIMEOUT_MS) <= 0) {
+    if (g->clients_only) {
+        return engine_io_clients(&e->io, init, error);
+    }
+    if (init->has_parallel_config) {
+        (void)snprintf(e->master_host, sizeof e->master_host, "%s", init->master_ip);
+        e->master_port = init->master_port;
+    }
+    return engine_io_addresses(&e->io, init, error);
+}
+
+/* INIT, for which the launcher may wait for other nodes and for its API servers. */
+static enum status wait_init(const struct greeting *g, struct error *error)
+{
+    zmq_pollitem_t items[2] = {{.socket = g->dealer, .events = ZMQ_POLLIN},
+                               {.socket = g->peers.events, .events = ZMQ_POLLIN}};
+    if (zmq_poll(items, g->peers.events != NULL ? 2 : 1, INIT_TIMEOUT_MS) <= 0) {
         return error_set(error, STATUS_TIMEOUT, "no INIT from the launcher within 5 minutes");
     }
+    if (items[0].revents == 0) {
+        return error_set(error, STATUS_DIED, "node 0 ended while the system started");
+    }
+    return STATUS_OK;
+}
+
+static enum status handshake_init(struct engine_process *e, const struct greeting *g,
+                                  struct error *error)
+{
+    TRY(wait_init(g, error));
     struct socket_message m;
-    if (!socket_receive(dealer, &m)) {
+    if (!socket_receive(g->dealer, &m)) {
         return error_set(error, STATUS_PROTOCOL, "INIT was announced but not there");
     }
     struct wire_decoder *decoder;
@@ -89,12 +130,67 @@ static enum status handshake_init(struct engine_process *e, void *dealer, struct
         struct wire_init init;
         status = wire_decode_init(decoder, m.frames[0].data, m.frames[0].bytes, &init, error);
         if (status == STATUS_OK) {
-            status = engine_io_addresses(&e->io, &init, error);
+            status = take_init(e, g, &init, error);
         }
         wire_decoder_free(decoder);
     }
     socket_message_free(&m);
     return status;
+}
+
+/* Says HELLO, and waits to be told where everybody is. */
+static enum status greet(struct engine_process *e, void *context, struct greeting *g,
+                         struct error *error)
+{
+    char address[128];
+    unsigned char identity[2];
+    wire_identity(e->rank, identity);
+    struct socket_options options = {
+        .type = ZMQ_DEALER, .linger_ms = LINGER_HANDSHAKE_MS, .identity = identity};
+    if (g->local) {
+        process_address(&e->process, "handshake", e->process.node, address);
+    } else {
+        process_head_address(&e->process, e->process.topology->handshake_port, address);
+    }
+    TRY(socket_open(context, &options, address, &g->dealer, error));
+    if (!g->local) {
+        TRY(peers_watch(context, g->dealer, &g->peers, error));
+    }
+    TRY(handshake_send(e, g, WIRE_HELLO, error));
+    return handshake_init(e, g, error);
+}
+
+/* Whom to greet, in this order. Returns how many. */
+static uint32_t greetings_of(const struct process *p, struct greeting out[GREETINGS_MAX])
+{
+    if (!process_joins(p)) {
+        out[0] = (struct greeting){.local = true};
+        return 1;
+    }
+    bool own = process_serves_own_only(p);
+    out[0] = (struct greeting){.headless = !own};
+    out[1] = (struct greeting){.local = true, .clients_only = true};
+    return own ? 2 : 1;
+}
+
+static enum status greet_all(struct engine_process *e, void *context, struct error *error)
+{
+    e->greetings_count = greetings_of(&e->process, e->greetings);
+    for (uint32_t i = 0; i < e->greetings_count; i++) {
+        TRY(greet(e, context, &e->greetings[i], error));
+    }
+    return STATUS_OK;
+}
+
+static enum status say_ready(struct engine_process *e, struct error *error)
+{
+    for (uint32_t i = 0; i < e->greetings_count; i++) {
+        struct greeting *g = &e->greetings[i];
+        TRY(handshake_send(e, g, WIRE_READY, error));
+        peers_forget(&g->peers, g->dealer);
+        (void)zmq_close(g->dealer);
+    }
+    return STATUS_OK;
 }
 
 static void fill_ready(struct engine_process *e)
@@ -111,10 +207,10 @@ static void fill_ready(struct engine_process *e)
         .version = "harness-0.1.0",
         .world_size = t->tp * t->pp,
         /* Independent ranks call themselves DP = 1, as vLLM's dense ones do. */
-        .data_parallel_size = e->lockstep.on ? t->engines_count : 1,
+        .data_parallel_size = e->lockstep.on ? topology_data_parallel_size(t) : 1,
         .tensor_parallel_size = t->tp,
         .pipeline_parallel_size = t->pp,
-        .data_parallel_rank = e->rank,
+        .data_parallel_rank = e->group_rank,
         .max_num_seqs = t->max_num_seqs,
         .max_num_batched_tokens = t->max_num_batched_tokens,
         .instance_id = instance_id,
@@ -126,8 +222,8 @@ static enum status create_core(struct engine_process *e, struct error *error)
 {
     const struct topology *t = e->process.topology;
     struct engine_core_options options = {
-        .engine_index = e->rank,
-        .clients_count = t->api_servers_count,
+        .engine_index = e->group_rank,
+        .clients_count = e->io.clients_count,
         .requests_max = REQUESTS_MAX,
         .max_model_len = t->max_model_len,
         .max_num_seqs = t->max_num_seqs,
@@ -182,18 +278,9 @@ static void *monitor_main(void *context)
 
 static enum status start(struct engine_process *e, struct error *error)
 {
-    char address[128];
-    unsigned char identity[2];
-    wire_identity(e->rank, identity);
     void *context = zmq_ctx_new();
     ASSERT(context != NULL);
-    void *dealer;
-    struct socket_options options = {
-        .type = ZMQ_DEALER, .linger_ms = LINGER_HANDSHAKE_MS, .identity = identity};
-    process_address(&e->process, "handshake", 0, address);
-    TRY(socket_open(context, &options, address, &dealer, error));
-    TRY(handshake_send(e, dealer, WIRE_HELLO, error));
-    TRY(handshake_init(e, dealer, error));
+    TRY(greet_all(e, context, error));
 
     struct executor_options executor = {.ledger = &e->process.ledger,
                                         .thread = e->thread,
@@ -201,7 +288,13 @@ static enum status start(struct engine_process *e, struct error *error)
                                         .requests_max = REQUESTS_MAX};
     TRY(executor_start(&executor, &e->executor, error));
     e->num_gpu_blocks = executor_kv_blocks(e->executor);
-    TRY(lockstep_open(e->process.topology, e->rank, e->thread, &e->occupancy, &e->lockstep, error));
+    struct lockstep_options lockstep = {.topology = e->process.topology,
+                                        .rank = e->rank,
+                                        .thread = e->thread,
+                                        .occupancy = &e->occupancy,
+                                        .master_host = e->master_host,
+                                        .master_port = e->master_port};
+    TRY(lockstep_open(&lockstep, &e->lockstep, error));
     if (e->lockstep.on) {
         e->utility.any_unfinished = any_unfinished;
         e->utility.ctx = e;
@@ -213,9 +306,9 @@ static enum status start(struct engine_process *e, struct error *error)
         pthread_create(&e->monitor, NULL, monitor_main, e) != 0) {
         return error_set(error, STATUS_NOMEM, "cannot start the worker monitor thread");
     }
-    TRY(handshake_send(e, dealer, WIRE_READY, error));
-    (void)zmq_close(dealer);
+    TRY(say_ready(e, error));
     (void)zmq_ctx_term(context);
+    process_event("ready");
     return STATUS_OK;
 }
 
@@ -240,7 +333,7 @@ static void refuse(struct engine_process *e, const struct engine_request *reques
     struct engine_output output = {
         .id = request->id, .finish = FINISH_ERROR, .stop_token_id = TOKEN_NONE};
     struct engine_outputs outputs = {
-        .engine_index = e->rank,
+        .engine_index = e->group_rank,
         .outputs = &output,
         .outputs_count = 1,
         .timestamp = process_now(&e->process),
@@ -256,7 +349,7 @@ static void send_reply(struct engine_process *e, uint32_t client_index,
                        const struct utility_reply *reply)
 {
     struct engine_outputs outputs = {
-        .engine_index = e->rank,
+        .engine_index = e->group_rank,
         .timestamp = process_now(&e->process),
         .utility = reply,
         .wave_complete = -1,
@@ -312,6 +405,8 @@ static enum status handle(struct engine_process *e, const struct queue_item *ite
         return STATUS_OK;
     case ITEM_FAILED:
         return error_set(error, STATUS_DIED, "%s", executor_dead_worker(e->executor));
+    case ITEM_LOST:
+        return error_set(error, STATUS_IO, "%s", e->io.error.text);
     case ITEM_OUTPUTS:
     case ITEM_DEAD:
         break;
@@ -374,7 +469,7 @@ static void publish_counts(struct engine_process *e)
         return;
     }
     struct engine_outputs outputs = {
-        .engine_index = e->rank,
+        .engine_index = e->group_rank,
         .stats = &stats,
         .timestamp = process_now(&e->process),
         .wave_complete = -1,
@@ -576,6 +671,7 @@ int engine_core_main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     e.rank = (uint32_t)e.process.index;
+    e.group_rank = e.rank - process_group_first(&e.process);
     e.io.process = &e.process;
     e.io.rank = e.rank;
     e.thread = ledger_thread_claim(&e.process.ledger, THREAD_ENGINE_MAIN, e.rank, 0);

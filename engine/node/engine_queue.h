@@ -22,6 +22,7 @@ enum queue_item_kind {
     ITEM_OUTPUTS,
     ITEM_DEAD,   /* output thread: tell every client ENGINE_CORE_DEAD, then end */
     ITEM_FAILED, /* worker monitor: a worker died */
+    ITEM_LOST,   /* input thread: an API server or the coordinator of another node is gone */
 };
 
 struct queue_item {

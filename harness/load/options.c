@@ -12,17 +12,29 @@ uint32_t load_connections_count(const struct load_options *o)
     return o->mode == LOAD_CLOSED ? o->users_count : o->connections_count;
 }
 
-static enum status check_target(const struct load_options *o, struct error *error)
+static enum status check_target(const struct load_target *t, struct error *error)
 {
-    if (memchr(o->host, '\0', sizeof o->host) == NULL || o->host[0] == '\0') {
+    if (memchr(t->host, '\0', sizeof t->host) == NULL || t->host[0] == '\0') {
         return error_set(error, STATUS_INVALID, "load: host: want an IPv4 address or unix:PATH");
+    }
+    if (strncmp(t->host, "unix:", 5) != 0 && (t->port == 0 || t->port > 65535)) {
+        return error_set(error, STATUS_INVALID, "load: port: want 1..65535, got %u", t->port);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_targets(const struct load_options *o, struct error *error)
+{
+    if (o->targets_count < 1 || o->targets_count > LOAD_TARGETS_MAX) {
+        return error_set(error, STATUS_INVALID, "load: servers: want 1..%d, got %u",
+                         LOAD_TARGETS_MAX, o->targets_count);
+    }
+    for (uint32_t i = 0; i < o->targets_count; i++) {
+        TRY(check_target(&o->targets[i], error));
     }
     if (memchr(o->model, '\0', sizeof o->model) == NULL ||
         memchr(o->trace_path, '\0', sizeof o->trace_path) == NULL) {
         return error_set(error, STATUS_INVALID, "load: model or trace: name too long");
-    }
-    if (strncmp(o->host, "unix:", 5) != 0 && (o->port == 0 || o->port > 65535)) {
-        return error_set(error, STATUS_INVALID, "load: port: want 1..65535, got %u", o->port);
     }
     return STATUS_OK;
 }
@@ -110,13 +122,22 @@ static enum status check_times(const struct load_options *o, struct error *error
 
 enum status load_options_check(const struct load_options *o, struct error *error)
 {
-    TRY(check_target(o, error));
+    TRY(check_targets(o, error));
     TRY(check_lengths(o, error));
     TRY(check_mode(o, error));
     TRY(check_times(o, error));
     if (o->api_servers_count > LOAD_API_SERVERS_MAX || (o->balance && o->api_servers_count < 1)) {
         return error_set(error, STATUS_INVALID, "load: API servers: want 1..%d, got %u",
                          LOAD_API_SERVERS_MAX, o->api_servers_count);
+    }
+    if (load_connections_count(o) < o->targets_count) {
+        return error_set(error, STATUS_INVALID, "load: %u connections cannot reach %u servers",
+                         load_connections_count(o), o->targets_count);
+    }
+    if (o->balance && o->api_servers_count % o->targets_count != 0) {
+        return error_set(error, STATUS_INVALID,
+                         "load: %u API servers cannot be divided evenly among %u servers",
+                         o->api_servers_count, o->targets_count);
     }
     if (o->balance && load_connections_count(o) < o->api_servers_count) {
         return error_set(error, STATUS_INVALID,

@@ -12,6 +12,7 @@
 
 enum {
     LOAD_API_SERVERS_MAX = 64,
+    LOAD_TARGETS_MAX = 16,
     LOAD_BATCHES_MAX = 64,
     LOAD_CONNECTIONS_MAX = 1 << 16,
     LOAD_TOKENS_MAX = 1 << 20, /* of one prompt or one output */
@@ -43,9 +44,16 @@ struct load_range {
     uint32_t hi;
 };
 
-struct load_options {
+struct load_target {
     char host[128]; /* IPv4 address, or "unix:PATH" (then the port is not used) */
     uint32_t port;
+};
+
+struct load_options {
+    /* Servers that serve the same: connections are divided evenly among them, and open modes send
+     * to each in turn. */
+    struct load_target targets[LOAD_TARGETS_MAX];
+    uint32_t targets_count;
     char model[64];
     uint32_t mode;         /* enum load_mode */
     uint32_t users_count;  /* closed: users, each with a connection of its own */
@@ -79,7 +87,8 @@ struct load_options {
 
     uint32_t connections_count; /* open modes: opened before the load starts. Closed: users_count */
     uint32_t on_full;           /* enum load_full */
-    uint32_t balance;           /* bool: every API server gets an equal number of connections */
+    uint32_t balance; /* bool: every API server gets an equal number of connections. Of several
+                         targets the first has API servers 0, 1, ..., the next as many more */
     uint32_t api_servers_count;
     int64_t connect_timeout_ns; /* for all connections before the load starts; 0: 10 s */
     int64_t request_timeout_ns; /* 0: none */

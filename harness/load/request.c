@@ -119,7 +119,9 @@ void request_write(struct http_buffer *out, const struct load_options *options,
 {
     http_buffer_clear(out);
     http_buffer_text(out, "POST /v1/completions HTTP/1.1\r\nHost: ");
-    http_buffer_text(out, strncmp(options->host, "unix:", 5) == 0 ? "localhost" : options->host);
+    /* Rendered before it is known whose turn it is: with several servers, the first one's name. */
+    const char *host = options->targets[0].host;
+    http_buffer_text(out, strncmp(host, "unix:", 5) == 0 ? "localhost" : host);
     http_buffer_text(out, "\r\nContent-Type: application/json\r\nX-Request-Id: ");
     http_buffer_u64(out, item->number);
     http_buffer_text(out, "\r\nContent-Length: ");

@@ -61,11 +61,11 @@ uint32_t proc_expected_threads(const struct topology *t, enum ledger_thread_kind
     uint32_t workers = t->engines_count * topology_workers_per_engine(t);
     switch (kind) {
     case THREAD_LAUNCHER_MAIN:
-        return 1;
+        return topology_launchers(t);
     case THREAD_API_MAIN:
         return t->api_servers_count;
     case THREAD_COORDINATOR_MAIN:
-        return t->engines_count > 1 ? 1 : 0;
+        return topology_coordinators(t);
     case THREAD_ENGINE_MAIN:
     case THREAD_ENGINE_INPUT:
     case THREAD_ENGINE_OUTPUT:

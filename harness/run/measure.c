@@ -62,7 +62,8 @@ static void conclude(struct session *m, enum run_outcome outcome, const char *re
 struct topology measure_topology(const struct scenario_cell *cell, uint64_t seed)
 {
     struct topology t = cell->topology;
-    (void)snprintf(t.listen_host, sizeof t.listen_host, "127.0.0.1");
+    /* Nodes have addresses of their own. */
+    (void)snprintf(t.listen_host, sizeof t.listen_host, "%s", t.nodes_count > 0 ? "" : "127.0.0.1");
     t.listen_port = 0;
     t.seed = seed;
     t.shutdown_grace_ns = SHUTDOWN_GRACE_NS;
@@ -93,7 +94,6 @@ static struct load_options client_options(const struct session *m)
     const struct scenario_load *load = &cell->load;
     const struct scenario_workload *work = &cell->workload;
     struct load_options o = {
-        .port = m->system.port,
         .mode = mode_of(load),
         .users_count = load->users_count,
         .rate_per_s = load->rate_per_s,
@@ -119,7 +119,14 @@ static struct load_options client_options(const struct session *m)
      * later. */
     uint32_t slots = cell->topology.engines_count * cell->topology.max_num_seqs;
     o.residual_users_count = slots < load->users_count ? slots : load->users_count;
-    (void)snprintf(o.host, sizeof o.host, "127.0.0.1");
+    for (uint32_t i = 0; i < m->system.launchers_count; i++) {
+        const struct system_launcher *l = &m->system.launchers[i];
+        if (l->port > 0) {
+            struct load_target *target = &o.targets[o.targets_count++];
+            (void)snprintf(target->host, sizeof target->host, "%s", l->host);
+            target->port = l->port;
+        }
+    }
     (void)snprintf(o.model, sizeof o.model, "%s", cell->topology.model);
     if (work->source == SCENARIO_SOURCE_TRACE) {
         (void)snprintf(o.trace_path, sizeof o.trace_path, "%s", work->trace);

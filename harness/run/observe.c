@@ -11,6 +11,16 @@
 #include <string.h>
 #include <unistd.h>
 
+static enum status read_system(const struct system *system, struct proc_tree *out,
+                               struct error *error)
+{
+    int32_t pids[TOPOLOGY_NODES_MAX];
+    for (uint32_t i = 0; i < system->launchers_count; i++) {
+        pids[i] = system->launchers[i].pid;
+    }
+    return proc_trees_read(pids, system->launchers_count, out, error);
+}
+
 void observe(const struct system *system, struct observation *out)
 {
     struct error error;
@@ -19,7 +29,7 @@ void observe(const struct system *system, struct observation *out)
         return;
     }
     out->taken = true;
-    out->system_known = proc_tree_read(system->launcher, &out->system, &error) == STATUS_OK;
+    out->system_known = read_system(system, &out->system, &error) == STATUS_OK;
     out->harness_known = proc_tree_read(getpid(), &out->harness, &error) == STATUS_OK;
     out->host_known = proc_cpu_read(&out->host, &error) == STATUS_OK;
 }

@@ -55,17 +55,46 @@ static void check_server(struct checker *c)
     }
 }
 
+/* Whether `count` of something can be shared out evenly. */
+static bool check_share(struct checker *c, const char *what, uint32_t count)
+{
+    uint32_t nodes = c->cell->topology.nodes_count;
+    if (count % nodes == 0) {
+        return true;
+    }
+    problems_add(c->problems, origin_of(c->sections->server, "nodes"),
+                 "nodes: %u %s cannot be divided evenly among %u nodes", count, what, nodes);
+    return false;
+}
+
+static void check_nodes(struct checker *c)
+{
+    const struct topology *t = &c->cell->topology;
+    bool divided = t->balancing != (uint32_t)BALANCING_INTERNAL;
+    bool even = check_share(c, "engine cores", t->engines_count);
+    even = (!divided || check_share(c, "API servers", t->api_servers_count)) && even;
+    uint32_t sharing = topology_engines_per_gpu(t);
+    if (even && t->engines_count / t->nodes_count % sharing != 0) {
+        problems_add(
+            c->problems, origin_of(c->sections->server, "engines_per_gpu"),
+            "engines_per_gpu: the %u engine cores of a node cannot share GPUs by %u: a GPU "
+            "belongs to one node",
+            t->engines_count / t->nodes_count, sharing);
+    }
+}
+
 /* How engine cores belong together. */
 static void check_ranks(struct checker *c)
 {
     const struct topology *t = &c->cell->topology;
     struct settings_section *s = c->sections->server;
     const struct model_shape *model = model_shape_find(t->model);
-    if (model != NULL && model->experts_count > 0 && t->engines_count > 1 && t->lockstep == 0) {
+    uint32_t ranks = topology_data_parallel_size(t);
+    if (model != NULL && model->experts_count > 0 && ranks > 1 && t->lockstep == 0) {
         problems_add(c->problems, origin_of(s, "lockstep"),
                      "lockstep: %s has experts, which its %u engine cores divide among them: they "
                      "must step together",
-                     model->name, t->engines_count);
+                     model->name, ranks);
     }
     if (t->gpu_sharing == GPU_OWN && t->engines_per_gpu > 1) {
         problems_add(c->problems, origin_of(s, "engines_per_gpu"),
@@ -149,6 +178,22 @@ static void check_supported(struct checker *c)
     }
 }
 
+void scenario_split_nodes(struct topology *t)
+{
+    bool divided = t->balancing != (uint32_t)BALANCING_INTERNAL;
+    uint32_t engines = t->engines_count / t->nodes_count;
+    uint32_t servers = t->api_servers_count / t->nodes_count;
+    for (uint32_t i = 0; i < t->nodes_count; i++) {
+        struct topology_node *n = &t->nodes[i];
+        *n = (struct topology_node){.engines_first = i * engines, .engines_count = engines};
+        n->api_servers_first = divided ? i * servers : 0;
+        n->api_servers_count = divided ? servers : 0;
+    }
+    if (!divided) {
+        t->nodes[0].api_servers_count = t->api_servers_count;
+    }
+}
+
 void cell_check(struct scenario_cell *cell, const struct option_server *server,
                 const struct cell_sections *sections, const struct value_machine *machine,
                 struct scenario_problems *problems)
@@ -171,6 +216,13 @@ void cell_check(struct scenario_cell *cell, const struct option_server *server,
     t->lockstep = server->lockstep ? 1 : 0;
     t->finish_check_first = server->finish_check_first ? 1 : 0;
     t->dummy_eager = server->dummy_graph ? 0 : 1;
+    if (t->nodes_count > 1) {
+        check_nodes(&c);
+        scenario_split_nodes(t);
+    } else {
+        t->nodes_count = 0;
+        t->balancing = BALANCING_INTERNAL;
+    }
     check_ranks(&c);
     check_server(&c);
     check_workload(&c);

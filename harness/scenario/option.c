@@ -65,6 +65,14 @@ static const struct option options[] = {
      .initial = "api_servers=1 dp=1 tp=1 pp=1",
      .help = "api_servers=A dp=D tp=T pp=P: API servers, engine cores, tensor- and "
              "pipeline-parallel workers of each"},
+    {AT(OPTION_COUNT, "server", "nodes", struct option_server, topology.nodes_count), .min = 1,
+     .max = TOPOLOGY_NODES_MAX, .initial = "1",
+     .help = "machines stood in for by loopback addresses, each with a launcher and an equal share "
+             "of the engine cores; topology counts all nodes"},
+    {AT(OPTION_CHOICE, "server", "balancing", struct option_server, topology.balancing),
+     .choices = "internal|hybrid|independent", .initial = "internal",
+     .help = "who chooses the engine core: the API servers of the first node among all; those of "
+             "each node among its own; or nodes that know nothing of each other (replicas)"},
     {AT(OPTION_DEVICE, "server", "device", struct option_server, topology),
      .initial = "emulated gpu=h100 model=llama-3.1-8b",
      .help = "emulated gpu=NAME model=NAME: the GPU stood in for and the model whose shape sets "

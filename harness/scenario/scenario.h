@@ -251,6 +251,10 @@ int64_t scenario_total_ns(const struct scenario *scenario);
 const char *scenario_axis_value(const struct scenario *scenario, const struct scenario_cell *cell,
                                 const char *axis);
 
+/* Fills nodes[0 .. nodes_count - 1]: equal shares of the engine cores, and of the API servers
+ * unless balancing is internal (then node 0 has them all). Hosts and ports stay empty. */
+void scenario_split_nodes(struct topology *t);
+
 /* Every value as `key = value  ; origin`, section by section: a scenario file of its own that
  * expands to the same cells. */
 void scenario_write(const struct scenario *scenario, FILE *out);

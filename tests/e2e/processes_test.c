@@ -101,7 +101,7 @@ static void assert_counts(const struct system *system, const struct shape *s)
     struct probe_snapshot ledger;
     struct proc_thread_row rows[PROC_THREAD_ROWS];
     int64_t workers = s->d * workers_of(s);
-    assert_int_equal(proc_tree_read(system->launcher, &tree, NULL), STATUS_OK);
+    assert_int_equal(proc_tree_read(system->launchers[0].pid, &tree, NULL), STATUS_OK);
     assert_int_equal(probe_snapshot(&system->ledger, &ledger, NULL), STATUS_OK);
     assert_int_equal(tree.processes_count, processes_of(s));
     assert_names(&tree, s);

@@ -25,8 +25,8 @@ enum {
 static struct load_options base_options(enum load_mode mode)
 {
     return (struct load_options){
-        .host = "127.0.0.1",
-        .port = 8000,
+        .targets = {{.host = "127.0.0.1", .port = 8000}},
+        .targets_count = 1,
         .model = "m",
         .mode = mode,
         .users_count = DRAWS,

@@ -147,6 +147,28 @@ static const struct row server_rows[] = {
             "lockstep = no\n",
      "t.ini:10:12: lockstep: qwen3-30b-a3b has experts, which its 2 engine cores divide among "
      "them: they must step together"},
+    {SERVER "nodes = 17\n", "t.ini:8:9: nodes: want 1 to 16, got 17"},
+    {SERVER "node = 2\n", "t.ini:8:1: unknown key 'node', did you mean 'nodes'?"},
+    {SERVER "balancing = hybird\n",
+     "t.ini:8:13: balancing: unknown value 'hybird', did you mean 'hybrid'? (one of internal, "
+     "hybrid, independent)"},
+    {SERVER "topology = api_servers=1 dp=4\nnodes = 3\n",
+     "t.ini:9:9: nodes: 4 engine cores cannot be divided evenly among 3 nodes"},
+    {SERVER "topology = api_servers=3 dp=5\nnodes = 2\nbalancing = hybrid\n",
+     "t.ini:9:9: nodes: 5 engine cores cannot be divided evenly among 2 nodes\n"
+     "t.ini:9:9: nodes: 3 API servers cannot be divided evenly among 2 nodes"},
+    {SERVER "topology = api_servers=3 dp=4\nnodes = 2\n", ""},
+    {SERVER "topology = api_servers=2 dp=6\nnodes = 2\ngpu_sharing = side_by_side\n"
+            "engines_per_gpu = 2\n",
+     "t.ini:11:19: engines_per_gpu: the 3 engine cores of a node cannot share GPUs by 2: a GPU "
+     "belongs to one node"},
+    {SERVER "topology = api_servers=2 dp=2\ndevice = emulated gpu=h100 model=qwen3-30b-a3b\n"
+            "nodes = 2\nbalancing = independent\n",
+     ""}, /* two systems of one rank each: nobody to step with */
+    {SERVER "topology = api_servers=2 dp=4\ndevice = emulated gpu=h100 model=qwen3-30b-a3b\n"
+            "nodes = 2\nbalancing = independent\n",
+     "t.ini:7:2: lockstep: qwen3-30b-a3b has experts, which its 2 engine cores divide among them: "
+     "they must step together"},
     {SERVER "engines_per_gpu = 2\n",
      "t.ini:8:19: engines_per_gpu: 2 engine cores cannot share a GPU with gpu_sharing = own"},
     {SERVER "max_num_seqs = 9000\n",
