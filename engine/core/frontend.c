@@ -375,16 +375,23 @@ static bool add_tokens(struct frontend *f, struct request *r, const struct engin
     return false;
 }
 
+int32_t frontend_handle_of(const struct frontend *f, const char *id)
+{
+    uint32_t slot = id_map_get(&f->ids, id);
+    if (slot == ID_MAP_NONE || !f->requests[slot].open || f->requests[slot].finish != FINISH_NONE) {
+        return FRONTEND_HANDLE_NONE;
+    }
+    return (int32_t)slot;
+}
+
 static void process_output(struct frontend *f, const struct engine_output *output, time_ps at)
 {
-    uint32_t slot = id_map_get(&f->ids, output->id);
-    if (slot == ID_MAP_NONE) {
+    int32_t handle = frontend_handle_of(f, output->id);
+    if (handle == FRONTEND_HANDLE_NONE) {
         return;
     }
+    uint32_t slot = (uint32_t)handle;
     struct request *r = &f->requests[slot];
-    if (!r->open || r->finish != FINISH_NONE) {
-        return;
-    }
     if (output->first) {
         r->queued_at = output->queued_at;
         r->scheduled_at = output->scheduled_at;

@@ -150,6 +150,8 @@ void frontend_outputs_begin(struct frontend *f, const struct engine_outputs *mes
  * is counted, but is text only with include_stop.
  */
 uint32_t frontend_outputs_slice(struct frontend *f, time_ps now);
+/* The handle of a request whose outputs still count; FRONTEND_HANDLE_NONE: over, or unknown. */
+int32_t frontend_handle_of(const struct frontend *f, const char *id);
 /* Next delta that is ready, in the order in which requests became ready. False: none. */
 bool frontend_take(struct frontend *f, struct frontend_delta *delta);
 /* Next ABORT to send (stop strings, cancels). False: none. */

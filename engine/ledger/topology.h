@@ -72,6 +72,10 @@ struct topology_host {
     int64_t engine_step_ns;
     int64_t engine_seq_ns;
     int64_t coordinator_message_ns;
+    /* No profile sets these: nothing is published about them. */
+    int64_t engine_input_request_ns;
+    int64_t engine_output_message_ns;
+    int64_t engine_output_token_ns;
 };
 
 struct topology {
@@ -123,6 +127,7 @@ struct topology {
     uint32_t router_rule;          /* enum router_rule of engine/core/router.h */
     uint32_t publish_off;          /* bool: engine cores tell the coordinator no counts */
     int64_t engine_step_ns;        /* instead of the host profile's; 0: the profile's */
+    uint32_t interpreter_lock;     /* bool: an engine core's threads take turns in host time */
     int64_t publish_interval_ns;   /* 100 ms */
     int64_t heartbeat_interval_ns; /* 5 s */
     int64_t shutdown_grace_ns;     /* 5 s: one deadline for everything */

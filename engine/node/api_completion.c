@@ -503,8 +503,8 @@ static void deliver(struct choice *choice, const struct frontend_delta *d)
     record_delta(choice, d);
     if (d->finish != FINISH_NONE) {
         close_choice(choice, d);
+        api_metrics_finish(choice, d, clock_now_ns());
     }
-    api_metrics_delta(choice, d, clock_now_ns());
     if (d->finish == FINISH_ERROR) {
         completion_cancel(c); /* its other choices */
         answer_error(c);

@@ -39,6 +39,7 @@ struct choice {
     struct ledger_record *record; /* NULL: none, or overwritten */
     bool first_unwritten;         /* the first event is in `out`: stamp it when it leaves */
     bool last_unwritten;
+    bool prefilled;        /* its first token came */
     time_ps last_token_at; /* engine's time of the previous token, for inter-token latency */
     /* without `stream`: what waits for the other choices */
     struct http_buffer text;
@@ -191,7 +192,9 @@ void api_utility_reply(struct api_server *s, const struct utility_reply *reply);
 void api_utility_fail_all(struct api_server *s);
 
 /* api_metrics.c */
-void api_metrics_delta(struct choice *choice, const struct frontend_delta *delta, int64_t now_ns);
+void api_metrics_finish(const struct choice *choice, const struct frontend_delta *delta,
+                        int64_t now_ns);
+/* Before the front end is given the message. */
 void api_metrics_message(struct api_server *s, const struct engine_outputs *outputs);
 
 /* api_server.c */

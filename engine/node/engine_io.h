@@ -11,6 +11,7 @@
 #define ENGINE_NODE_ENGINE_IO_H
 
 #include "engine/node/engine_queue.h"
+#include "engine/node/occupancy.h"
 #include "engine/node/process.h"
 #include "engine/wire/wire.h"
 
@@ -28,7 +29,8 @@ struct engine_io {
     char coordinator_input[ADDRESS_BYTES_MAX]; /* empty: no coordinator */
     char coordinator_output[ADDRESS_BYTES_MAX];
     char stats_address[ADDRESS_BYTES_MAX];
-    struct wire_ready ready; /* sent once to every client */
+    struct wire_ready ready;         /* sent once to every client */
+    struct interpreter *interpreter; /* shared with the main thread; NULL: none */
 
     struct queue in;
     struct queue out;

@@ -80,6 +80,12 @@ enum status lockstep_open(const struct lockstep_options *options, struct engine_
 }
 
 /* Waiting for other ranks is waiting for results. Its owed time was slept off before the call. */
+static int64_t begin_wait(struct engine_lockstep *l)
+{
+    occupancy_rest(l->occupancy);
+    return clock_now_ns();
+}
+
 static void book_wait(struct engine_lockstep *l, int64_t begin_ns)
 {
     int64_t now_ns = clock_now_ns();
@@ -97,7 +103,7 @@ enum status lockstep_agree(struct engine_lockstep *l, const struct wave *wave,
 {
     struct collective_step own = {.tokens = forward->tokens_count, .graph = forward->graph};
     struct collective_agreement all;
-    int64_t begin_ns = clock_now_ns();
+    int64_t begin_ns = begin_wait(l);
     TRY(collective_agree(&l->step, wave->step_counter, l->timeout_ns, &own, &all, error));
     book_wait(l, begin_ns);
     *agreed = (struct device_lockstep){
@@ -114,7 +120,7 @@ enum status lockstep_ballot(struct engine_lockstep *l, const struct wave *wave,
     int32_t values[2] = {(int32_t)ballot->unfinished, (int32_t)ballot->pending_pause};
     struct collective_call call = {
         .tag = wave->step_counter, .op = COLLECTIVE_SUM, .count = 2, .timeout_ns = l->timeout_ns};
-    int64_t begin_ns = clock_now_ns();
+    int64_t begin_ns = begin_wait(l);
     TRY(collective_all_reduce(&l->finish, &call, values, error));
     book_wait(l, begin_ns);
     *ballot = (struct wave_ballot){.unfinished = (uint32_t)values[0],
@@ -127,7 +133,7 @@ enum status lockstep_resume(struct engine_lockstep *l, bool *unfinished, struct 
     int32_t value = *unfinished ? 1 : 0;
     struct collective_call call = {
         .tag = resume_tag, .op = COLLECTIVE_MAX, .count = 1, .timeout_ns = l->timeout_ns};
-    int64_t begin_ns = clock_now_ns();
+    int64_t begin_ns = begin_wait(l);
     TRY(collective_all_reduce(&l->finish, &call, &value, error));
     book_wait(l, begin_ns);
     *unfinished = value != 0;

@@ -29,7 +29,7 @@ enum {
     GREETINGS_MAX = 2,
     REQUESTS_MAX = 16384,
     INIT_TIMEOUT_MS = 5 * 60 * 1000,
-    STEPS_MAX = 16, /* submitted and not completed; a power of two above any asynchronous depth */
+    STEPS_MAX = DEVICE_STEPS_IN_FLIGHT_MAX, /* submitted and not completed */
     IDLE_WITH_REQUESTS_NS = 1000000,
     PEER_DEATH_NS = 1000000000, /* head start of the launcher's own news of a death */
     BEAT_NS = 500000000,
@@ -57,8 +57,9 @@ struct engine_process {
     struct occupancy occupancy;
     char master_host[TOPOLOGY_HOST_BYTES]; /* of INIT, in lock-step */
     uint32_t master_port;
+    struct interpreter interpreter; /* of all three threads, if the topology wants one */
     struct engine_lockstep lockstep;
-    struct error resume_error; /* of the collective in a resume; OK: none */
+    struct error call_error; /* what failed for good in a utility call; OK: nothing */
     struct in_flight {
         uint64_t step;
         int64_t submitted_ns;
@@ -236,6 +237,7 @@ static enum status create_core(struct engine_process *e, struct error *error)
         .reserve_full_isl = true,
         .watermark = 0.0,
         .async_depth = t->async_depth,
+        .pipeline_stages = t->pp,
         .policy = t->priority_policy != 0 ? POLICY_PRIORITY : POLICY_FCFS,
         .seed = t->seed,
         .wave = lockstep_wave_options(t),
@@ -253,15 +255,39 @@ static enum status create_core(struct engine_process *e, struct error *error)
     return engine_core_create(&e->arena, &options, &e->core, error);
 }
 
+/* A dummy takes none of the host's booked time: nothing is scheduled for it. */
+static enum status dummy_step(struct engine_process *e, const struct device_lockstep *agreed,
+                              struct error *error)
+{
+    int64_t before = clock_now_ns();
+    occupancy_rest(&e->occupancy);
+    TRY(executor_dummy(e->executor, agreed, error));
+    int64_t now = clock_now_ns();
+    ledger_add(&e->thread->sync_wait_ns, (uint64_t)(now - before));
+    ledger_add(&e->thread->dummy_steps_count, 1);
+    occupancy_wake(&e->occupancy, now);
+    return STATUS_OK;
+}
+
 /* The other ranks' part in a resume. A failure ends the process after the call that asked. */
 static bool any_unfinished(void *ctx, bool unfinished)
 {
     struct engine_process *e = ctx;
     struct error error;
     if (lockstep_resume(&e->lockstep, &unfinished, &error) != STATUS_OK) {
-        e->resume_error = error;
+        e->call_error = error;
     }
     return unfinished;
+}
+
+static void dummy_batch(void *ctx)
+{
+    struct engine_process *e = ctx;
+    struct device_lockstep alone = {.tokens = WAVE_DUMMY_TOKENS, .graphs = true};
+    struct error error;
+    if (dummy_step(e, &alone, &error) != STATUS_OK) {
+        e->call_error = error;
+    }
 }
 
 /* A worker's death reaches a main thread that sleeps on its input queue through that queue. */
@@ -297,8 +323,9 @@ static enum status start(struct engine_process *e, struct error *error)
     TRY(lockstep_open(&lockstep, &e->lockstep, error));
     if (e->lockstep.on) {
         e->utility.any_unfinished = any_unfinished;
-        e->utility.ctx = e;
     }
+    e->utility.dummy_batch = dummy_batch;
+    e->utility.ctx = e;
     TRY(create_core(e, error));
     fill_ready(e);
     TRY(engine_io_start(&e->io, error));
@@ -327,22 +354,11 @@ static void refuse(struct engine_process *e, const struct engine_request *reques
 {
     process_warning("EngineCore_DP%u refused %s: %s", e->rank, request->id, why->text);
     ledger_add(&e->thread->failed_count, 1);
-    if (request->client_index >= e->io.clients_count) {
-        return;
+    if (request->client_index < e->io.clients_count) {
+        queue_push(&e->io.out, queue_item_refusal(e->group_rank, request->client_index, request->id,
+                                                  process_now(&e->process)));
+        ledger_add(&e->thread->messages_out_count, 1);
     }
-    struct engine_output output = {
-        .id = request->id, .finish = FINISH_ERROR, .stop_token_id = TOKEN_NONE};
-    struct engine_outputs outputs = {
-        .engine_index = e->group_rank,
-        .outputs = &output,
-        .outputs_count = 1,
-        .timestamp = process_now(&e->process),
-        .finished_ids = &request->id,
-        .finished_ids_count = 1,
-        .wave_complete = -1,
-        .start_wave = -1,
-    };
-    send_outputs(e, (int32_t)request->client_index, &outputs);
 }
 
 static void send_reply(struct engine_process *e, uint32_t client_index,
@@ -366,14 +382,25 @@ static void answer_utility(struct engine_process *e, const struct utility_call *
     }
 }
 
-/* Pauses that are complete. Before the main thread waits for input, or they would wait too. */
-static void answer_paused(struct engine_process *e)
+/* What went wrong in a call's own part in a collective or a forward. */
+static enum status call_failed(const struct engine_process *e, struct error *error)
+{
+    if (e->call_error.status != STATUS_OK) {
+        *error = e->call_error;
+    }
+    return e->call_error.status;
+}
+
+/* Calls that were put off. Before the main thread waits for input, or they would wait too. */
+static enum status answer_put_off(struct engine_process *e, struct error *error)
 {
     struct utility_reply reply;
     uint32_t client_index;
-    while (engine_utility_due(&e->utility, e->core, &client_index, &reply)) {
+    while (e->call_error.status == STATUS_OK &&
+           engine_utility_due(&e->utility, e->core, &client_index, &reply)) {
         send_reply(e, client_index, &reply);
     }
+    return call_failed(e, error);
 }
 
 static enum status handle(struct engine_process *e, const struct queue_item *item,
@@ -396,10 +423,7 @@ static enum status handle(struct engine_process *e, const struct queue_item *ite
         return STATUS_OK;
     case ITEM_UTILITY:
         answer_utility(e, &item->as.utility);
-        if (e->resume_error.status != STATUS_OK) {
-            *error = e->resume_error;
-        }
-        return e->resume_error.status;
+        return call_failed(e, error);
     case ITEM_START_WAVE:
         engine_core_start_wave(e->core, &item->as.start);
         return STATUS_OK;
@@ -422,6 +446,7 @@ static struct queue_item *take_input(struct engine_process *e)
         return item;
     }
     int64_t before = clock_now_ns();
+    occupancy_rest(&e->occupancy);
     while (item == NULL) {
         process_turn(e->thread, before);
         item = queue_take_all(&e->io.in, BEAT_NS);
@@ -552,6 +577,9 @@ static enum status complete(struct engine_process *e, struct error *error)
     struct step_result result;
     int64_t before = clock_now_ns();
     bool blocks = !executor_ready(e->executor, step.step);
+    if (blocks) {
+        occupancy_rest(&e->occupancy);
+    }
     TRY(executor_wait(e->executor, step.step, &result, error));
     int64_t now = clock_now_ns();
     ledger_add(&e->thread->sync_wait_ns, (uint64_t)(now - before));
@@ -588,6 +616,7 @@ static enum status engine_turn(struct engine_process *e, struct error *error)
             return complete(e, error);
         case ENGINE_TURN_DONE:
             if (!worked && !e->lockstep.on && engine_core_has_work(e->core)) {
+                occupancy_rest(&e->occupancy);
                 clock_sleep_until_ns(clock_now_ns() + IDLE_WITH_REQUESTS_NS);
             }
             return STATUS_OK;
@@ -595,20 +624,13 @@ static enum status engine_turn(struct engine_process *e, struct error *error)
     }
 }
 
-/* A dummy takes none of the host's booked time: nothing is scheduled for it. */
-static enum status dummy_step(struct engine_process *e, struct error *error)
+static enum status dummy_for_others(struct engine_process *e, struct error *error)
 {
     struct device_lockstep room;
     const struct device_lockstep *agreed;
     occupancy_settle(&e->occupancy);
     TRY(agree(e, NULL, &room, &agreed, error));
-    int64_t before = clock_now_ns();
-    TRY(executor_dummy(e->executor, agreed, error));
-    int64_t now = clock_now_ns();
-    ledger_add(&e->thread->sync_wait_ns, (uint64_t)(now - before));
-    ledger_add(&e->thread->dummy_steps_count, 1);
-    occupancy_wake(&e->occupancy, now);
-    return STATUS_OK;
+    return dummy_step(e, agreed, error);
 }
 
 /* What the wave needs after this turn: nothing for independent ranks. */
@@ -624,7 +646,7 @@ static enum status follow_wave(struct engine_process *e, struct error *error)
             send_notices(e);
             return STATUS_OK;
         case WAVE_NEED_DUMMY:
-            TRY(dummy_step(e, error));
+            TRY(dummy_for_others(e, error));
             break;
         case WAVE_NEED_ALLREDUCE:
             TRY(lockstep_ballot(&e->lockstep, wave, &ballot, error));
@@ -643,7 +665,7 @@ static enum status serve(struct engine_process *e, struct error *error)
         TRY(engine_turn(e, error));
         publish_counts(e);
         TRY(follow_wave(e, error));
-        answer_paused(e);
+        TRY(answer_put_off(e, error));
         process_turn(e->thread, clock_now_ns());
     }
 }
@@ -676,6 +698,11 @@ int engine_core_main(int argc, char **argv)
     e.io.rank = e.rank;
     e.thread = ledger_thread_claim(&e.process.ledger, THREAD_ENGINE_MAIN, e.rank, 0);
     occupancy_init(&e.occupancy, e.thread, clock_now_ns());
+    if (e.process.topology->interpreter_lock != 0) {
+        interpreter_init(&e.interpreter, clock_now_ns());
+        e.io.interpreter = &e.interpreter;
+        occupancy_share(&e.occupancy, &e.interpreter);
+    }
     enum status status = start(&e, &error);
     if (status != STATUS_OK) {
         return process_fail(&error);

@@ -19,6 +19,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/hash.h"
 #include "engine/base/time.h"
+#include "engine/device/gpu.h"
 
 enum {
     CPU_SAMPLE_NS = 50000000,
@@ -195,6 +196,9 @@ void process_turn(struct ledger_thread *thread, int64_t now_ns)
                       ledger_get(&thread->queue_full_ns);
     uint64_t lived = (uint64_t)now_ns - ledger_get(&thread->started_ns);
     ledger_set(&thread->busy_ns, lived > waited ? lived - waited : 0);
+    if (ledger_get(&thread->prepare_ns) > 0) { /* it launches */
+        gpu_thread_turn(thread, now_ns);
+    }
     ledger_add(&thread->turns_count, 1);
     int64_t sampled = (int64_t)ledger_get(&thread->beat_ns);
     if (now_ns / CPU_SAMPLE_NS != sampled / CPU_SAMPLE_NS) {

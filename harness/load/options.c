@@ -46,6 +46,12 @@ static enum status check_range(const char *name, const struct load_range *range,
         return error_set(error, STATUS_INVALID, "load: %s: want 1 <= lo <= hi <= %d, got %u..%u",
                          name, LOAD_TOKENS_MAX, range->lo, range->hi);
     }
+    if (range->sd > 0 && (range->mean < 1 || lengths_inside_frac(range) < LENGTHS_INSIDE_MIN)) {
+        return error_set(error, STATUS_INVALID,
+                         "load: %s: hardly any log-normal length of mean %u and deviation %u lies "
+                         "in %u..%u",
+                         name, range->mean, range->sd, range->lo, range->hi);
+    }
     return STATUS_OK;
 }
 
@@ -58,6 +64,31 @@ static enum status check_lengths(const struct load_options *o, struct error *err
     if (!(o->shared_prefix >= 0.0 && o->shared_prefix <= 1.0)) {
         return error_set(error, STATUS_INVALID, "load: shared_prefix: want 0..1, got %g",
                          o->shared_prefix);
+    }
+    if (!(o->temperature >= 0.0 && o->temperature <= 2.0)) {
+        return error_set(error, STATUS_INVALID, "load: temperature: want 0..2, got %g",
+                         o->temperature);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_open(const struct load_options *o, struct error *error)
+{
+    if (o->mode == LOAD_OPEN_BURSTS) {
+        if (o->burst_count < 1 || o->burst_every_ns < 1) {
+            return error_set(error, STATUS_INVALID,
+                             "load: bursts: want 1 or more requests every 1 ns or more, got %u",
+                             o->burst_count);
+        }
+        return STATUS_OK;
+    }
+    if (!(o->rate_per_s >= 1e-3 && o->rate_per_s <= 1e7)) {
+        return error_set(error, STATUS_INVALID, "load: rate: want 0.001..10000000 /s, got %g",
+                         o->rate_per_s);
+    }
+    if (o->mode == LOAD_OPEN_GAMMA && !(o->gap_cv >= 0.01 && o->gap_cv <= 10.0)) {
+        return error_set(error, STATUS_INVALID,
+                         "load: coefficient of variation: want 0.01..10, got %g", o->gap_cv);
     }
     return STATUS_OK;
 }
@@ -73,10 +104,9 @@ static enum status check_mode(const struct load_options *o, struct error *error)
         return STATUS_OK;
     case LOAD_OPEN_POISSON:
     case LOAD_OPEN_CONSTANT:
-        if (!(o->rate_per_s >= 1e-3 && o->rate_per_s <= 1e7)) {
-            return error_set(error, STATUS_INVALID, "load: rate: want 0.001..10000000 /s, got %g",
-                             o->rate_per_s);
-        }
+    case LOAD_OPEN_GAMMA:
+    case LOAD_OPEN_BURSTS:
+        TRY(check_open(o, error));
         break;
     case LOAD_TRACE:
         if (o->trace_path[0] == '\0' || !(o->time_scale >= 1e-6 && o->time_scale <= 1e6)) {

@@ -5,6 +5,7 @@
 #include "harness/load/request.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/random.h"
@@ -95,7 +96,9 @@ static void write_body(struct http_buffer *out, const struct load_options *o,
     out->bytes += (size_t)(sink.text - text) - 1; /* the last comma goes */
     http_buffer_text(out, "],\"max_tokens\":");
     http_buffer_u64(out, item->output_tokens);
-    http_buffer_text(out, ",\"temperature\":0");
+    char temperature[48];
+    (void)snprintf(temperature, sizeof temperature, ",\"temperature\":%g", o->temperature);
+    http_buffer_text(out, temperature);
     if (o->ignore_eos) {
         http_buffer_text(out, ",\"ignore_eos\":true");
     }

@@ -73,7 +73,8 @@ struct proc_thread_row {
     const char *kind;       /* a thread kind, or "processes", "launching", "library" */
     int64_t expected_count; /* by the topology's formulas; -1: none */
     int64_t counted_ledger; /* -1: the ledger cannot tell */
-    int64_t counted_proc;   /* -1: /proc cannot tell */
+    int64_t counted_proc;   /* -1: /proc cannot tell; of "launching": those of the ledger that
+                               are alive under the name of their kind */
 };
 
 enum {

@@ -212,7 +212,7 @@ void figures_draw(const char *folder, const char *plots_folder, const struct sum
 
 /* ---- without gnuplot ---- */
 
-struct grid {
+struct canvas {
     char cells[GRID_ROWS][GRID_COLUMNS + 1];
     double rate_max;
     uint32_t along_max;
@@ -223,7 +223,7 @@ static char curve_letter(uint32_t index)
     return (char)(index < 26 ? 'a' + (int)index : '#');
 }
 
-static void place(struct grid *g, const struct summary_point *p, char letter)
+static void place(struct canvas *g, const struct summary_point *p, char letter)
 {
     double x = (double)p->along / g->along_max * (GRID_COLUMNS - 1);
     double y = p->tok_per_s / g->rate_max * (GRID_ROWS - 1);
@@ -237,7 +237,7 @@ static void place(struct grid *g, const struct summary_point *p, char letter)
 
 void figures_write_text(const struct summary *s, FILE *out)
 {
-    struct grid g = {.rate_max = 0};
+    struct canvas g = {.rate_max = 0};
     for (uint32_t i = 0; i < s->points_count; i++) {
         const struct summary_point *p = &s->points[i];
         g.rate_max = fmax(g.rate_max, p->tok_per_s);

@@ -72,11 +72,6 @@ struct topology measure_topology(const struct scenario_cell *cell, uint64_t seed
 
 /* ---- load client ---- */
 
-static struct load_range range_of(const struct scenario_lengths *lengths)
-{
-    return (struct load_range){.lo = lengths->lo, .hi = lengths->hi};
-}
-
 static enum load_mode mode_of(const struct scenario_load *load)
 {
     if (load->mode == SCENARIO_LOAD_CLOSED) {
@@ -85,7 +80,17 @@ static enum load_mode mode_of(const struct scenario_load *load)
     if (load->mode == SCENARIO_LOAD_TRACE) {
         return LOAD_TRACE;
     }
-    return load->arrival.kind == SCENARIO_ARRIVAL_CONSTANT ? LOAD_OPEN_CONSTANT : LOAD_OPEN_POISSON;
+    switch ((enum scenario_arrival_kind)load->arrival.kind) {
+    case SCENARIO_ARRIVAL_POISSON:
+        break;
+    case SCENARIO_ARRIVAL_CONSTANT:
+        return LOAD_OPEN_CONSTANT;
+    case SCENARIO_ARRIVAL_GAMMA:
+        return LOAD_OPEN_GAMMA;
+    case SCENARIO_ARRIVAL_BURSTS:
+        return LOAD_OPEN_BURSTS;
+    }
+    return LOAD_OPEN_POISSON;
 }
 
 static struct load_options client_options(const struct session *m)
@@ -97,14 +102,18 @@ static struct load_options client_options(const struct session *m)
         .mode = mode_of(load),
         .users_count = load->users_count,
         .rate_per_s = load->rate_per_s,
+        .gap_cv = load->arrival.cv,
+        .burst_count = load->arrival.burst_count,
+        .burst_every_ns = load->arrival.burst_every_ns,
         .requests_max = work->requests_count,
         .seed = m->options->run->seed,
-        .prompt_tokens = range_of(&work->prompt),
-        .output_tokens = range_of(&work->output),
+        .prompt_tokens = scenario_range(&work->prompt),
+        .output_tokens = scenario_range(&work->output),
         .residual_first_outputs = load->first_outputs == SCENARIO_FIRST_RESIDUAL,
         .shared_prefix = work->shared_prefix_frac,
         .max_model_len = cell->topology.max_model_len,
         .time_scale = work->time_scale,
+        .temperature = work->temperature,
         .stream = work->stream,
         .ignore_eos = work->ignore_eos,
         .warmup_ns = load->warmup_ns,
@@ -398,6 +407,7 @@ static void begin_result(const struct measure_options *o, struct run_result *r)
         .outcome = RUN_OK,
         .token_basis = "",
         .client_ceiling_frac = STATS_UNKNOWN,
+        .rank_steps_per_tok = STATS_UNKNOWN,
         .launch_busy_frac = STATS_UNKNOWN,
         .gpu_busy_frac = STATS_UNKNOWN,
         .gpu_starved_frac = STATS_UNKNOWN,

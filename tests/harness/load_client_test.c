@@ -34,8 +34,8 @@ static struct load_options closed_options(uint32_t users, uint64_t requests)
         .users_count = users,
         .requests_max = requests,
         .seed = 7,
-        .prompt_tokens = {4, 40},
-        .output_tokens = {1, 20},
+        .prompt_tokens = {.lo = 4, .hi = 40},
+        .output_tokens = {.lo = 1, .hi = 20},
         .stream = 1,
         .window_ns = 60000 * MS, /* ends when the requests do */
         .batches_count = 8,
@@ -234,7 +234,7 @@ static void too_few_connections_make_arrivals_late(void **state)
     (void)state;
     struct null_options server = {.events_each_send = 1, .send_gap_ns = MS};
     struct load_options o = open_options(5000.0, 60, 2);
-    o.output_tokens = (struct load_range){10, 10};
+    o.output_tokens = (struct load_range){.lo = 10, .hi = 10};
     struct load_shared shared;
     assert_int_equal(run(&server, &o, &shared, NULL), STATUS_OK);
     check_books(&shared);
