@@ -25,13 +25,13 @@ static enum status run_paced(uint32_t users, int64_t gap_ms, int64_t seconds, st
     struct null_process server;
     TRY(null_start(&null_options, &server, error));
     struct load_options o = {
-        .host = "127.0.0.1",
-        .port = server.port,
+        .targets = {{.host = "127.0.0.1", .port = server.port}},
+        .targets_count = 1,
         .model = "null",
         .mode = LOAD_CLOSED,
         .users_count = users,
-        .prompt_tokens = {128, 128},
-        .output_tokens = {128, 384},
+        .prompt_tokens = {.lo = 128, .hi = 128},
+        .output_tokens = {.lo = 128, .hi = 384},
         .residual_first_outputs = 1,
         .stream = 1,
         .warmup_ns = 500000000,

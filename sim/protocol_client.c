@@ -28,7 +28,8 @@ struct protocol_request *protocol_find(struct protocol *d, const char *id)
 static double expected_score(const struct protocol *d, const struct protocol_client *c, uint32_t e)
 {
     double loaded = (double)c->counts[e].waiting + (double)c->counts[e].running;
-    if (d->router_rule == ROUTER_WEIGHTED_SUM) {
+    if (d->router_rule == ROUTER_WEIGHTED_SUM ||
+        d->router_rule == ROUTER_WEIGHTED_SUM_FIXED_START) {
         return 4.0 * c->counts[e].waiting + c->counts[e].running;
     }
     double own = (double)d->clients_count * c->inflight[e];
@@ -45,7 +46,7 @@ int32_t protocol_expected_engine(const struct protocol *d, uint32_t client, int3
     if (rank != RANK_NONE) {
         return rank;
     }
-    if (d->router_rule != ROUTER_SCORE && d->router_rule != ROUTER_WEIGHTED_SUM) {
+    if (d->router_rule == ROUTER_ROUND_ROBIN || d->router_rule == ROUTER_RUST) {
         return -1;
     }
     uint32_t best = c->start;
@@ -100,6 +101,8 @@ static bool submit(struct protocol *d, uint32_t client, uint32_t index)
 {
     struct protocol_client *c = &d->clients[client];
     struct protocol_request *q = &d->requests[index];
+    PROTOCOL_REQUIRE(d, "I10", c->greeted == (1U << d->ranks_count) - 1,
+                     "client %u routes and has heard of ranks 0x%x only", client, c->greeted);
     int32_t expected = protocol_expected_engine(d, client, q->request.data_parallel_rank);
     struct frontend_send send;
     struct error error;
@@ -115,7 +118,8 @@ static bool submit(struct protocol *d, uint32_t client, uint32_t index)
     bool rust = d->router_rule == ROUTER_RUST;
     if (q->request.data_parallel_rank == RANK_NONE && !rust) {
         c->counts[send.engine].waiting += d->clients_count;
-        c->start = (c->start + 1) % d->ranks_count;
+        bool fixed = d->router_rule == ROUTER_WEIGHTED_SUM_FIXED_START;
+        c->start = fixed ? c->start : (c->start + 1) % d->ranks_count;
     }
     c->burst_clean = c->burst_clean && q->request.data_parallel_rank == RANK_NONE;
     q->sent = send.request;
@@ -209,9 +213,8 @@ static void ask_pause(struct protocol *d, uint32_t client, uint32_t mode)
     send_to_all(d, MESSAGE_PAUSE, client, mode);
 }
 
-static void ask_resume(struct protocol *d)
+static void ask_resume(struct protocol *d, uint32_t client)
 {
-    uint32_t client = protocol_draw(&d->events, 0, d->clients_count - 1);
     PROTOCOL_EVENT(d, RESUME, client);
     d->report->resumes_count++;
     d->admin = ADMIN_RESUMING;
@@ -231,15 +234,40 @@ void protocol_admin_replied(struct protocol *d)
     if (d->admin == ADMIN_RESUMING) {
         d->admin = ADMIN_NONE;
     } else if (d->resume_wanted) {
-        ask_resume(d);
+        ask_resume(d, protocol_draw(&d->events, 0, d->clients_count - 1));
     } else {
         d->admin = ADMIN_PAUSED;
+    }
+}
+
+/*
+ * A resume need not wait for the answer to a pause, if it takes the same way as all that are
+ * pending: calls that overtake each other would leave ranks in different states.
+ */
+static void resume_item(struct protocol *d)
+{
+    uint32_t pausing = 0;
+    uint32_t client = 0;
+    for (uint32_t c = 0; c < d->clients_count; c++) {
+        pausing += d->clients[c].pausing;
+        client = d->clients[c].pausing ? c : client;
+    }
+    if (d->admin == ADMIN_PAUSED) {
+        ask_resume(d, protocol_draw(&d->events, 0, d->clients_count - 1));
+    } else if (d->admin == ADMIN_PAUSING && pausing == 1 && protocol_chance(&d->events, 50)) {
+        ask_resume(d, client);
+    } else {
+        d->resume_wanted = d->admin == ADMIN_PAUSING;
     }
 }
 
 bool protocol_item_run(struct protocol *d)
 {
     const struct protocol_item item = d->items[d->next_item++];
+    bool gone = d->clients[item.client].stage == CLIENT_FAILED;
+    if (d->stopping && (gone || d->dead[process_of_client(item.client)])) {
+        return true; /* the connection is refused, or answered with an error */
+    }
     switch (item.kind) {
     case ITEM_SUBMIT:
         return submit(d, item.client, item.value);
@@ -252,13 +280,11 @@ bool protocol_item_run(struct protocol *d)
         ask_pause(d, item.client, item.value);
         return true;
     case ITEM_RESUME:
-        if (d->admin == ADMIN_PAUSED) {
-            ask_resume(d);
-        }
-        d->resume_wanted = d->admin == ADMIN_PAUSING;
+        resume_item(d);
         return true;
     case ITEM_STALL:
         PROTOCOL_EVENT(d, STALL, item.client, item.value);
+        d->report->stalls_count++;
         d->clients[item.client].stalled_until = d->now + item.value * PS_PER_MS;
         return true;
     case ITEM_RESUBSCRIBE:
@@ -290,11 +316,17 @@ static bool check_delta(struct protocol *d, uint32_t client, const struct fronte
         return true;
     }
     q->delta_finished = true;
-    enum finish_reason want = q->last_seen ? q->expected_finish : FINISH_ABORT;
-    PROTOCOL_REQUIRE(d, "I6", delta->finish == want && q->taken_count == q->delivered_count,
+    bool failed = d->clients[client].stage == CLIENT_FAILED && !q->last_seen && !q->id_back;
+    enum finish_reason want = failed         ? FINISH_ERROR
+                              : q->last_seen ? q->expected_finish
+                                             : FINISH_ABORT;
+    d->report->errors_count += failed;
+    PROTOCOL_REQUIRE(d, failed ? "I10" : "I6",
+                     delta->finish == want && q->taken_count == q->delivered_count,
                      "%s finishes with %d after %u of %u tokens, want %d", q->id,
                      (int)delta->finish, q->taken_count, q->delivered_count, (int)want);
-    PROTOCOL_REQUIRE(d, "I1", q->last_seen || q->abort_seen, "%s ends without a cause", q->id);
+    PROTOCOL_REQUIRE(d, "I1", q->last_seen || q->abort_seen || failed, "%s ends without a cause",
+                     q->id);
     return true;
 }
 
@@ -326,12 +358,17 @@ static bool book_outputs(struct protocol *d, uint32_t client, const struct proto
         c->inflight[q->engine]--;
         c->burst_clean = false;
     }
+    return true;
+}
+
+static void book_stats(struct protocol *d, uint32_t client, const struct protocol_outputs *in)
+{
+    struct protocol_client *c = &d->clients[client];
     if (in->has_stats && d->router_rule == ROUTER_RUST) {
         c->counts[in->engine] = (struct engine_counts){.waiting = in->stats.waiting_count,
                                                        .running = in->stats.running_count,
                                                        .kv_usage = in->stats.kv_cache_usage};
     }
-    return true;
 }
 
 static bool take_outputs(struct protocol *d, uint32_t client, const struct protocol_outputs *in)
@@ -340,9 +377,11 @@ static bool take_outputs(struct protocol *d, uint32_t client, const struct proto
     const char *finished[PROTOCOL_REQUESTS_MAX];
     struct frontend *f = d->clients[client].frontend;
     PROTOCOL_EVENT(d, OUTPUTS, client, in->engine, in->outputs_count, in->finished_count);
-    if (!book_outputs(d, client, in)) {
+    bool failed = d->clients[client].stage == CLIENT_FAILED;
+    if (!failed && !book_outputs(d, client, in)) {
         return false;
     }
+    book_stats(d, client, in);
     for (uint32_t i = 0; i < in->outputs_count; i++) {
         outputs[i] = (struct engine_output){
             .id = d->requests[in->outputs[i].request].id,
@@ -370,7 +409,7 @@ static bool take_outputs(struct protocol *d, uint32_t client, const struct proto
     frontend_outputs_begin(f, &message);
     while (frontend_outputs_slice(f, d->now) > 0) {
     }
-    bool lazy = protocol_chance(&d->events, d->lazy_consumer_percent);
+    bool lazy = !failed && protocol_chance(&d->events, d->lazy_consumer_percent);
     return (lazy || protocol_client_take(d, client)) && send_aborts(d, client);
 }
 
@@ -409,6 +448,12 @@ static struct protocol_link *first_input(struct protocol *d, uint32_t client)
 time_ps protocol_client_next(const struct protocol *d, uint32_t client)
 {
     const struct protocol_client *c = &d->clients[client];
+    if (d->dead[process_of_client(client)]) {
+        return TIME_NEVER;
+    }
+    if (c->stage <= CLIENT_BOUND) {
+        return protocol_client_start_next(d, client);
+    }
     time_ps first = protocol_link_next(&d->client_down[client]);
     for (uint32_t e = 0; e < d->ranks_count; e++) {
         time_ps at = protocol_link_next(&d->to_client[client][e]);
@@ -419,6 +464,9 @@ time_ps protocol_client_next(const struct protocol *d, uint32_t client)
 
 bool protocol_client_run(struct protocol *d, uint32_t client)
 {
+    if (d->clients[client].stage <= CLIENT_BOUND) {
+        return protocol_client_start(d, client);
+    }
     struct protocol_message *message = protocol_take(d, first_input(d, client));
     bool good = true;
     if (message->kind == MESSAGE_STATE) {
@@ -427,6 +475,8 @@ bool protocol_client_run(struct protocol *d, uint32_t client)
     }
     if (message->kind == MESSAGE_OUTPUTS) {
         good = take_outputs(d, client, &message->outputs);
+    } else if (message->kind == MESSAGE_DEAD) {
+        good = d->clients[client].stage == CLIENT_FAILED || protocol_client_fail(d, client);
     } else {
         PROTOCOL_EVENT(d, REPLY, client);
         protocol_admin_replied(d);

@@ -106,7 +106,7 @@ static bool same_action(const struct coordinator_action *a, const struct coordin
 static void broadcast_state(struct protocol *d, const struct coordinator_state *state)
 {
     for (uint32_t c = 0; c < d->clients_count; c++) {
-        if (d->clients[c].subscribe_at > d->now) {
+        if (!d->clients[c].subscribing || d->clients[c].subscribe_at > d->now) {
             continue;
         }
         struct protocol_message *message = protocol_message_new(d, MESSAGE_STATE);
@@ -235,6 +235,12 @@ static bool take_message(struct protocol *d, const struct protocol_message *mess
     case MESSAGE_STATE:
     case MESSAGE_START_WAVE:
     case MESSAGE_READY:
+    case MESSAGE_HANDSHAKE:
+    case MESSAGE_INIT:
+    case MESSAGE_GREETING:
+    case MESSAGE_BOUND:
+    case MESSAGE_SERVING:
+    case MESSAGE_DEAD:
         return protocol_fail(d, "driver", "message %d is not for the coordinator",
                              (int)message->kind);
     }
@@ -309,6 +315,9 @@ static bool publish(struct protocol *d)
 time_ps protocol_coordinator_next(const struct protocol *d)
 {
     time_ps first = TIME_NEVER;
+    if (d->dead[PROCESS_COORDINATOR]) {
+        return TIME_NEVER;
+    }
     for (uint32_t e = 0; e < d->ranks_count; e++) {
         time_ps at = protocol_link_next(&d->engine_up[e]);
         first = at < first ? at : first;

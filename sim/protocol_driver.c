@@ -5,13 +5,14 @@
 #include "sim/protocol_driver.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "sim/protocol_model.h"
 
-/* Numbers of actors: ranks, clients, then these. */
+/* Actors that are no processes. */
 enum {
-    ACTOR_COORDINATOR = PROTOCOL_RANKS_MAX + PROTOCOL_CLIENTS_MAX,
-    ACTOR_WORKLOAD,
+    ACTOR_WORKLOAD = PROTOCOL_PROCESSES_MAX,
+    ACTOR_STOP,
     ACTOR_NONE,
 };
 
@@ -31,11 +32,13 @@ static uint32_t next_actor(const struct protocol *d, time_ps *at)
         consider(protocol_rank_next(d, e), e, at, &best);
     }
     for (uint32_t c = 0; c < d->clients_count; c++) {
-        consider(protocol_client_next(d, c), PROTOCOL_RANKS_MAX + c, at, &best);
+        consider(protocol_client_next(d, c), process_of_client(c), at, &best);
     }
-    consider(protocol_coordinator_next(d), ACTOR_COORDINATOR, at, &best);
-    if (d->next_item < d->items_count) {
-        consider(d->items[d->next_item].at, ACTOR_WORKLOAD, at, &best);
+    consider(protocol_coordinator_next(d), PROCESS_COORDINATOR, at, &best);
+    consider(protocol_launcher_next(d), PROCESS_LAUNCHER, at, &best);
+    consider(protocol_item_next(d), ACTOR_WORKLOAD, at, &best);
+    if (d->stopping) {
+        consider(protocol_stop_next(d), ACTOR_STOP, at, &best);
     }
     return best;
 }
@@ -46,24 +49,35 @@ static bool run_actor(struct protocol *d, uint32_t actor)
         d->quiet_publishes = 0;
         return protocol_rank_run(d, actor);
     }
-    if (actor < ACTOR_COORDINATOR) {
+    if (actor < PROCESS_COORDINATOR) {
         return protocol_client_run(d, actor - PROTOCOL_RANKS_MAX);
     }
-    if (actor == ACTOR_COORDINATOR) {
+    switch (actor) {
+    case PROCESS_COORDINATOR:
         return protocol_coordinator_run(d);
-    }
-    if (actor == ACTOR_WORKLOAD) {
+    case PROCESS_LAUNCHER:
+        return protocol_launcher_run(d);
+    case ACTOR_WORKLOAD:
         d->quiet_publishes = 0;
         return protocol_item_run(d);
+    case ACTOR_STOP:
+        return protocol_stop_run(d);
+    default:
+        return protocol_fail(d, d->launcher.serving ? "I1" : "I10", "nothing can happen any more");
     }
-    return protocol_fail(d, "I1", "nothing can happen any more");
 }
 
 static bool drive(struct protocol *d)
 {
     for (uint32_t events = 0; events < PROTOCOL_EVENTS_MAX; events++) {
         d->report->events_count = events;
-        if (protocol_is_quiet(d)) {
+        if (d->stopping && protocol_all_dead(d)) {
+            return protocol_check_stopped(d);
+        }
+        if (events == d->death_event && !d->stopping) {
+            protocol_die(d);
+        }
+        if (!d->stopping && protocol_is_quiet(d)) {
             if (!protocol_check_quiet(d)) {
                 return false;
             }
@@ -87,7 +101,8 @@ static size_t arena_bytes(const struct protocol *d, const struct frontend_option
 {
     return d->ranks_count * engine_core_arena_bytes(&d->engine_options) +
            d->clients_count * frontend_arena_bytes(frontend) +
-           coordinator_arena_bytes(&d->coordinator_options);
+           coordinator_arena_bytes(&d->coordinator_options) +
+           startup_arena_bytes(&d->launcher.options);
 }
 
 static enum status create(struct protocol *d, struct error *error)
@@ -100,10 +115,10 @@ static enum status create(struct protocol *d, struct error *error)
         .router_rule = d->router_rule,
     };
     TRY(arena_create(arena_bytes(d, &frontend), &d->arena, error));
+    d->launcher.barrier = startup_create(&d->arena, &d->launcher.options);
     for (uint32_t e = 0; e < d->ranks_count; e++) {
         d->engine_options.engine_index = e;
         TRY(engine_core_create(&d->arena, &d->engine_options, &d->ranks[e].engine, error));
-        d->ranks[e].wait = RANK_IDLE;
         d->ranks[e].complete_due = -1;
     }
     for (uint32_t c = 0; c < d->clients_count; c++) {
@@ -117,15 +132,6 @@ static enum status create(struct protocol *d, struct error *error)
     return coordinator_create(&d->arena, &d->coordinator_options, &d->coordinator, error);
 }
 
-/* Engine cores become ready and subscribe one after the other. */
-static void subscribe_all(struct protocol *d)
-{
-    for (uint32_t e = 0; e < d->ranks_count; e++) {
-        d->engine_up[e].last_at = random_range(&d->events, 0, 300 * PS_PER_MS);
-        protocol_send(d, &d->engine_up[e], protocol_message_new(d, MESSAGE_SUBSCRIBE));
-    }
-}
-
 enum status protocol_driver_run(uint64_t seed, struct protocol_report *out, struct error *error)
 {
     struct protocol *d = calloc(1, sizeof *d);
@@ -133,17 +139,18 @@ enum status protocol_driver_run(uint64_t seed, struct protocol_report *out, stru
         return error_set(error, STATUS_NOMEM, "protocol driver: out of memory");
     }
 
-    *out = (struct protocol_report){0};
+    memset(out, 0, offsetof(struct protocol_report, trace) + 1);
     d->seed = seed;
     d->report = out;
     d->config = random_stream(seed, "protocol-config", 0);
     d->events = random_stream(seed, "protocol-events", 0);
     protocol_draw_topology(d);
     protocol_draw_workload(d);
+    protocol_draw_startup(d);
+    protocol_draw_death(d);
     out->lockstep = d->lockstep;
     enum status status = create(d, error);
     if (status == STATUS_OK) {
-        subscribe_all(d);
         if (!drive(d)) {
             protocol_write_trace(d);
             status = error_set(error, STATUS_PROTOCOL, "seed %lu, event %lu, %s: %s",

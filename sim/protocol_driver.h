@@ -4,8 +4,9 @@
  *
  * A seed fixes everything: how many of each there are, lock-step or not, the variant of the wave
  * and publish rules, the links' delays (each link is first in first out, nothing is promised
- * between links), the requests, their aborts, pauses and resumes. Forwards and all-reduces are
- * rendezvous of all ranks. The invariants of the protocol (docs/planted-bugs.md lists them) are
+ * between links), the requests, their aborts, pauses and resumes, how the system starts, and in
+ * some seeds what goes wrong then or which process dies. Forwards and all-reduces are rendezvous of
+ * all ranks. The invariants of the protocol (docs/planted-bugs.md lists them) are
  * checked after every event.
  *
  * The library prints nothing: a failure is in *error, the events that led to it are in the report.
@@ -19,7 +20,7 @@
 #include "engine/base/status.h"
 
 enum {
-    PROTOCOL_TRACE_BYTES = 65536
+    PROTOCOL_TRACE_BYTES = 131072 /* all events that are kept */
 };
 
 struct protocol_report {
@@ -40,9 +41,13 @@ struct protocol_report {
     uint64_t snapshots_count; /* published counts that were set aside at a step boundary */
     uint64_t pauses_count;
     uint64_t resumes_count;
-    uint64_t quiet_count; /* times at which nothing was left to happen */
+    uint64_t quiet_count;   /* times at which nothing was left to happen */
+    uint64_t stalls_count;  /* of clients that stop reading */
+    uint64_t refused_count; /* start-ups that failed as they must */
+    uint64_t deaths_count;  /* of a process, not those that follow from it */
+    uint64_t errors_count;  /* requests that ended with an error because of it */
     bool lockstep;
-    char invariant[16];               /* the one that broke: "I1" .. "I12", or "core" */
+    char invariant[16];               /* the one that broke: "I1" .. "I14", or "core" */
     char trace[PROTOCOL_TRACE_BYTES]; /* after a failure: options and last events, one a line */
 };
 

@@ -44,6 +44,10 @@ static time_ps draw_delay(struct protocol *d, const struct protocol_link *link)
 
 void protocol_send(struct protocol *d, struct protocol_link *link, struct protocol_message *message)
 {
+    if (link->cut) {
+        protocol_message_free(d, message);
+        return;
+    }
     time_ps at = d->now + draw_delay(d, link);
     message->at = at > link->last_at ? at : link->last_at;
     link->last_at = message->at;
@@ -65,6 +69,13 @@ struct protocol_message *protocol_take(struct protocol *d, struct protocol_link 
     }
     d->live_messages--;
     return message;
+}
+
+void protocol_link_drop(struct protocol *d, struct protocol_link *link)
+{
+    while (link->head != NULL) {
+        protocol_message_free(d, protocol_take(d, link));
+    }
 }
 
 /* ---- trace ---- */
@@ -107,7 +118,7 @@ static int write_options(const struct protocol *d, char *out, size_t cap)
     return snprintf(
         out, cap,
         "seed %lu: ranks %u clients %u %s interval %u%s%s%s%s depth %u seqs %u "
-        "budget %u blocks %u%s%s router %d graph %u%s%s\n",
+        "budget %u blocks %u%s%s router %d graph %u%s%s fault %d death %d of %u\n",
         (unsigned long)d->seed, d->ranks_count, d->clients_count,
         d->lockstep ? "lock-step" : "independent", w->check_interval_steps,
         w->check_first_step ? " first-step" : "", c->believe_engines_only ? " believe-engines" : "",
@@ -115,7 +126,8 @@ static int write_options(const struct protocol *d, char *out, size_t cap)
         c->rule == PUBLISH_WHEN_DUE ? " when-due" : " when-quiet", e->async_depth, e->max_num_seqs,
         e->max_num_batched_tokens, e->num_gpu_blocks, d->aborts_allowed ? " aborts" : "",
         d->pauses_allowed ? " pauses" : "", (int)d->router_rule, w->graph_tokens_max,
-        d->eager_aborts ? " eager" : "", d->chase ? " chase" : "");
+        d->eager_aborts ? " eager" : "", d->chase ? " chase" : "", (int)d->launcher.fault,
+        (int)d->death_event, d->victim);
 }
 
 void protocol_write_trace(const struct protocol *d)

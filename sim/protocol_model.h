@@ -9,6 +9,7 @@
 #include "engine/core/coordinator.h"
 #include "engine/core/engine_core.h"
 #include "engine/core/frontend.h"
+#include "engine/core/startup.h"
 #include "sim/protocol_driver.h"
 
 enum {
@@ -23,7 +24,20 @@ enum {
     PROTOCOL_FORWARDS_OPEN = 16, /* ranks are at most a few forwards apart */
     PROTOCOL_EVENTS_MAX = 400000,
     PROTOCOL_EVENTS_KEPT = 1024,
+    PROTOCOL_GRACE_MS = 5000, /* from the first death to the last */
 };
+
+/* Processes, which are also the actors of the event loop: ranks, clients, then these. */
+enum {
+    PROCESS_COORDINATOR = PROTOCOL_RANKS_MAX + PROTOCOL_CLIENTS_MAX,
+    PROCESS_LAUNCHER,
+    PROTOCOL_PROCESSES_MAX,
+};
+
+static inline uint32_t process_of_client(uint32_t client)
+{
+    return PROTOCOL_RANKS_MAX + client;
+}
 
 /* ---- messages and links ---- */
 
@@ -39,7 +53,13 @@ enum protocol_message_kind {
     MESSAGE_READY,
     MESSAGE_SUBSCRIBE,
     MESSAGE_FIRST_REQUEST,
-    MESSAGE_ENGINE, /* engine core -> coordinator */
+    MESSAGE_ENGINE,    /* engine core -> coordinator */
+    MESSAGE_HANDSHAKE, /* HELLO and READY, engine core -> launcher */
+    MESSAGE_INIT,
+    MESSAGE_GREETING, /* engine core -> client: it is there */
+    MESSAGE_BOUND,    /* client -> launcher: its sockets are bound */
+    MESSAGE_SERVING,  /* client -> launcher: all engine cores are there */
+    MESSAGE_DEAD,     /* engine core -> client, the last thing it says */
 };
 
 struct protocol_output {
@@ -87,6 +107,10 @@ struct protocol_message {
             int64_t wave_complete;
             int64_t start_wave;
         } engine;
+        struct {
+            uint32_t rank;
+            struct startup_message message;
+        } handshake; /* and GREETING */
     };
 };
 
@@ -96,6 +120,7 @@ struct protocol_link {
     time_ps last_at; /* nothing may arrive before what was sent earlier */
     time_ps delay_mean;
     uint32_t delay_shape; /* 0: always the mean; 1: uniform; 2: exponential */
+    bool cut;             /* one end is dead: nothing is sent any more */
 };
 
 /* ---- requests and the workload ---- */
@@ -146,7 +171,10 @@ struct protocol_item {
 
 /* Where an engine core's main thread goes on. */
 enum rank_stage {
-    RANK_BOOT, /* waits for READY */
+    RANK_START,  /* before HELLO */
+    RANK_HELLO,  /* waits for INIT */
+    RANK_LOADED, /* greets the clients and subscribes */
+    RANK_BOOT,   /* waits for READY */
     RANK_DRAIN,
     RANK_RESUMED,
     RANK_TURN,
@@ -165,6 +193,7 @@ enum rank_wait {
 struct rank_step {
     const struct step_plan *plan; /* NULL: a dummy */
     uint32_t tokens[PROTOCOL_SEQS_MAX];
+    uint16_t requests[PROTOCOL_SEQS_MAX]; /* of which token n is */
     uint32_t tokens_count;
     bool collective;
     uint64_t forward; /* its number, if it is a collective */
@@ -185,6 +214,7 @@ struct protocol_rank {
     struct engine_core_messages messages;
     bool pause_asked[PROTOCOL_CLIENTS_MAX]; /* replies owed */
     uint32_t resume_client;
+    bool resume_waits; /* for the end of a pause that is pending */
     /* What the invariants are held against. */
     uint32_t held_count;
     uint32_t wave_steps; /* forwards of this wave */
@@ -202,10 +232,21 @@ struct protocol_rank {
     bool subscribed;
 };
 
+enum client_stage {
+    CLIENT_START,  /* before its sockets are bound */
+    CLIENT_BOUND,  /* waits for the engine cores */
+    CLIENT_OPEN,   /* takes requests */
+    CLIENT_FAILED, /* heard that the system is over */
+};
+
 struct protocol_client {
     struct frontend *frontend;
+    enum client_stage stage;
+    time_ps start_at;
+    uint32_t greeted; /* by these ranks, a bit each */
     time_ps stalled_until;
     time_ps subscribe_at; /* what is published before does not reach it */
+    bool subscribing;     /* subscribe_at is set */
     bool pausing;         /* a pause of its own is not answered */
     uint32_t last_wave;
     /* A second copy of what the router should know. */
@@ -245,6 +286,36 @@ struct protocol_reduce {
     uint32_t step;
     struct wave_ballot sum;
     bool any_unfinished;
+};
+
+/* What one process does wrong while the system starts. */
+enum startup_fault {
+    FAULT_NONE,
+    FAULT_HASH,         /* another configuration */
+    FAULT_HASH_MISSING, /* its configuration is not told */
+    FAULT_READY_EARLY,  /* READY right after HELLO */
+    FAULT_READY_TWICE,
+    FAULT_HELLO_TWICE,
+    FAULT_RANK, /* of a rank that does not exist */
+    FAULT_LOCAL,
+    FAULT_HEADLESS,
+    FAULT_BOUND_TWICE, /* an API server */
+};
+
+/* The launcher, and the rules of its start-up a second time: sets of ranks, a bit each. */
+struct protocol_launcher {
+    struct startup *barrier;
+    struct startup_options options;
+    enum startup_fault fault;
+    uint32_t faulty;  /* rank or client */
+    bool early_users; /* come as soon as a client is open, else when the system serves */
+    uint32_t greeted;
+    uint32_t told;
+    uint32_t ready;
+    uint32_t bound_count;
+    uint32_t serving_count;
+    bool serving;
+    bool refused;
 };
 
 enum admin_state {
@@ -288,6 +359,15 @@ struct protocol {
     struct protocol_client clients[PROTOCOL_CLIENTS_MAX];
     struct coordinator *coordinator;
     struct coordinator_model model;
+    struct protocol_launcher launcher;
+    bool users_open; /* the workload has begun */
+    uint32_t death_event;
+    uint32_t victim;
+    bool stopping; /* a process died, or start-up failed */
+    time_ps stopping_since;
+    bool dead[PROTOCOL_PROCESSES_MAX];
+    bool killed[PROTOCOL_PROCESSES_MAX];     /* without a chance to answer */
+    time_ps stop_at[PROTOCOL_PROCESSES_MAX]; /* when it hears that it must end, then when it ends */
     time_ps coordinator_free_at;
     time_ps last_publish;
     time_ps last_coordinator_input;
@@ -301,6 +381,10 @@ struct protocol {
     struct protocol_link engine_down[PROTOCOL_RANKS_MAX];
     struct protocol_link client_up[PROTOCOL_CLIENTS_MAX];
     struct protocol_link client_down[PROTOCOL_CLIENTS_MAX];
+    struct protocol_link handshake_up[PROTOCOL_RANKS_MAX];
+    struct protocol_link handshake_down[PROTOCOL_RANKS_MAX];
+    struct protocol_link greetings[PROTOCOL_CLIENTS_MAX][PROTOCOL_RANKS_MAX];
+    struct protocol_link reports[PROTOCOL_CLIENTS_MAX];
     struct protocol_message *free_messages;
     uint32_t fresh_messages;
     uint32_t live_messages;
@@ -367,7 +451,17 @@ bool protocol_fail(struct protocol *d, const char *invariant, const char *fmt, .
     X(STATE, "state", "client", "wave", "running", "counts")                 \
     X(OUTPUTS, "outputs", "client", "rank", "outputs", "finished")           \
     X(REPLY, "reply", "client", "rank", "", "")                              \
-    X(QUIET, "quiet", "publishes", "wave", "", "")
+    X(QUIET, "quiet", "publishes", "wave", "", "")                           \
+    X(HELLO, "hello", "rank", "bound", "refused", "")                        \
+    X(INIT, "init", "rank", "", "", "")                                      \
+    X(LOADED, "loaded", "rank", "", "", "")                                  \
+    X(RANK_READY, "rank-ready", "rank", "count", "refused", "")              \
+    X(BOUND, "bound", "count", "refused", "", "")                            \
+    X(GREETED, "greeted", "client", "rank", "open", "")                      \
+    X(SERVING, "serving", "clients", "ranks", "system", "")                  \
+    X(DEATH, "death", "process", "", "", "")                                 \
+    X(STOPPED, "stopped", "process", "", "", "")                             \
+    X(FAILED, "failed", "client", "errors", "", "")
 
 enum protocol_event_kind {
 #define X(name, text, a, b, c, e) EVENT_##name,
@@ -398,6 +492,8 @@ void protocol_draw_workload(struct protocol *d);
 uint32_t protocol_token(uint64_t sample_key, uint32_t position);
 
 /* ---- links: protocol_links.c ---- */
+/* What is on its way is lost. */
+void protocol_link_drop(struct protocol *d, struct protocol_link *link);
 /* A message to fill and send; asserts that there is one. */
 struct protocol_message *protocol_message_new(struct protocol *d, enum protocol_message_kind kind);
 void protocol_send(struct protocol *d, struct protocol_link *link,
@@ -428,6 +524,32 @@ struct protocol_request *protocol_find(struct protocol *d, const char *id);
 /* Nothing can happen but the clock, the workload and publishing. */
 bool protocol_is_quiet(const struct protocol *d);
 
+/* ---- start-up: protocol_startup.c ---- */
+void protocol_draw_startup(struct protocol *d);
+/* An engine core's stages up to RANK_BOOT. */
+bool protocol_rank_start(struct protocol *d, uint32_t rank);
+/* Its next event while it starts. */
+time_ps protocol_client_start_next(const struct protocol *d, uint32_t client);
+bool protocol_client_start(struct protocol *d, uint32_t client);
+time_ps protocol_launcher_next(const struct protocol *d);
+bool protocol_launcher_run(struct protocol *d);
+/* When the next item of the workload is due, TIME_NEVER while those that it is for start. */
+time_ps protocol_item_next(const struct protocol *d);
+
+/* ---- death: protocol_death.c ---- */
+void protocol_draw_death(struct protocol *d);
+/* The victim dies; the others hear of it one after the other. */
+void protocol_die(struct protocol *d);
+/* All processes are told to end. */
+void protocol_stop_all(struct protocol *d);
+time_ps protocol_stop_next(const struct protocol *d);
+bool protocol_stop_run(struct protocol *d);
+/* The client ends all its requests. */
+bool protocol_client_fail(struct protocol *d, uint32_t client);
+bool protocol_all_dead(const struct protocol *d);
+/* After the last death. */
+bool protocol_check_stopped(struct protocol *d);
+
 /* ---- rendezvous: protocol_collectives.c ---- */
 /* Enters a forward; its number is in step->forward. */
 bool protocol_forward_enter(struct protocol *d, uint32_t rank, struct rank_step *step,
@@ -439,8 +561,10 @@ bool protocol_reduce_enter(struct protocol *d, uint32_t rank, const struct wave_
 const struct protocol_reduce *protocol_reduce_result(const struct protocol *d, uint64_t reduce);
 
 /* ---- invariants: protocol_check.c ---- */
-/* What must hold after every event of this actor. */
+/* What must hold after every stage of a rank's loop, and after its event of one or several. */
 bool protocol_check_rank(struct protocol *d, uint32_t rank);
+bool protocol_check_engine(struct protocol *d, uint32_t rank);
+/* What must hold after every event of this actor. */
 bool protocol_check_client(struct protocol *d, uint32_t client);
 bool protocol_check_coordinator(struct protocol *d);
 /* When no message is on its way and no rank can run. */

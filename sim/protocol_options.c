@@ -93,8 +93,13 @@ static void draw_links(struct protocol *d)
 
 void protocol_draw_topology(struct protocol *d)
 {
-    static const enum router_rule rules[] = {ROUTER_SCORE,        ROUTER_SCORE,       ROUTER_SCORE,
-                                             ROUTER_WEIGHTED_SUM, ROUTER_ROUND_ROBIN, ROUTER_RUST};
+    static const enum router_rule rules[] = {ROUTER_SCORE,
+                                             ROUTER_SCORE,
+                                             ROUTER_SCORE,
+                                             ROUTER_WEIGHTED_SUM,
+                                             ROUTER_WEIGHTED_SUM_FIXED_START,
+                                             ROUTER_ROUND_ROBIN,
+                                             ROUTER_RUST};
     struct random *r = &d->config;
     d->lockstep = protocol_chance(r, 80);
     d->ranks_count = protocol_draw(r, d->lockstep ? 2 : 1, PROTOCOL_RANKS_MAX);
@@ -112,7 +117,7 @@ void protocol_draw_topology(struct protocol *d)
     if (d->lockstep) {
         draw_wave(d);
     }
-    d->router_rule = rules[protocol_draw(r, 0, 5)];
+    d->router_rule = rules[protocol_draw(r, 0, 6)];
     d->eager_aborts = protocol_chance(r, 50);
     d->chase = protocol_chance(r, 50);
     d->lazy_consumer_percent = protocol_chance(r, 30) ? 60 : 0;
@@ -163,7 +168,14 @@ static void draw_request(struct protocol *d, uint32_t index, uint32_t client)
         q->request.sampling.stop_token_ids_count = 1;
         q->request.sampling.stop_token_ids[0] = protocol_draw(r, 0, PROTOCOL_VOCABULARY - 1);
     }
-    q->sample_key = random_at(random_at(sampling_seed, q->request.prompt_hash), 0);
+    /* Requests of one prompt share blocks, and nothing else: a key names one request. */
+    uint64_t seed = sampling_seed;
+    if (q->request.prompt_hash < 1000) {
+        q->request.sampling.has_seed = true;
+        q->request.sampling.seed = index;
+        seed = index;
+    }
+    q->sample_key = random_at(random_at(seed, q->request.prompt_hash), 0);
     expect_outputs(q);
 }
 
@@ -220,6 +232,9 @@ static time_ps add_requests(struct protocol *d, time_ps at)
         if (protocol_chance(r, 5)) {
             add_item(d, at, ITEM_STALL, client, protocol_draw(r, 1, 400));
         }
+    }
+    if (protocol_chance(r, 15)) {
+        add_item(d, random_range(r, 0, at), ITEM_STALL, client, protocol_draw(r, 500, 4000));
     }
     return at;
 }

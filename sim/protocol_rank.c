@@ -161,19 +161,26 @@ static bool take_resume(struct protocol *d, uint32_t rank, uint32_t client)
 {
     struct protocol_rank *r = &d->ranks[rank];
     bool unfinished = false;
+    bool pending = !engine_core_pause_done(r->engine);
     enum resume_outcome outcome = engine_core_resume(r->engine, &unfinished);
     PROTOCOL_EVENT(d, RESUMING, rank, outcome, unfinished);
-    enum resume_outcome want = d->lockstep ? RESUME_ALLREDUCE : RESUME_DONE;
+    enum resume_outcome want = !d->lockstep ? RESUME_DONE
+                               : pending    ? RESUME_LATER
+                                            : RESUME_ALLREDUCE;
     PROTOCOL_REQUIRE(d, "I5", outcome == want, "rank %u: outcome %d of a resume, want %d", rank,
                      (int)outcome, (int)want);
     if (outcome == RESUME_DONE) {
         reply(d, rank, client);
         return true;
     }
+    r->resume_client = client;
+    r->resume_waits = outcome == RESUME_LATER;
+    if (r->resume_waits) {
+        return true;
+    }
     PROTOCOL_REQUIRE(d, "I4", unfinished == (r->held_count > 0),
                      "rank %u resumes with %u requests and says unfinished %d", rank, r->held_count,
                      unfinished);
-    r->resume_client = client;
     r->stage = RANK_RESUMED;
     return protocol_reduce_enter(d, rank, NULL, unfinished);
 }
@@ -222,6 +229,12 @@ static bool take_input(struct protocol *d, uint32_t rank, const struct protocol_
     case MESSAGE_SUBSCRIBE:
     case MESSAGE_FIRST_REQUEST:
     case MESSAGE_ENGINE:
+    case MESSAGE_HANDSHAKE:
+    case MESSAGE_INIT:
+    case MESSAGE_GREETING:
+    case MESSAGE_BOUND:
+    case MESSAGE_SERVING:
+    case MESSAGE_DEAD:
         break;
     }
     return protocol_fail(d, "driver", "message %d is not for an engine core", (int)message->kind);
@@ -263,21 +276,6 @@ static bool drain(struct protocol *d, uint32_t rank)
     return true;
 }
 
-/* Before READY nothing else is looked at. */
-static bool boot(struct protocol *d, uint32_t rank)
-{
-    struct protocol_rank *r = &d->ranks[rank];
-    struct protocol_message *message = protocol_take(d, &d->engine_down[rank]);
-    bool ready = message->kind == MESSAGE_READY;
-    protocol_message_free(d, message);
-    PROTOCOL_REQUIRE(d, "I10", ready, "rank %u is told something before READY", rank);
-    PROTOCOL_REQUIRE(d, "I10", d->subscribed_count >= d->ranks_count,
-                     "rank %u is READY after %u of %u subscriptions", rank, d->subscribed_count,
-                     d->ranks_count);
-    r->stage = RANK_DRAIN;
-    return true;
-}
-
 /* ---- steps ---- */
 
 static bool check_plan(struct protocol *d, uint32_t rank, const struct step_plan *plan)
@@ -295,14 +293,31 @@ static bool check_plan(struct protocol *d, uint32_t rank, const struct step_plan
     return true;
 }
 
-static void sample(const struct step_plan *plan, struct rank_step *step)
+static uint16_t request_of(const struct protocol *d, uint64_t sample_key)
+{
+    uint16_t i = 0;
+    while (i < d->requests_count && d->requests[i].sample_key != sample_key) {
+        i++;
+    }
+    return i;
+}
+
+static bool sample(struct protocol *d, uint32_t rank, const struct step_plan *plan,
+                   struct rank_step *step)
 {
     for (uint32_t i = 0; i < plan->seqs_count; i++) {
         const struct step_seq *seq = &plan->seqs[i];
-        if ((seq->flags & STEP_SEQ_SAMPLES) != 0) {
-            step->tokens[step->tokens_count++] = protocol_token(seq->sample_key, seq->position);
+        if ((seq->flags & STEP_SEQ_SAMPLES) == 0) {
+            continue;
         }
+        uint16_t request = request_of(d, seq->sample_key);
+        if (request == d->requests_count) {
+            return protocol_fail(d, "I6", "rank %u plans a sequence of nobody", rank);
+        }
+        step->requests[step->tokens_count] = request;
+        step->tokens[step->tokens_count++] = protocol_token(seq->sample_key, seq->position);
     }
+    return true;
 }
 
 static bool submit(struct protocol *d, uint32_t rank, const struct step_plan *plan)
@@ -315,7 +330,9 @@ static bool submit(struct protocol *d, uint32_t rank, const struct step_plan *pl
     }
     struct rank_step *step = &r->steps[r->steps_count++];
     *step = (struct rank_step){.plan = plan};
-    sample(plan, step);
+    if (!sample(d, rank, plan, step)) {
+        return false;
+    }
     if (d->lockstep && plan->tokens_count > 0) {
         struct wave_forward own = engine_core_forward(r->engine, plan);
         PROTOCOL_REQUIRE(d, "I2", own.tokens_count == plan->tokens_count,
@@ -452,15 +469,42 @@ static void abort_eagerly(struct protocol *d, uint32_t rank)
     }
 }
 
+/* How many tokens must have left of each request that a step gave one, when it is complete. */
+static void expect_left(const struct protocol *d, uint32_t rank, const struct rank_step *step,
+                        uint32_t left[PROTOCOL_SEQS_MAX])
+{
+    for (uint32_t i = 0; i < step->tokens_count; i++) {
+        const struct protocol_request *q = &d->requests[step->requests[i]];
+        left[i] = q->sent_count + (q->held && q->engine == rank);
+    }
+}
+
+/* Whoever reads or does not read: each token leaves with the step that made it, at once. */
+static bool check_left(struct protocol *d, uint32_t rank, const struct rank_step *step,
+                       const uint32_t left[PROTOCOL_SEQS_MAX])
+{
+    for (uint32_t i = 0; i < step->tokens_count; i++) {
+        const struct protocol_request *q = &d->requests[step->requests[i]];
+        PROTOCOL_REQUIRE(d, "I14", q->sent_count == left[i], "rank %u keeps back a token of %s",
+                         rank, q->id);
+    }
+    PROTOCOL_REQUIRE(d, "I14", d->lockstep || d->now - step->done_at < PS_PER_MS,
+                     "rank %u keeps the tokens of a step for %.3f ms", rank,
+                     (double)(d->now - step->done_at) / (double)PS_PER_MS);
+    return true;
+}
+
 static bool complete(struct protocol *d, uint32_t rank)
 {
     struct protocol_rank *r = &d->ranks[rank];
     const struct rank_step step = r->steps[0];
     struct step_result result = {
         .step = step.plan->step, .tokens = step.tokens, .tokens_count = step.tokens_count};
+    uint32_t left[PROTOCOL_SEQS_MAX] = {0};
     if (d->eager_aborts) {
         abort_eagerly(d, rank);
     }
+    expect_left(d, rank, &step, left);
     engine_core_complete(r->engine, d->now, &result, &r->messages);
     r->steps_count--;
     r->steps[0] = r->steps[1];
@@ -477,7 +521,7 @@ static bool complete(struct protocol *d, uint32_t rank)
     }
     r->stage = RANK_WAVE;
     send_counts(d, rank);
-    return true;
+    return check_left(d, rank, &step, left);
 }
 
 /* ---- the end of a loop ---- */
@@ -605,12 +649,16 @@ static bool end_loop(struct protocol *d, uint32_t rank)
     r->start_noticed = false;
     r->may_announce = false;
     r->loop_began_running = running(r);
-    bool done = engine_core_pause_done(r->engine);
+    /* An independent rank resumes at once: a pause is then answered too, with a failure. */
+    bool done = engine_core_pause_done(r->engine) || engine_core_pause_state(r->engine) == UNPAUSED;
     for (uint32_t c = 0; c < d->clients_count && done; c++) {
         if (r->pause_asked[c]) {
             r->pause_asked[c] = false;
             reply(d, rank, c);
         }
+    }
+    if (done && r->resume_waits) {
+        return take_resume(d, rank, r->resume_client);
     }
     time_ps pace = progress ? 50 * PS_PER_US : PS_PER_MS;
     run_at(r, RANK_DRAIN, d->now + random_range(&d->events, PS_PER_US, pace));
@@ -645,6 +693,9 @@ static bool wave(struct protocol *d, uint32_t rank)
 time_ps protocol_rank_next(const struct protocol *d, uint32_t rank)
 {
     const struct protocol_rank *r = &d->ranks[rank];
+    if (d->dead[rank]) {
+        return TIME_NEVER;
+    }
     switch (r->wait) {
     case RANK_RUNNABLE:
         return r->resume_at;
@@ -654,8 +705,10 @@ time_ps protocol_rank_next(const struct protocol *d, uint32_t rank)
     case RANK_IDLE:
         break;
     }
-    time_ps first = protocol_link_next(&d->engine_down[rank]);
-    for (uint32_t c = 0; c < d->clients_count && r->stage != RANK_BOOT; c++) {
+    bool starts = r->stage <= RANK_BOOT;
+    time_ps first = protocol_link_next(r->stage == RANK_HELLO ? &d->handshake_down[rank]
+                                                              : &d->engine_down[rank]);
+    for (uint32_t c = 0; c < d->clients_count && !starts; c++) {
         time_ps at = protocol_link_next(&d->to_engine[c][rank]);
         first = at < first ? at : first;
     }
@@ -665,8 +718,11 @@ time_ps protocol_rank_next(const struct protocol *d, uint32_t rank)
 static bool run_stage(struct protocol *d, uint32_t rank)
 {
     switch (d->ranks[rank].stage) {
+    case RANK_START:
+    case RANK_HELLO:
+    case RANK_LOADED:
     case RANK_BOOT:
-        return boot(d, rank);
+        return protocol_rank_start(d, rank);
     case RANK_DRAIN:
         return drain(d, rank);
     case RANK_RESUMED:
@@ -695,5 +751,5 @@ bool protocol_rank_run(struct protocol *d, uint32_t rank)
             return false;
         }
     }
-    return true;
+    return protocol_check_engine(d, rank);
 }

@@ -44,10 +44,10 @@ static void write_trace(const struct driver *d)
     size_t cap = sizeof d->report->trace;
     int head = snprintf(out, cap,
                         "seed %lu: seqs %u budget %u threshold %u blocks %u x %u len %u held %u "
-                        "depth %u %s%s%s%s watermark %g\n",
+                        "depth %u stages %u %s%s%s%s watermark %g\n",
                         (unsigned long)d->seed, o->max_num_seqs, o->max_num_batched_tokens,
                         o->long_prefill_token_threshold, o->num_gpu_blocks, o->block_tokens,
-                        o->max_model_len, o->requests_max, o->async_depth,
+                        o->max_model_len, o->requests_max, o->async_depth, o->pipeline_stages,
                         o->policy == POLICY_FCFS ? "fcfs" : "priority",
                         o->chunked_prefill ? " chunked" : "", o->prefix_caching ? " caching" : "",
                         o->reserve_full_isl ? " reserve" : "", o->watermark);
@@ -243,7 +243,7 @@ static bool complete(struct driver *d)
     engine_core_complete(d->engine, d->now, &result, &d->messages);
     d->messages_hash = driver_messages_hash(&d->messages);
     d->in_flight_count--;
-    d->in_flight[0] = d->in_flight[1];
+    memmove(&d->in_flight[0], &d->in_flight[1], d->in_flight_count * sizeof d->in_flight[0]);
     driver_trace(d, "%ld complete %lu: %u messages", (long)d->now, (unsigned long)result.step,
                  d->messages.count);
     return driver_receive(d, &d->messages);
@@ -254,7 +254,8 @@ static bool submit(struct driver *d, const struct step_plan *plan)
     driver_trace(d, "%ld submit %lu: %u seqs %u tokens %u finished", (long)d->now,
                  (unsigned long)plan->step, plan->seqs_count, plan->tokens_count,
                  plan->finished_slots_count);
-    DRIVER_REQUIRE(d, d->in_flight_count < d->options.async_depth, "too many steps in flight");
+    DRIVER_REQUIRE(d, d->in_flight_count < engine_core_batches_max(&d->options),
+                   "too many steps in flight");
     return driver_execute(d, plan);
 }
 

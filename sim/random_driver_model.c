@@ -49,6 +49,7 @@ void driver_draw_options(struct driver *d)
     o->reserve_full_isl = chance(r, 60);
     o->watermark = chance(r, 30) ? 0.1 : 0.0;
     o->async_depth = draw(r, 1, 2);
+    o->pipeline_stages = chance(r, 40) ? draw(r, 2, DRIVER_STAGES_MAX) : 1;
     o->policy = chance(r, 50) ? POLICY_FCFS : POLICY_PRIORITY;
     o->seed = random_u64(r);
 }

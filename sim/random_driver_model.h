@@ -17,6 +17,8 @@ enum {
     DRIVER_BLOCK_TOKENS_MAX = 16,
     DRIVER_SEQS_MAX = 8,
     DRIVER_CLIENTS_MAX = 3,
+    DRIVER_STAGES_MAX = 4,
+    DRIVER_BATCHES_MAX = DRIVER_STAGES_MAX + 1,
     DRIVER_VOCABULARY = 40, /* small, so that stop rules hit often */
     DRIVER_TRACE_LINES = 128,
     DRIVER_TRACE_LINE_BYTES = 112,
@@ -73,7 +75,7 @@ struct driver {
     uint32_t empty_steps_count; /* in a row */
     struct driver_slot slots[DRIVER_REQUESTS_MAX];
     uint64_t content[DRIVER_BLOCKS_MAX][DRIVER_BLOCK_TOKENS_MAX];
-    struct driver_step in_flight[2];
+    struct driver_step in_flight[DRIVER_BATCHES_MAX];
     uint32_t in_flight_count;
     uint64_t next_step;
     struct engine_core_messages messages; /* of the last completed step, still borrowed */

@@ -111,6 +111,20 @@ static bool compute(struct driver *d, const struct step_seq *seq)
     return true;
 }
 
+/* Steps in flight that sample a token of `owner`. */
+static uint32_t sampling_steps(const struct driver *d, const struct driver_request *owner)
+{
+    uint32_t count = 0;
+    for (uint32_t s = 0; s < d->in_flight_count; s++) {
+        const struct driver_step *step = &d->in_flight[s];
+        for (uint32_t i = 0; i < step->plan->seqs_count; i++) {
+            count +=
+                step->owners[i] == owner && (step->plan->seqs[i].flags & STEP_SEQ_SAMPLES) != 0;
+        }
+    }
+    return count;
+}
+
 static bool execute_seq(struct driver *d, struct driver_step *step, uint32_t index)
 {
     const struct step_plan *plan = step->plan;
@@ -139,6 +153,8 @@ static bool execute_seq(struct driver *d, struct driver_step *step, uint32_t ind
         d->report->chunks_count++;
         return true;
     }
+    DRIVER_REQUIRE(d, sampling_steps(d, owner) < d->options.async_depth,
+                   "%s samples in too many steps at once", owner->id);
     uint32_t position = slot->computed - owner->request.prompt_tokens_count;
     DRIVER_REQUIRE(d, seq->position == position, "%s samples position %u, want %u", owner->id,
                    seq->position, position);
@@ -154,10 +170,16 @@ static bool check_given_block(struct driver *d, uint32_t block)
     return true;
 }
 
-/* Blocks that the plan gives to be written: those of a new request after its hits, all of the
- * others. */
+/*
+ * Blocks that the plan gives to be written: those of a new request after its hits, all of the
+ * others. In a pipeline a request may have been preempted with steps in flight, before it ended:
+ * its blocks are free at once, because stages work in order, and from here that looks the same.
+ */
 static bool check_given_blocks(struct driver *d, const struct step_plan *plan)
 {
+    if (d->options.pipeline_stages > 1) {
+        return true;
+    }
     for (uint32_t i = 0; i < plan->seqs_count; i++) {
         const struct step_seq *seq = &plan->seqs[i];
         uint32_t hits = 0;

@@ -1,317 +1,50 @@
 /*
- * collective.c - owns the shared memory of an all-reduce and the waiting in it. Driven by engine
- * cores in lock-step. Must not wait without a bound, and must not give a result that not all ranks
- * took part in.
- *
- * Each rank writes its values of its n-th call to one of two places of its own, then counts itself
- * in. The last to come publishes n as completed and wakes the others; then each rank reads all
- * values and reduces them itself, in the order of the ranks. A rank writes over a place two calls
- * later, and it can only be there when all have completed the call in between, and so have read.
+ * collective.c - owns what an all-reduce is, whatever carries it: that a call after a failure fails
+ * again, how contributions are compared and reduced, and what ranks agree on before a forward.
+ * Driven by engine cores in lock-step. Must not wait: the transports do.
  */
-#include "engine/collective/collective.h"
+#include "engine/collective/collective_transport.h"
 
-#include <errno.h>
-#include <linux/futex.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "engine/base/clock.h"
-#include "engine/device/life_lock.h"
+/* ---- reduction ---- */
 
-enum {
-    COLLECTIVE_MAGIC = 0x434f4c4c,
-    COLLECTIVE_VERSION = 1,
-    SLEEP_SLICE_NS = 20000000, /* between looks at who is alive */
-    SPINS_A_CHECK = 64,
-};
-
-enum membership {
-    NEVER_JOINED,
-    JOINED,
-    LEFT
-};
-
-struct contribution {
-    uint64_t tag;
-    uint32_t op;
-    uint32_t count;
-    int32_t values[COLLECTIVE_VALUES_MAX];
-};
-
-struct collective_rank {
-    _Alignas(64) _Atomic uint32_t arrived; /* number of its newest call */
-    _Atomic uint32_t membership;
-    struct life_lock life;
-    struct contribution contributions[2];
-};
-
-struct collective_header {
-    uint32_t magic;
-    uint32_t version;
-    uint32_t ranks_count;
-    uint32_t wait;
-    char name[COLLECTIVE_NAME_MAX];
-    _Alignas(64) _Atomic uint32_t arrivals;  /* of all ranks in all calls, modulo 2^32 */
-    _Atomic uint32_t broken_by;              /* rank + 1; 0: nobody */
-    _Alignas(64) _Atomic uint32_t completed; /* calls; the word that ranks sleep on */
-};
-
-static uint64_t bytes_of(uint32_t ranks_count)
+void collective_contribution_set(struct collective_contribution *own,
+                                 const struct collective_call *call, const int32_t *values)
 {
-    return sizeof(struct collective_header) + ranks_count * sizeof(struct collective_rank);
+    own->tag = call->tag;
+    own->op = (uint32_t)call->op;
+    own->count = call->count;
+    memcpy(own->values, values, call->count * sizeof values[0]);
 }
 
-static enum status map(int fd, uint64_t bytes, struct collective *out, struct error *error)
-{
-    unsigned char *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (base == MAP_FAILED) {
-        return error_set(error, STATUS_IO, "collective: mmap of %llu bytes: %s",
-                         (unsigned long long)bytes, strerror(errno));
-    }
-    void *ranks = base + sizeof(struct collective_header);
-    *out = (struct collective){
-        .header = (void *)base, .ranks = ranks, .bytes = bytes, .rank = UINT32_MAX, .fd = fd};
-    return STATUS_OK;
-}
-
-enum status collective_create(const struct collective_options *options, struct collective *out,
-                              struct error *error)
-{
-    uint32_t ranks_count = options->ranks_count;
-    if (ranks_count == 0 || ranks_count > COLLECTIVE_RANKS_MAX) {
-        return error_set(error, STATUS_INVALID, "collective: want 1 to %d ranks, got %u",
-                         COLLECTIVE_RANKS_MAX, ranks_count);
-    }
-    int fd = memfd_create("collective", MFD_CLOEXEC);
-    if (fd < 0) {
-        return error_set(error, STATUS_IO, "collective: memfd_create: %s", strerror(errno));
-    }
-    enum status status = STATUS_OK;
-    if (ftruncate(fd, (off_t)bytes_of(ranks_count)) != 0) {
-        status = error_set(error, STATUS_IO, "collective: ftruncate: %s", strerror(errno));
-    } else {
-        status = map(fd, bytes_of(ranks_count), out, error);
-    }
-    if (status != STATUS_OK) {
-        (void)close(fd);
-        return status;
-    }
-    struct collective_header *h = out->header;
-    h->ranks_count = ranks_count;
-    h->wait = options->wait;
-    (void)snprintf(h->name, sizeof h->name, "%s", options->name);
-    for (uint32_t r = 0; r < ranks_count; r++) {
-        life_lock_init(&out->ranks[r].life);
-    }
-    h->version = COLLECTIVE_VERSION;
-    h->magic = COLLECTIVE_MAGIC;
-    return STATUS_OK;
-}
-
-static enum status check(const struct collective *c, uint32_t rank, struct error *error)
-{
-    const struct collective_header *h = c->header;
-    if (h->magic != COLLECTIVE_MAGIC || h->version != COLLECTIVE_VERSION ||
-        h->ranks_count > COLLECTIVE_RANKS_MAX || c->bytes != bytes_of(h->ranks_count)) {
-        return error_set(error, STATUS_PROTOCOL,
-                         "collective: descriptor %d is not one of version %d", c->fd,
-                         COLLECTIVE_VERSION);
-    }
-    if (rank >= h->ranks_count) {
-        return error_set(error, STATUS_PROTOCOL, "%s: rank %u of %u", h->name, rank,
-                         h->ranks_count);
-    }
-    if (atomic_load(&c->ranks[rank].membership) != NEVER_JOINED) {
-        return error_set(error, STATUS_PROTOCOL, "%s: rank %u has joined already", h->name, rank);
-    }
-    return STATUS_OK;
-}
-
-enum status collective_open(int fd, uint32_t rank, struct collective *out, struct error *error)
-{
-    struct stat info;
-    struct collective c;
-    if (fstat(fd, &info) != 0 || (uint64_t)info.st_size < sizeof(struct collective_header)) {
-        return error_set(error, STATUS_PROTOCOL, "collective: descriptor %d is not one", fd);
-    }
-    TRY(map(fd, (uint64_t)info.st_size, &c, error));
-    enum status status = check(&c, rank, error);
-    if (status != STATUS_OK) {
-        (void)munmap(c.header, c.bytes);
-        return status;
-    }
-    life_lock_hold(&c.ranks[rank].life);
-    atomic_store(&c.ranks[rank].membership, JOINED);
-    c.rank = rank;
-    *out = c;
-    return STATUS_OK;
-}
-
-static void futex_wake_all(_Atomic uint32_t *word)
-{
-    (void)syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
-}
-
-static void futex_sleep(_Atomic uint32_t *word, uint32_t value, int64_t ns)
-{
-    struct timespec span = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-    (void)syscall(SYS_futex, word, FUTEX_WAIT, value, &span, NULL, 0);
-}
-
-void collective_break_off(struct collective *c)
-{
-    uint32_t nobody = 0;
-    (void)atomic_compare_exchange_strong(&c->header->broken_by, &nobody, c->rank + 1);
-    futex_wake_all(&c->header->completed);
-}
-
-void collective_close(struct collective *c)
-{
-    if (c->header == NULL) {
-        return;
-    }
-    if (c->rank != UINT32_MAX) {
-        atomic_store(&c->ranks[c->rank].membership, LEFT);
-        life_lock_release(&c->ranks[c->rank].life);
-    }
-    (void)munmap(c->header, c->bytes);
-    (void)close(c->fd);
-    *c = (struct collective){.fd = -1};
-}
-
-/* Call numbers wrap around; they never differ by more than 1 between ranks. */
-static bool has_arrived(const struct collective *c, uint32_t rank)
-{
-    uint32_t ahead = atomic_load(&c->ranks[rank].arrived) - c->calls_count;
-    return ahead < UINT32_MAX / 2;
-}
-
-static enum status timed_out(const struct collective *c, const struct collective_call *call,
-                             struct error *error)
-{
-    char names[300] = "";
-    size_t used = 0;
-    for (uint32_t r = 0; r < c->header->ranks_count && used < sizeof names - 40; r++) {
-        if (has_arrived(c, r)) {
-            continue;
-        }
-        bool joined = atomic_load(&c->ranks[r].membership) != NEVER_JOINED;
-        used += (size_t)snprintf(names + used, sizeof names - used, "%s%u%s", used > 0 ? ", " : "",
-                                 r, joined ? "" : " (never joined)");
-    }
-    return error_set(error, STATUS_TIMEOUT,
-                     "%s: rank %u waited %.3f s in call %u (tag %llu) for rank %s", c->header->name,
-                     c->rank, (double)call->timeout_ns / 1e9, c->calls_count,
-                     (unsigned long long)call->tag, names);
-}
-
-/* Is there a rank that cannot come any more? */
-static enum status look_for_dead(const struct collective *c, struct error *error)
-{
-    const struct collective_header *h = c->header;
-    uint32_t broken_by = atomic_load(&h->broken_by);
-    for (uint32_t r = 0; r < h->ranks_count; r++) {
-        uint32_t membership = atomic_load(&c->ranks[r].membership);
-        if (r == c->rank || membership == NEVER_JOINED || has_arrived(c, r)) {
-            continue;
-        }
-        if (membership == LEFT) {
-            return error_set(error, STATUS_DIED, "%s: rank %u has left before call %u", h->name, r,
-                             c->calls_count);
-        }
-        /* It may leave in good order in between. */
-        bool dead =
-            !life_lock_held(&c->ranks[r].life) && atomic_load(&c->ranks[r].membership) == JOINED;
-        if (dead && !has_arrived(c, r)) {
-            return error_set(error, STATUS_DIED, "%s: rank %u died before call %u", h->name, r,
-                             c->calls_count);
-        }
-    }
-    if (broken_by != 0) {
-        return error_set(error, STATUS_DIED, "%s: rank %u broke off", h->name, broken_by - 1);
-    }
-    return STATUS_OK;
-}
-
-static bool is_complete(const struct collective *c)
-{
-    uint32_t ahead = atomic_load(&c->header->completed) - c->calls_count;
-    return ahead < UINT32_MAX / 2;
-}
-
-static void pause_once(const struct collective *c, int64_t until_ns)
-{
-    struct collective_header *h = c->header;
-    if (h->wait == (uint32_t)WAIT_SPIN) {
-        for (int i = 0; i < SPINS_A_CHECK && !is_complete(c); i++) {
-            (void)sched_yield();
-        }
-        return;
-    }
-    int64_t left_ns = until_ns - clock_now_ns();
-    if (left_ns > 0) {
-        futex_sleep(&h->completed, c->calls_count - 1,
-                    left_ns < SLEEP_SLICE_NS ? left_ns : SLEEP_SLICE_NS);
-    }
-}
-
-static enum status wait_for_all(const struct collective *c, const struct collective_call *call,
-                                struct error *error)
-{
-    int64_t now_ns = clock_now_ns();
-    int64_t deadline_ns = now_ns + call->timeout_ns;
-    int64_t look_ns = now_ns + SLEEP_SLICE_NS;
-    while (!is_complete(c)) {
-        if (now_ns >= look_ns || atomic_load(&c->header->broken_by) != 0) {
-            TRY(look_for_dead(c, error));
-            look_ns = now_ns + SLEEP_SLICE_NS;
-        }
-        if (now_ns >= deadline_ns) {
-            return timed_out(c, call, error);
-        }
-        pause_once(c, look_ns < deadline_ns ? look_ns : deadline_ns);
-        now_ns = clock_now_ns();
-    }
-    return STATUS_OK;
-}
-
-static const struct contribution *contribution_of(const struct collective *c, uint32_t rank)
-{
-    return &c->ranks[rank].contributions[c->calls_count % 2];
-}
-
-static enum status check_agreement(const struct collective *c, const struct collective_call *call,
+static enum status check_agreement(const struct collective *c,
+                                   const struct collective_contribution *const *all,
                                    struct error *error)
 {
-    for (uint32_t r = 0; r < c->header->ranks_count; r++) {
-        const struct contribution *other = contribution_of(c, r);
-        if (other->tag != call->tag || other->op != (uint32_t)call->op ||
-            other->count != call->count) {
+    const struct collective_contribution *own = all[c->rank];
+    for (uint32_t r = 0; r < c->ranks_count; r++) {
+        const struct collective_contribution *other = all[r];
+        if (other->tag != own->tag || other->op != own->op || other->count != own->count) {
             return error_set(
                 error, STATUS_PROTOCOL,
                 "%s: call %u of rank %u has tag %llu, operation %u and %u values, that "
                 "of rank %u %llu, %u and %u",
-                c->header->name, c->calls_count, c->rank, (unsigned long long)call->tag,
-                (uint32_t)call->op, call->count, r, (unsigned long long)other->tag, other->op,
-                other->count);
+                c->name, c->calls_count, c->rank, (unsigned long long)own->tag, own->op, own->count,
+                r, (unsigned long long)other->tag, other->op, other->count);
         }
     }
     return STATUS_OK;
 }
 
-static int64_t reduce_one(const struct collective *c, enum collective_op op, uint32_t i)
+static int64_t reduce_one(const struct collective_contribution *const *all, uint32_t ranks_count,
+                          uint32_t i)
 {
-    int64_t result = contribution_of(c, 0)->values[i];
-    for (uint32_t r = 1; r < c->header->ranks_count; r++) {
-        int64_t value = contribution_of(c, r)->values[i];
-        switch (op) {
+    int64_t result = all[0]->values[i];
+    for (uint32_t r = 1; r < ranks_count; r++) {
+        int64_t value = all[r]->values[i];
+        switch ((enum collective_op)all[0]->op) {
         case COLLECTIVE_SUM:
             result += value;
             break;
@@ -327,41 +60,57 @@ static int64_t reduce_one(const struct collective *c, enum collective_op op, uin
 }
 
 /* The sums are known to fit before the first is written. */
-static enum status reduce(const struct collective *c, const struct collective_call *call,
-                          int32_t *values, struct error *error)
+enum status collective_reduce(const struct collective *c,
+                              const struct collective_contribution *const *all, int32_t *values,
+                              struct error *error)
 {
-    for (uint32_t i = 0; i < call->count; i++) {
-        int64_t result = reduce_one(c, call->op, i);
+    TRY(check_agreement(c, all, error));
+    uint32_t count = all[c->rank]->count;
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t result = reduce_one(all, c->ranks_count, i);
         if (result > INT32_MAX || result < INT32_MIN) {
             return error_set(error, STATUS_INVALID, "%s: sum %lld of value %u does not fit",
-                             c->header->name, (long long)result, i);
+                             c->name, (long long)result, i);
         }
     }
-    for (uint32_t i = 0; i < call->count; i++) {
-        values[i] = (int32_t)reduce_one(c, call->op, i);
+    for (uint32_t i = 0; i < count; i++) {
+        values[i] = (int32_t)reduce_one(all, c->ranks_count, i);
     }
     return STATUS_OK;
 }
 
-static enum status run_call(struct collective *c, const struct collective_call *call,
-                            int32_t *values, struct error *error)
+/* ---- time-outs ---- */
+
+void collective_name_ranks(uint64_t missing, uint64_t joined, char out[300])
 {
-    struct collective_header *h = c->header;
-    c->calls_count++;
-    struct contribution *own = &c->ranks[c->rank].contributions[c->calls_count % 2];
-    own->tag = call->tag;
-    own->op = (uint32_t)call->op;
-    own->count = call->count;
-    memcpy(own->values, values, call->count * sizeof values[0]);
-    atomic_store(&c->ranks[c->rank].arrived, c->calls_count);
-    if (atomic_fetch_add(&h->arrivals, 1) + 1 == c->calls_count * h->ranks_count) {
-        atomic_store(&h->completed, c->calls_count);
-        futex_wake_all(&h->completed);
-    } else {
-        TRY(wait_for_all(c, call, error));
+    size_t used = 0;
+    out[0] = '\0';
+    for (uint32_t r = 0; r < COLLECTIVE_RANKS_MAX && used < 300 - 40; r++) {
+        if ((missing >> r & 1) != 0) {
+            used += (size_t)snprintf(out + used, 300 - used, "%s%u%s", used > 0 ? ", " : "", r,
+                                     (joined >> r & 1) != 0 ? "" : " (never joined)");
+        }
     }
-    TRY(check_agreement(c, call, error));
-    return reduce(c, call, values, error);
+}
+
+enum status collective_timed_out(const struct collective *c, const struct collective_call *call,
+                                 const char *missing, struct error *error)
+{
+    return error_set(error, STATUS_TIMEOUT,
+                     "%s: rank %u waited %.3f s in call %u (tag %llu) for rank %s", c->name,
+                     c->rank, (double)call->timeout_ns / 1e9, c->calls_count,
+                     (unsigned long long)call->tag, missing);
+}
+
+/* ---- calls ---- */
+
+static void break_off(struct collective *c, const struct error *why)
+{
+    if (c->star != NULL) {
+        star_break_off(c, why);
+    } else {
+        shared_break_off(c);
+    }
 }
 
 enum status collective_all_reduce(struct collective *c, const struct collective_call *call,
@@ -369,24 +118,45 @@ enum status collective_all_reduce(struct collective *c, const struct collective_
 {
     ASSERT(c->rank != UINT32_MAX && call->count > 0 && call->count <= COLLECTIVE_VALUES_MAX);
     if (c->broken != STATUS_OK) {
-        return error_set(error, c->broken, "%s: rank %u goes on after a failure: %s",
-                         c->header->name, c->rank, status_text(c->broken));
+        return error_set(error, c->broken, "%s: rank %u goes on after a failure: %s", c->name,
+                         c->rank, status_text(c->broken));
     }
-    c->broken = run_call(c, call, values, error);
-    if (c->broken != STATUS_OK) {
-        collective_break_off(c);
+    struct error why = {0};
+    c->calls_count++;
+    c->broken = c->star != NULL ? star_run_call(c, call, values, &why)
+                                : shared_run_call(c, call, values, &why);
+    if (c->broken == STATUS_OK) {
+        return STATUS_OK;
     }
-    return c->broken;
+    break_off(c, &why);
+    return error_set(error, c->broken, "%s", why.text);
+}
+
+void collective_break_off(struct collective *c)
+{
+    struct error why = {0};
+    c->broken = error_set(&why, STATUS_DIED, "%s: rank %u broke off", c->name, c->rank);
+    break_off(c, &why);
+}
+
+void collective_close(struct collective *c)
+{
+    if (c->star != NULL) {
+        star_close(c);
+    } else if (c->header != NULL) {
+        shared_close(c);
+    }
+    *c = (struct collective){.fd = -1};
 }
 
 enum status collective_agree(struct collective *c, uint64_t tag, int64_t timeout_ns,
                              const struct collective_step *own, struct collective_agreement *out,
                              struct error *error)
 {
-    uint32_t ranks_count = c->header->ranks_count;
+    uint32_t ranks_count = c->ranks_count;
     int32_t matrix[2 * COLLECTIVE_RANKS_MAX] = {0}; /* tokens of each rank, then graphs */
     if (own->tokens > INT32_MAX) {
-        return error_set(error, STATUS_INVALID, "%s: %u tokens", c->header->name, own->tokens);
+        return error_set(error, STATUS_INVALID, "%s: %u tokens", c->name, own->tokens);
     }
     matrix[c->rank] = (int32_t)own->tokens;
     matrix[ranks_count + c->rank] = own->graph ? 1 : 0;

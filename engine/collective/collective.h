@@ -1,16 +1,20 @@
 /*
- * collective.h - all-reduce of small integer vectors between the data-parallel ranks of one
- * machine, through shared memory: the counterpart of vLLM's Gloo group on the CPU.
+ * collective.h - all-reduce of small integer vectors between data-parallel ranks: the counterpart
+ * of vLLM's Gloo group on the CPU. Ranks of one machine meet in shared memory, ranks of several
+ * over TCP, in a star round rank 0. Only the way in differs:
  *
  *     launcher:     collective_create(&options, &c, error);  // once for each use, see below
  *                   ... start ranks that inherit c.fd ...
  *     each rank:    collective_open(fd, rank, &c, error);    // on the thread that lives on
+ * or
+ *     each rank:    collective_connect(&options, &place, timeout_ns, &c, error);
+ * then
  *                   collective_all_reduce(&c, &call, values, error);
  *     all:          collective_close(&c);
  *
- * Ranks in lock-step need two: COLLECTIVE_STEP for what they agree on before each forward, and
- * COLLECTIVE_FINISH for the check whether a wave is over; so a rank that is in the one can never be
- * mistaken for being in the other.
+ * Ranks in lock-step need two: one for what they agree on before each forward, and one for the
+ * check whether a wave is over; so a rank that is in the one can never be mistaken for being in the
+ * other.
  *
  * A call ends with the same values on every rank, or with an error. It never ends with values of
  * different calls mixed: each rank's n-th call meets the others' n-th, and the calls must agree in
@@ -48,13 +52,18 @@ struct collective_header;
 struct collective_rank;
 
 struct collective {
+    char name[COLLECTIVE_NAME_MAX];
+    uint32_t ranks_count;
+    uint32_t rank; /* UINT32_MAX: the creator, which takes no part */
+    uint32_t calls_count;
+    enum status broken;
+    /* Either shared memory, */
     struct collective_header *header;
     struct collective_rank *ranks; /* [ranks_count] */
     uint64_t bytes;
-    uint32_t rank; /* UINT32_MAX: the creator, which takes no part */
-    uint32_t calls_count;
-    int fd; /* close-on-exec: pass it on as a numbered descriptor */
-    enum status broken;
+    int fd; /* close-on-exec: pass it on as a numbered descriptor; -1 over TCP */
+    /* or connections. */
+    struct collective_star *star;
 };
 
 struct collective_call {
@@ -72,11 +81,36 @@ MUST_CHECK enum status collective_create(const struct collective_options *option
 MUST_CHECK enum status collective_open(int fd, uint32_t rank, struct collective *out,
                                        struct error *error);
 
+/* Where the ranks of several machines meet: rank 0 listens there, the others connect. */
+struct collective_place {
+    const char *host; /* IPv4 address */
+    uint32_t port;
+    uint32_t rank; /* the caller's */
+};
+/*
+ * Returns when all ranks have joined, so they may come in any order. Collectives of the same ranks
+ * may use one port, one after the other in the same order on all ranks.
+ *   INVALID   rank, number of ranks or place make no sense
+ *   IO        rank 0 cannot listen there
+ *   TIMEOUT   names the ranks that never joined, as far as this rank knows
+ *   DIED      a rank joined, and ended or gave up before the others came
+ *   PROTOCOL  rank 0 refuses this rank: it has another name or number of ranks, or is there already
+ */
+MUST_CHECK enum status collective_connect(const struct collective_options *options,
+                                          const struct collective_place *place, int64_t timeout_ns,
+                                          struct collective *out, struct error *error);
+/* Finds a port for rank 0 (with *port 0: any free one) and keeps it from others while *fd is open;
+ * rank 0 can listen there meanwhile. IO, INVALID. */
+MUST_CHECK enum status collective_reserve_port(const char *host, uint32_t *port, int *fd,
+                                               struct error *error);
+
 /*
  * Replaces values[0 .. count) by the reduction over all ranks, each of which must call it. On
  * failure the values are unchanged:
- *   TIMEOUT   a rank did not come; names all that did not, and whether they ever joined
- *   DIED      a rank's thread ended without leaving, or left, or broke off
+ *   TIMEOUT   a rank did not come; names all that did not, and whether they ever joined. (Over TCP
+ *             only rank 0 knows of the others: if it did not come itself, only it is named.)
+ *   DIED      a rank's thread (over TCP: its connection) ended without leaving, or the rank left,
+ *             or broke off
  *   PROTOCOL  the ranks' calls do not agree; names one that differs
  *   INVALID   a sum does not fit
  */

@@ -9,7 +9,8 @@
 #include "engine/core/scheduler.h"
 
 enum {
-    DEPTH_MAX = 2
+    ASYNC_DEPTH_MAX = 2,
+    BATCHES_MAX = ENGINE_PIPELINE_STAGES_MAX - 1 + ASYNC_DEPTH_MAX
 };
 
 #define MESSAGE_NONE 0xffffffffU
@@ -27,7 +28,7 @@ struct engine_core {
     struct engine_core_options options;
     struct request_table table;
     struct scheduler scheduler;
-    struct step_buffer buffers[DEPTH_MAX];
+    struct step_buffer buffers[BATCHES_MAX];
     uint64_t submitted_steps;
     uint64_t completed_steps;
     bool just_submitted; /* the last turn gave a plan */
@@ -96,8 +97,12 @@ static enum status check_rules(const struct engine_core_options *o, struct error
         return error_set(error, STATUS_INVALID, "watermark: want 0 <= watermark < 1, got %g",
                          o->watermark);
     }
-    if (o->async_depth < 1 || o->async_depth > DEPTH_MAX) {
+    if (o->async_depth < 1 || o->async_depth > ASYNC_DEPTH_MAX) {
         return error_set(error, STATUS_INVALID, "async_depth: want 1 or 2, got %u", o->async_depth);
+    }
+    if (o->pipeline_stages > ENGINE_PIPELINE_STAGES_MAX) {
+        return error_set(error, STATUS_INVALID, "pipeline_stages: want at most %d, got %u",
+                         ENGINE_PIPELINE_STAGES_MAX, o->pipeline_stages);
     }
     if (o->policy != POLICY_FCFS && o->policy != POLICY_PRIORITY) {
         return error_set(error, STATUS_INVALID, "policy: unknown value %d", (int)o->policy);
@@ -111,7 +116,8 @@ size_t engine_core_arena_bytes(const struct engine_core_options *options)
     size_t slots = options->requests_max;
     size_t client = ARENA_BYTES(seqs, struct engine_output) + ARENA_BYTES(slots, const char *);
     return ARENA_BYTES(1, struct engine_core) + request_table_arena_bytes(options) +
-           scheduler_arena_bytes(options) + DEPTH_MAX * step_buffer_arena_bytes(options) +
+           scheduler_arena_bytes(options) +
+           engine_core_batches_max(options) * step_buffer_arena_bytes(options) +
            ARENA_BYTES(options->clients_count, struct client_box) +
            ARENA_BYTES(options->clients_count, struct engine_client_message) +
            options->clients_count * client + ARENA_BYTES(seqs, uint32_t) +
@@ -128,7 +134,7 @@ enum status engine_core_create(struct arena *arena, const struct engine_core_opt
     TRY(wave_init(&e->wave, &options->wave, options->engine_index, error));
     request_table_init(&e->table, arena, options);
     scheduler_init(&e->scheduler, arena, options, &e->table);
-    for (uint32_t i = 0; i < options->async_depth; i++) {
+    for (uint32_t i = 0; i < engine_core_batches_max(options); i++) {
         step_buffer_init(&e->buffers[i], arena, options);
     }
     e->boxes = ARENA_NEW(arena, struct client_box, options->clients_count);
@@ -229,7 +235,7 @@ static uint32_t in_flight(const struct engine_core *e)
 
 static struct step_buffer *buffer_of(struct engine_core *e, uint64_t step)
 {
-    return &e->buffers[step % e->options.async_depth];
+    return &e->buffers[step % engine_core_batches_max(&e->options)];
 }
 
 bool engine_core_has_work(const struct engine_core *e)
@@ -242,7 +248,12 @@ bool engine_core_has_work(const struct engine_core *e)
 static const struct step_plan *plan_step(struct engine_core *e, time_ps now)
 {
     struct step_buffer *buffer = buffer_of(e, e->submitted_steps + 1);
-    scheduler_schedule(&e->scheduler, now, buffer);
+    uint32_t passes = 0;
+    /* A pass of a pipeline in which all requests were in later stages: some are not in the next. */
+    do {
+        scheduler_schedule(&e->scheduler, now, buffer);
+        passes++;
+    } while (buffer->plan.tokens_count == 0 && passes < e->options.pipeline_stages);
     if (buffer->plan.tokens_count == 0 && e->scheduler.worker_finished_count == 0 &&
         in_flight(e) > 0) {
         return NULL;
@@ -256,7 +267,7 @@ static const struct step_plan *plan_step(struct engine_core *e, time_ps now)
 /* After a submission: is there room to plan on, before waiting for a result? */
 static bool fill_further(struct engine_core *e)
 {
-    return in_flight(e) < e->options.async_depth &&
+    return in_flight(e) < engine_core_batches_max(&e->options) &&
            (buffer_of(e, e->submitted_steps)->plan.tokens_count > 0 ||
             scheduler_active(&e->scheduler) > 0);
 }
@@ -271,7 +282,8 @@ enum engine_turn engine_core_turn(struct engine_core *e, time_ps now, const stru
         if (fill_further(e)) {
             return ENGINE_TURN_DONE;
         }
-    } else if (in_flight(e) < e->options.async_depth && scheduler_wants_step(&e->scheduler)) {
+    } else if (in_flight(e) < engine_core_batches_max(&e->options) &&
+               scheduler_wants_step(&e->scheduler)) {
         const struct step_plan *next = plan_step(e, now);
         if (next != NULL) {
             e->just_submitted = true;
@@ -548,8 +560,9 @@ enum resume_outcome engine_core_resume(struct engine_core *e, bool *unfinished)
     if (e->scheduler.pause == UNPAUSED) {
         return RESUME_DONE;
     }
-    if (wave_lockstep(&e->wave) && !wave_resume(&e->wave)) {
-        return RESUME_REFUSED;
+    bool over = engine_core_pause_done(e); /* not only the wave: also what this rank still tells */
+    if (wave_lockstep(&e->wave) && (!over || !wave_resume(&e->wave))) {
+        return RESUME_LATER;
     }
     e->scheduler.pause = UNPAUSED;
     *unfinished = scheduler_active(&e->scheduler) > 0;
@@ -586,7 +599,8 @@ static const char *check_in_flight(const struct engine_core *e)
 {
     uint64_t named = 0;
     for (uint64_t step = e->completed_steps + 1; step <= e->submitted_steps; step++) {
-        const struct step_plan *plan = &e->buffers[step % e->options.async_depth].plan;
+        const struct step_plan *plan =
+            &e->buffers[step % engine_core_batches_max(&e->options)].plan;
         const char *broken = check_plan(e, plan);
         if (broken != NULL) {
             return broken;
@@ -602,7 +616,7 @@ static const char *check_in_flight(const struct engine_core *e)
 
 const char *engine_core_check(const struct engine_core *e)
 {
-    if (in_flight(e) > e->options.async_depth) {
+    if (in_flight(e) > engine_core_batches_max(&e->options)) {
         return "more steps in flight than the depth allows";
     }
     if (wave_check(&e->wave) != NULL) {

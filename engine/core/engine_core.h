@@ -1,6 +1,6 @@
 /*
  * engine_core.h - one engine core: continuous batching over a paged KV cache with prefix caching,
- * asynchronous depth 1 or 2.
+ * asynchronous depth 1 or 2, and a pipeline of GPUs that works on several batches at once.
  *
  * Sans-IO (law 1): no clock, no thread, no allocation after creation. The process in engine/node
  * and the simulator drive this same object:
@@ -50,6 +50,10 @@
 #include "engine/core/message.h"
 #include "engine/core/wave.h"
 
+enum {
+    ENGINE_PIPELINE_STAGES_MAX = 16
+};
+
 enum scheduling_policy {
     POLICY_FCFS,
     POLICY_PRIORITY
@@ -79,9 +83,10 @@ struct engine_core_options {
     uint32_t block_tokens;                 /* tokens a KV block */
     bool prefix_caching;
     bool chunked_prefill;
-    bool reserve_full_isl; /* admit only if the whole sequence fits now (vLLM default: true) */
-    double watermark;      /* fraction of blocks kept free on admission */
-    uint32_t async_depth;  /* batches in flight, 1 or 2 */
+    bool reserve_full_isl;    /* admit only if the whole sequence fits now (vLLM default: true) */
+    double watermark;         /* fraction of blocks kept free on admission */
+    uint32_t async_depth;     /* steps of one request in flight that sample, 1 or 2 */
+    uint32_t pipeline_stages; /* at most ENGINE_PIPELINE_STAGES_MAX; 0 and 1: none */
     enum scheduling_policy policy;
     uint64_t seed;            /* of the emulated sampling, for requests that bring none */
     struct wave_options wave; /* all zero: independent of other ranks */
@@ -152,6 +157,13 @@ enum engine_turn {
 };
 
 struct engine_core;
+
+/* Batches in flight: one in each stage of the pipeline, and with asynchronous scheduling one that
+ * waits before it. */
+static inline uint32_t engine_core_batches_max(const struct engine_core_options *o)
+{
+    return o->async_depth + (o->pipeline_stages > 1 ? o->pipeline_stages - 1 : 0);
+}
 
 /* Bytes to reserve for engine_core_create() with these options. */
 size_t engine_core_arena_bytes(const struct engine_core_options *options);
@@ -225,7 +237,8 @@ bool engine_core_reset_prefix_cache(struct engine_core *e);
 
 enum resume_outcome {
     RESUME_DONE,      /* answer the call with success */
-    RESUME_REFUSED,   /* a pause is pending: answer with failure */
+    RESUME_LATER,     /* lock-step: a pause is pending; call again when engine_core_pause_done(),
+                         and feed no pause that came behind this call before */
     RESUME_ALLREDUCE, /* lock-step: all-reduce (maximum) *unfinished over all ranks now, before
                          anything else, and call engine_core_resumed(); then answer */
 };

@@ -103,6 +103,12 @@ enum status frontend_create(struct arena *arena, const struct frontend_options *
     if (options->engines_count == 0) {
         return error_set(error, STATUS_INVALID, "engines_count: want at least 1, got 0");
     }
+    if (options->group_count > 0 &&
+        options->engines_first + options->engines_count > options->group_count) {
+        return error_set(error, STATUS_INVALID,
+                         "group_count: want at least engines_first %u + engines_count %u, got %u",
+                         options->engines_first, options->engines_count, options->group_count);
+    }
     if (options->requests_max == 0 || options->requests_max > REQUESTS_LIMIT) {
         return error_set(error, STATUS_INVALID, "requests_max: want 1..%d, got %u", REQUESTS_LIMIT,
                          options->requests_max);
@@ -223,13 +229,18 @@ static void start_request(struct frontend *f, uint32_t slot, const struct fronte
     f->inflight_count++;
 }
 
+static bool has_coordinator(const struct frontend *f)
+{
+    return f->options.group_count > 1 || f->options.engines_count > 1;
+}
+
 static void write_send(const struct frontend *f, const struct frontend_request *request,
                        uint32_t slot, struct frontend_send *send)
 {
     const struct request *r = &f->requests[slot];
     *send = (struct frontend_send){
         .handle = (int32_t)slot,
-        .engine = r->engine,
+        .engine = f->options.engines_first + r->engine,
         .request =
             {
                 .id = r->id,
@@ -268,7 +279,7 @@ enum status frontend_submit(struct frontend *f, const struct frontend_request *r
     start_request(f, slot, request);
     f->requests[slot].engine = router_choose(&f->router, request->data_parallel_rank);
     write_send(f, request, slot, send);
-    if (f->options.engines_count > 1 && !f->engines_running) {
+    if (has_coordinator(f) && !f->engines_running) {
         /* Believed from here on, so that a burst tells the coordinator once. */
         f->engines_running = true;
         send->first_request = true;
@@ -364,16 +375,23 @@ static bool add_tokens(struct frontend *f, struct request *r, const struct engin
     return false;
 }
 
+int32_t frontend_handle_of(const struct frontend *f, const char *id)
+{
+    uint32_t slot = id_map_get(&f->ids, id);
+    if (slot == ID_MAP_NONE || !f->requests[slot].open || f->requests[slot].finish != FINISH_NONE) {
+        return FRONTEND_HANDLE_NONE;
+    }
+    return (int32_t)slot;
+}
+
 static void process_output(struct frontend *f, const struct engine_output *output, time_ps at)
 {
-    uint32_t slot = id_map_get(&f->ids, output->id);
-    if (slot == ID_MAP_NONE) {
+    int32_t handle = frontend_handle_of(f, output->id);
+    if (handle == FRONTEND_HANDLE_NONE) {
         return;
     }
+    uint32_t slot = (uint32_t)handle;
     struct request *r = &f->requests[slot];
-    if (!r->open || r->finish != FINISH_NONE) {
-        return;
-    }
     if (output->first) {
         r->queued_at = output->queued_at;
         r->scheduled_at = output->scheduled_at;
@@ -425,7 +443,7 @@ void frontend_outputs_begin(struct frontend *f, const struct engine_outputs *mes
         }
     }
     if (message->stats != NULL) {
-        router_stats(&f->router, message->engine_index, message->stats);
+        router_stats(&f->router, message->engine_index - f->options.engines_first, message->stats);
     }
     f->message = message;
     f->next_output = 0;
@@ -473,7 +491,7 @@ bool frontend_take(struct frontend *f, struct frontend_delta *delta)
         .finish = r->finish,
         .stop_string = r->text.hit,
         .stop_token_id = r->stop_token_id,
-        .engine = r->engine,
+        .engine = f->options.engines_first + r->engine,
         .queued_at = r->queued_at,
         .scheduled_at = r->scheduled_at,
         .first_token_at = r->first_token_at,
@@ -495,8 +513,8 @@ bool frontend_take_abort(struct frontend *f, struct frontend_abort *abort)
     if (slot == SLOT_QUEUE_NONE) {
         return false;
     }
-    *abort =
-        (struct frontend_abort){.engine = f->requests[slot].engine, .id = f->requests[slot].id};
+    const struct request *r = &f->requests[slot];
+    *abort = (struct frontend_abort){.engine = f->options.engines_first + r->engine, .id = r->id};
     return true;
 }
 
@@ -525,8 +543,9 @@ void frontend_coordinator_state(struct frontend *f, const struct coordinator_sta
 {
     f->wave = state->wave;
     f->engines_running = state->running;
-    if (state->counts != NULL) {
-        router_publish(&f->router, state->counts, state->counts_count);
+    uint32_t others = f->options.engines_first; /* whose counts come first */
+    if (state->counts != NULL && state->counts_count > others) {
+        router_publish(&f->router, &state->counts[others], state->counts_count - others);
     }
 }
 

@@ -47,7 +47,16 @@ struct detokenizer {
 struct frontend_options {
     uint32_t client_index;
     uint32_t client_count;
-    uint32_t engines_count; /* managed engine cores; 1: no coordinator, no FIRST_REQ */
+    /*
+     * Managed engine cores: ranks [engines_first, engines_first + engines_count) of the
+     * data-parallel group. Here engine cores are named by rank, except in data_parallel_rank, which
+     * counts the managed ones from 0.
+     */
+    uint32_t engines_first;
+    uint32_t engines_count;
+    /* Ranks of the group, of all of which the coordinator publishes counts; 0: the managed ones are
+     * all. A group of 1 has no coordinator and no FIRST_REQ. */
+    uint32_t group_count;
     uint32_t requests_max;
     uint32_t max_model_len;
     /* Text that may wait in one request: at least what max_model_len tokens give. */
@@ -141,6 +150,8 @@ void frontend_outputs_begin(struct frontend *f, const struct engine_outputs *mes
  * is counted, but is text only with include_stop.
  */
 uint32_t frontend_outputs_slice(struct frontend *f, time_ps now);
+/* The handle of a request whose outputs still count; FRONTEND_HANDLE_NONE: over, or unknown. */
+int32_t frontend_handle_of(const struct frontend *f, const char *id);
 /* Next delta that is ready, in the order in which requests became ready. False: none. */
 bool frontend_take(struct frontend *f, struct frontend_delta *delta);
 /* Next ABORT to send (stop strings, cancels). False: none. */

@@ -38,8 +38,9 @@ struct request {
     uint8_t in_flight; /* submitted steps it is part of */
     uint8_t stop_ids_count;
     bool ignore_eos;
-    bool has_prompt; /* token ids are known */
-    bool first_sent; /* its first output went out */
+    bool has_prompt;       /* token ids are known */
+    bool first_sent;       /* its first output went out */
+    uint32_t sampled_pass; /* scheduling pass that last let it sample; only with a pipeline */
 };
 
 struct request_detail {

@@ -9,7 +9,7 @@
 #include "engine/base/status.h"
 
 enum {
-    WAITING_WEIGHT = 4 /* of ROUTER_WEIGHTED_SUM */
+    WAITING_WEIGHT = 4 /* of the weighted sums */
 };
 static const double kv_penalty_weight = 6.0;
 static const double kv_penalty_from = 0.5;
@@ -60,6 +60,7 @@ static double score(const struct router *r, uint32_t engine)
     case ROUTER_SCORE:
         break;
     case ROUTER_WEIGHTED_SUM:
+    case ROUTER_WEIGHTED_SUM_FIXED_START:
         return (double)((uint64_t)WAITING_WEIGHT * counts->waiting + counts->running);
     case ROUTER_RUST:
         return (double)(r->inflight[engine] > published ? r->inflight[engine] : published);
@@ -97,7 +98,9 @@ uint32_t router_choose(struct router *r, int32_t rank)
     } else if (rank == RANK_NONE) {
         engine = lowest_score(r, r->start);
         r->counts[engine].waiting += r->client_count;
-        r->start = (r->start + 1) % r->engines_count;
+        if (r->rule != ROUTER_WEIGHTED_SUM_FIXED_START) {
+            r->start = (r->start + 1) % r->engines_count;
+        }
     } else {
         ASSERT(rank >= 0 && (uint32_t)rank < r->engines_count);
         engine = (uint32_t)rank;

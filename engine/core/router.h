@@ -22,6 +22,10 @@ enum router_rule {
      * an engine's first counts; the lowest rank wins ties. Counts are those that engine cores send
      * with their outputs, not the coordinator's; nothing is added in between. */
     ROUTER_RUST,
+    /* Before 2026-07-06: as ROUTER_WEIGHTED_SUM, but the scan always starts where the client began,
+     * so that one engine wins every tie. Each publish makes ties; when it brings zeros for ever
+     * (ranks that publish nothing), the first request after it goes to that engine. */
+    ROUTER_WEIGHTED_SUM_FIXED_START,
 };
 
 struct router {

@@ -211,11 +211,23 @@ static struct step_seq *plan_seq(struct scheduler *s, struct pass *pass, uint32_
     if (r->computed_tokens == r->tokens_count + r->placeholders) {
         seq->flags |= STEP_SEQ_SAMPLES;
         r->placeholders++;
+        r->sampled_pass = s->passes_count;
     }
     return seq;
 }
 
 /* ---- running requests ---- */
+
+/*
+ * The request's last token is not sampled yet and the pipeline must not wait for it: it samples
+ * once in as many passes as there are stages, so that the requests fall into as many batches.
+ */
+static bool in_later_stages(const struct scheduler *s, const struct request *r)
+{
+    return s->options.pipeline_stages > 1 && r->placeholders > 0 &&
+           (r->placeholders >= s->options.async_depth ||
+            s->passes_count - r->sampled_pass < s->options.pipeline_stages);
+}
 
 /* Tokens that a running request may get now, 0: none. */
 static uint32_t running_tokens(const struct scheduler *s, const struct pass *pass,
@@ -223,6 +235,9 @@ static uint32_t running_tokens(const struct scheduler *s, const struct pass *pas
 {
     /* The token in flight will be its last: nothing may be computed after it. */
     if (r->placeholders > 0 && r->computed_tokens + 2 - r->placeholders >= r->limit_tokens) {
+        return 0;
+    }
+    if (in_later_stages(s, r)) {
         return 0;
     }
     uint32_t n = r->tokens_count + r->placeholders - r->computed_tokens;
@@ -349,6 +364,9 @@ static void name_new(struct scheduler *s, struct pass *pass, uint32_t slot, stru
 static bool admit(struct scheduler *s, struct pass *pass, uint32_t slot)
 {
     struct request *r = &s->table->requests[slot];
+    if (r->in_flight > 0) {
+        return false; /* preempted: first come the results of steps before that */
+    }
     uint32_t free_hits;
     uint32_t hits = find_hits(s, slot, &free_hits);
     uint32_t hit_tokens = hits * s->options.block_tokens;
@@ -366,8 +384,6 @@ static bool admit(struct scheduler *s, struct pass *pass, uint32_t slot)
     if (wanted > s->pool.free_count) {
         return false;
     }
-    /* Results of steps before a preemption come in before the next pass. */
-    ASSERT(r->in_flight == 0);
     wait_queue_remove(&s->waiting, slot);
     s->running[s->running_count++] = slot;
     r->state = REQUEST_RUNNING;
@@ -399,6 +415,7 @@ void scheduler_schedule(struct scheduler *s, time_ps now, struct step_buffer *bu
         .budget_tokens = s->pause == PAUSED_ALL ? 0 : s->options.max_num_batched_tokens,
     };
     uint32_t budget_tokens = pass.budget_tokens;
+    s->passes_count++;
     serve_running(s, &pass);
     while (s->pause == UNPAUSED && !pass.preempted && s->waiting.count > 0 &&
            pass.budget_tokens > 0 && s->running_count < s->options.max_num_seqs &&

@@ -40,6 +40,7 @@ struct scheduler {
     uint32_t *refs_scratch; /* [num_gpu_blocks], of scheduler_check() only */
     uint32_t watermark_blocks;
     uint32_t preemptions_count;
+    uint32_t passes_count; /* of scheduler_schedule(); wraps */
     struct prefix_cache_stats prefix_cache;
     enum pause_state pause;
 };

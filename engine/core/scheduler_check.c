@@ -29,7 +29,8 @@ static const char *check_request(const struct scheduler *s, uint32_t slot)
     if (r->tokens_count >= r->limit_tokens || r->tokens_count + r->placeholders > r->limit_tokens) {
         return "request: runs beyond its length limit";
     }
-    if (r->placeholders > r->in_flight || r->in_flight > s->options.async_depth) {
+    if (r->placeholders > r->in_flight || r->placeholders > s->options.async_depth ||
+        r->in_flight > engine_core_batches_max(&s->options)) {
         return "request: more placeholders or steps in flight than the depth allows";
     }
     return d->cached_tokens < r->prompt_tokens ? NULL : "prefix hits cover the last prompt token";

@@ -132,9 +132,11 @@ bool wave_take_notice(struct wave *w, struct wave_notice *notice);
  */
 void wave_pause(struct wave *w);
 /*
- * False: refused, a pause is pending or what ran before it is not over. True: the rank must now
- * all-reduce (maximum) whether it has unfinished requests, with those that the pause held back, and
- * hand the result to wave_resumed(). All ranks must resume; the all-reduce is their barrier.
+ * False: not yet, a pause is pending or what ran before it is not over. To refuse the call then
+ * would leave those ranks alone in the all-reduce that it reaches only after the pause. True: the
+ * rank must now all-reduce (maximum) whether it has unfinished requests, with those that the pause
+ * held back, and hand the result to wave_resumed(). All ranks must resume; the all-reduce is their
+ * barrier.
  */
 MUST_CHECK bool wave_resume(struct wave *w);
 void wave_resumed(struct wave *w, bool any_unfinished);

@@ -14,7 +14,8 @@
  * - launch 2.0 us: estimate for a lean C loop, between 1.6 us (A100, EPYC) and published 4-6 us;
  * - graph 2.5 us + 1 ns a node: straight-line graphs since CUDA 12.6 (NVIDIA, "Constant time
  *   launch for straight-line graphs"); PyTorch with large graphs showed up to 1 us a node;
- * - all-reduce 10 us + bytes / 300 GB/s, and the same for the exchange of experts: uncalibrated.
+ * - all-reduce 10 us + bytes / 300 GB/s, and the same for the exchange of experts and from
+ *   one pipeline stage to the next: uncalibrated.
  */
 #define HOST_AND_LINK_COSTS                                                                       \
     .kernel_gap = 1300000, .launch = 2 * PS_PER_US, .graph_launch = 2500000,                      \
@@ -185,4 +186,11 @@ time_ps cost_step(const struct gpu_shape *gpu, const struct model_shape *model, 
     struct step_cost cost;
     cost_step_ranks(gpu, model, &ranks, load, &cost);
     return cost.time;
+}
+
+time_ps cost_handover(const struct gpu_shape *gpu, const struct model_shape *model, uint32_t tp,
+                      uint32_t tokens_count)
+{
+    double bytes = 2.0 * 2.0 * (double)tokens_count * model->hidden / tp;
+    return gpu->exchange_latency + llround(bytes / gpu->exchange_bytes_per_s * 1e12);
 }

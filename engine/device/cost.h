@@ -93,4 +93,11 @@ void cost_step_ranks(const struct gpu_shape *gpu, const struct model_shape *mode
 time_ps cost_step(const struct gpu_shape *gpu, const struct model_shape *model, uint32_t tp,
                   const struct step_load *load);
 
+/*
+ * From the end of one pipeline stage to the begin of the next: each of the tp ranks sends its part
+ * of the hidden states and the residual, bf16 (vLLM's intermediate tensors). Uncalibrated.
+ */
+time_ps cost_handover(const struct gpu_shape *gpu, const struct model_shape *model, uint32_t tp,
+                      uint32_t tokens_count);
+
 #endif

@@ -59,6 +59,7 @@ enum status device_plan_kv_blocks(const struct topology *topology, uint32_t *blo
 {
     struct parts p = {0};
     TRY(find_parts(topology, &p, error));
+    ASSERT(p.gpu != NULL && p.model != NULL);
     /* Engine cores that share a GPU have a context each, with weights of their own. */
     uint32_t contexts = topology_engines_per_gpu(topology);
     double usable = (double)p.gpu->memory_bytes * memory_use / contexts;

@@ -17,10 +17,12 @@
 
 enum {
     DEVICE_OPS_VERSION = 1,
-    DEVICE_STEPS_IN_FLIGHT_MAX = 8
+    /* A batch in each stage of the longest pipeline, one before it, dummies; a power of two. */
+    DEVICE_STEPS_IN_FLIGHT_MAX = 32
 };
 
 struct gpu_shared;
+struct pipeline;
 
 struct device_options {
     const struct topology *topology;
@@ -31,6 +33,7 @@ struct device_options {
     int64_t epoch_ns;              /* origin of the run clock */
     struct gpu_shared *gpu_shared; /* the GPU that the topology has this worker share
                                       (gpu_shared.h), kept by the caller; NULL: its own */
+    struct pipeline *pipeline;     /* to the other workers, kept by the caller; NULL: none */
 };
 
 /* Sampled tokens of one step and when the device finished it. */
@@ -57,6 +60,7 @@ struct device_ops {
     const char *name;
     uint32_t version; /* DEVICE_OPS_VERSION */
     /* All required. */
+    /* May wait for what the step needs of another worker; DIED: that wait was cancelled. */
     enum status (*submit)(void *state, const struct step_plan *plan, struct error *error);
     /* Blocks until `step` is done (sleeping, or spinning with wait = spin); fills *result. */
     void (*wait)(void *state, uint64_t step, struct device_result *result);

@@ -79,10 +79,10 @@ void gpu_work_demand(struct gpu *gpu, uint32_t sm_ppm, uint32_t bandwidth_ppm)
     }
 }
 
-void gpu_event_record(struct gpu *gpu, uint32_t event)
+int64_t gpu_event_record(struct gpu *gpu, uint32_t event)
 {
     ASSERT(event < GPU_EVENTS_MAX);
-    gpu->ops->event_record(gpu->state, event);
+    return gpu->ops->event_record(gpu->state, event);
 }
 
 bool gpu_event_query(struct gpu *gpu, uint32_t event)

@@ -24,7 +24,7 @@
 
 enum {
     GPU_OPS_VERSION = 1,
-    GPU_EVENTS_MAX = 16
+    GPU_EVENTS_MAX = 32
 };
 
 struct gpu_shared;
@@ -57,7 +57,8 @@ struct gpu_ops {
     void (*memop)(void *state, int64_t not_before_ns, struct gpu_call *call);
     /* The host has work from now on: idle time of the GPU before this moment is nobody's fault. */
     void (*work_ready)(void *state, int64_t now_ns);
-    void (*event_record)(void *state, uint32_t event);
+    /* When the event will be done; 0 if the back end cannot know yet. */
+    int64_t (*event_record)(void *state, uint32_t event);
     bool (*event_query)(void *state, uint32_t event);
     /* Returns when the event is done; gives the time at which the GPU did it. */
     int64_t (*event_wait)(void *state, uint32_t event);
@@ -93,7 +94,8 @@ void gpu_work_ready(struct gpu *gpu, int64_t now_ns);
 /* Parts in a million of the GPU's SMs and memory bandwidth that the work launched from now on uses
  * while it runs alone. */
 void gpu_work_demand(struct gpu *gpu, uint32_t sm_ppm, uint32_t bandwidth_ppm);
-void gpu_event_record(struct gpu *gpu, uint32_t event);
+/* When it will be done, 0 if unknown. */
+int64_t gpu_event_record(struct gpu *gpu, uint32_t event);
 bool gpu_event_query(struct gpu *gpu, uint32_t event);
 int64_t gpu_event_wait(struct gpu *gpu, uint32_t event);
 void gpu_close(struct gpu *gpu);

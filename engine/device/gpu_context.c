@@ -12,6 +12,8 @@
 #include "engine/device/gpu_shared.h"
 #include "engine/device/launch_cost.h"
 
+_Static_assert((int)GPU_EVENTS_MAX <= (int)GPU_SHARE_EVENTS_MAX, "the model has every event");
+
 struct context {
     struct gpu_shared *shared;
     const struct gpu_shape *shape;
@@ -136,13 +138,14 @@ static void context_demand(void *state, uint32_t sm_ppm, uint32_t bandwidth_ppm)
     c->bandwidth_ppm = bandwidth_ppm;
 }
 
-static void context_event_record(void *state, uint32_t event)
+static int64_t context_event_record(void *state, uint32_t event)
 {
     struct context *c = state;
     struct gpu_share_change change;
     gpu_shared_begin(c->shared, &change);
     gpu_share_record(&change.share, c->index, event);
     commit(c, &change);
+    return 0; /* others may slow it down */
 }
 
 /* TIME_NEVER: not done; then *until is when to ask again. On any thread, so it books nothing. */

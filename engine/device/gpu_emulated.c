@@ -137,10 +137,12 @@ static void emulated_work_ready(void *state, int64_t now_ns)
     g->ready = time_of_ns(g, now_ns);
 }
 
-static void emulated_event_record(void *state, uint32_t event)
+static int64_t emulated_event_record(void *state, uint32_t event)
 {
     struct emulated_gpu *g = state;
-    atomic_store_explicit(&g->events_ns[event], ns_of_time(g, g->end), memory_order_release);
+    int64_t done_ns = ns_of_time(g, g->end);
+    atomic_store_explicit(&g->events_ns[event], done_ns, memory_order_release);
+    return done_ns;
 }
 
 static bool emulated_event_query(void *state, uint32_t event)

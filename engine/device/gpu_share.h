@@ -35,7 +35,7 @@
 
 enum {
     GPU_SHARE_CONTEXTS_MAX = 64,
-    GPU_SHARE_EVENTS_MAX = 16,
+    GPU_SHARE_EVENTS_MAX = 32,
     GPU_SHARE_WHOLE_PPM = 1000000, /* demand of work that needs all of the GPU's SMs or bandwidth */
 };
 #define GPU_SHARE_NONE UINT32_MAX

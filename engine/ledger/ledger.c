@@ -160,6 +160,11 @@ enum status ledger_create(const struct topology *topology, struct ledger *out, s
     return status;
 }
 
+void ledger_set_handshake_port(struct ledger *l, uint32_t port)
+{
+    l->header->topology.handshake_port = port;
+}
+
 enum status ledger_open(int fd, struct ledger *out, struct error *error)
 {
     struct stat st;

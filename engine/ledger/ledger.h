@@ -203,6 +203,8 @@ MUST_CHECK enum status ledger_create(const struct topology *topology, struct led
  */
 MUST_CHECK enum status ledger_open(int fd, struct ledger *out, struct error *error);
 void ledger_close(struct ledger *l);
+/* Harness, before it starts the launchers that join node 0: where node 0 listens for them. */
+void ledger_set_handshake_port(struct ledger *l, uint32_t port);
 
 /* The run clock's origin: CLOCK_MONOTONIC in ns when the ledger was created. */
 int64_t ledger_epoch_ns(const struct ledger *l);

@@ -16,6 +16,11 @@ uint32_t topology_data_parallel_size(const struct topology *t)
     return independent ? t->engines_count / t->nodes_count : t->engines_count;
 }
 
+bool topology_spans_nodes(const struct topology *t)
+{
+    return t->nodes_count > 1 && t->balancing != (uint32_t)BALANCING_INDEPENDENT;
+}
+
 struct topology_node topology_node(const struct topology *t, uint32_t index)
 {
     if (t->nodes_count > 0) {
@@ -26,14 +31,13 @@ struct topology_node topology_node(const struct topology *t, uint32_t index)
                                   .api_servers_count = t->api_servers_count};
 }
 
-/* Coordinators of all groups: one for each that has more than one engine core. */
-static uint32_t coordinators(const struct topology *t)
+uint32_t topology_coordinators(const struct topology *t)
 {
     uint32_t size = topology_data_parallel_size(t);
     return size > 1 ? t->engines_count / size : 0;
 }
 
-static uint32_t launchers(const struct topology *t)
+uint32_t topology_launchers(const struct topology *t)
 {
     return t->nodes_count > 1 ? t->nodes_count : 1;
 }
@@ -71,7 +75,7 @@ bool topology_lockstep(const struct topology *t)
 
 uint32_t topology_processes(const struct topology *t)
 {
-    return launchers(t) + t->api_servers_count + coordinators(t) +
+    return topology_launchers(t) + t->api_servers_count + topology_coordinators(t) +
            t->engines_count * (1 + topology_workers_per_engine(t));
 }
 

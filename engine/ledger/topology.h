@@ -52,8 +52,10 @@ enum balancing {
 
 /* What one launcher starts. Ranks and API servers are numbered through all nodes. */
 struct topology_node {
-    char host[TOPOLOGY_HOST_BYTES]; /* IPv4 address its sockets listen at; "": listen_host */
-    uint32_t listen_port;           /* of its API servers; 0: any free one */
+    /* IPv4 address where other nodes reach it; "": listen_host. HTTP is at listen_host, or here if
+     * that is "". */
+    char host[TOPOLOGY_HOST_BYTES];
+    uint32_t listen_port; /* of its API servers; 0: any free one */
     uint32_t engines_first;
     uint32_t engines_count; /* 0: API servers only */
     uint32_t api_servers_first;
@@ -70,6 +72,10 @@ struct topology_host {
     int64_t engine_step_ns;
     int64_t engine_seq_ns;
     int64_t coordinator_message_ns;
+    /* No profile sets these: nothing is published about them. */
+    int64_t engine_input_request_ns;
+    int64_t engine_output_message_ns;
+    int64_t engine_output_token_ns;
 };
 
 struct topology {
@@ -121,6 +127,7 @@ struct topology {
     uint32_t router_rule;          /* enum router_rule of engine/core/router.h */
     uint32_t publish_off;          /* bool: engine cores tell the coordinator no counts */
     int64_t engine_step_ns;        /* instead of the host profile's; 0: the profile's */
+    uint32_t interpreter_lock;     /* bool: an engine core's threads take turns in host time */
     int64_t publish_interval_ns;   /* 100 ms */
     int64_t heartbeat_interval_ns; /* 5 s */
     int64_t shutdown_grace_ns;     /* 5 s: one deadline for everything */
@@ -131,6 +138,12 @@ struct topology {
 
 /* Engine cores that make up one data-parallel group: all, or those of a node if independent. */
 uint32_t topology_data_parallel_size(const struct topology *t);
+/* Launchers: one a node. */
+uint32_t topology_launchers(const struct topology *t);
+/* One for each group of several engine cores. */
+uint32_t topology_coordinators(const struct topology *t);
+/* Do several launchers start one data-parallel group between them, so that it speaks TCP? */
+bool topology_spans_nodes(const struct topology *t);
 /* What launcher `index` starts: nodes[index], or all of it if nodes_count is 0. */
 struct topology_node topology_node(const struct topology *t, uint32_t index);
 /* Workers of one engine core, 0 if it runs its worker on its own main thread. */
@@ -144,8 +157,7 @@ uint32_t topology_gpus(const struct topology *t);
 uint32_t topology_gpu_of(const struct topology *t, uint32_t rank, uint32_t worker);
 /* Do the engine cores run in waves? A single one has nobody to wait for. */
 bool topology_lockstep(const struct topology *t);
-/* Launchers (one a node) + A + D + workers + one coordinator for each group of several engine
- * cores. */
+/* Launchers + A + D + workers + coordinators. */
 uint32_t topology_processes(const struct topology *t);
 /* Threads that launch kernels: D*W, 1 when D = W = 1. Sharing a GPU does not change them. */
 uint32_t topology_launching_threads(const struct topology *t);

@@ -208,7 +208,7 @@ static enum status submit_choice(struct choice *choice, const struct http_reques
     choice->handle = send.handle;
     c->open_choices++;
     s->by_handle[send.handle] = choice;
-    choice->record->engine = send.engine;
+    choice->record->engine = c->server->group_first + send.engine;
     occupancy_settle(&s->occupancy);
     ledger_stamp(choice->record, HOP_API_SENT,
                  clock_now_ns()); /* before: the engine core may be faster */
@@ -503,8 +503,8 @@ static void deliver(struct choice *choice, const struct frontend_delta *d)
     record_delta(choice, d);
     if (d->finish != FINISH_NONE) {
         close_choice(choice, d);
+        api_metrics_finish(choice, d, clock_now_ns());
     }
-    api_metrics_delta(choice, d, clock_now_ns());
     if (d->finish == FINISH_ERROR) {
         completion_cancel(c); /* its other choices */
         answer_error(c);

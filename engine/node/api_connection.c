@@ -260,8 +260,10 @@ static void route(struct connection *c, const struct http_request *request, int6
         completion_begin(c, request, chat ? OPENAI_CHAT : OPENAI_COMPLETION, received_ns);
         return;
     }
-    if ((request->verb == HTTP_VERB_GET && route_get(c, request->path)) ||
-        api_utility_route(c, request)) {
+    /* Probes of some hosting services POST their ping. */
+    bool get = request->verb == HTTP_VERB_GET ||
+               (request->verb == HTTP_VERB_POST && strcmp(request->path, "/ping") == 0);
+    if ((get && route_get(c, request->path)) || api_utility_route(c, request)) {
         return;
     }
     struct openai_problem problem;

@@ -45,30 +45,42 @@ static void observe_finish(const struct connection *c, struct metrics_engine *m,
     }
 }
 
-void api_metrics_delta(struct choice *choice, const struct frontend_delta *delta, int64_t now_ns)
+void api_metrics_finish(const struct choice *choice, const struct frontend_delta *delta,
+                        int64_t now_ns)
 {
     const struct connection *c = choice->connection;
-    struct metrics_engine *m = &c->server->metrics->engines[delta->engine];
-    ledger_add(&m->counters[METRICS_GENERATION_TOKENS_TOTAL], delta->new_tokens_count);
-    if (delta->first) {
-        metrics_observe(m, METRICS_TTFT, (double)(now_ns - c->arrival_ns) / 1e9);
-        ledger_add(&m->counters[METRICS_PROMPT_TOKENS_TOTAL], delta->prompt_tokens_count);
-        ledger_add(&m->counters[METRICS_PROMPT_TOKENS_CACHED], delta->cached_tokens);
-    } else if (delta->new_tokens_count > 0) {
-        metrics_observe(m, METRICS_ITL, seconds(choice->last_token_at, delta->last_token_at));
+    observe_finish(c, &c->server->metrics->engines[c->server->group_first + delta->engine], delta,
+                   now_ns);
+}
+
+/* Per output, as vLLM: what a request is read by, streamed or whole, makes no difference. */
+static void observe_output(struct api_server *s, struct metrics_engine *m,
+                           const struct engine_output *o, time_ps at)
+{
+    int32_t handle = frontend_handle_of(s->frontend, o->id);
+    struct choice *choice = handle != FRONTEND_HANDLE_NONE ? s->by_handle[handle] : NULL;
+    if (choice == NULL || o->new_tokens_count == 0) {
+        return;
     }
-    choice->last_token_at = delta->last_token_at;
-    if (delta->finish != FINISH_NONE) {
-        observe_finish(c, m, delta, now_ns);
+    const struct connection *c = choice->connection;
+    ledger_add(&m->counters[METRICS_GENERATION_TOKENS_TOTAL], o->new_tokens_count);
+    if (choice->prefilled) {
+        metrics_observe(m, METRICS_ITL, seconds(choice->last_token_at, at));
+    } else {
+        metrics_observe(m, METRICS_TTFT, (double)(s->message_ns - c->arrival_ns) / 1e9);
+        ledger_add(&m->counters[METRICS_PROMPT_TOKENS_TOTAL], c->prompt_tokens);
+        ledger_add(&m->counters[METRICS_PROMPT_TOKENS_CACHED], o->prefill.cached_tokens);
+        choice->prefilled = true;
     }
+    choice->last_token_at = at;
 }
 
 void api_metrics_message(struct api_server *s, const struct engine_outputs *outputs)
 {
-    if (outputs->engine_index >= s->process.topology->engines_count) {
+    if (outputs->engine_index >= s->process.topology->engines_count - s->group_first) {
         return;
     }
-    struct metrics_engine *m = &s->metrics->engines[outputs->engine_index];
+    struct metrics_engine *m = &s->metrics->engines[s->group_first + outputs->engine_index];
     if (outputs->stats != NULL) {
         metrics_scheduler(m, outputs->stats, s->message_ns);
     }
@@ -77,6 +89,7 @@ void api_metrics_message(struct api_server *s, const struct engine_outputs *outp
         for (uint32_t i = 0; i < outputs->outputs_count; i++) {
             const struct engine_output *o = &outputs->outputs[i];
             tokens += o->new_tokens_count + (o->first ? o->prefill.prompt_tokens : 0);
+            observe_output(s, m, o, outputs->timestamp);
         }
         metrics_observe(m, METRICS_ITERATION_TOKENS, (double)tokens);
     }

@@ -42,23 +42,49 @@ void api_wake(struct api_server *s)
 
 /* ---- sockets ---- */
 
+/* Engine cores of other nodes connect to this one. */
+static bool routes_to_nodes(const struct api_server *s)
+{
+    return s->engines_count > s->process.own.engines_count;
+}
+
+static void address_of(const struct api_server *s, const char *name, char out[128])
+{
+    if (routes_to_nodes(s)) {
+        process_head_address(&s->process, 0, out);
+    } else {
+        process_address(&s->process, name, s->index, out);
+    }
+}
+
+static enum status subscribe(struct api_server *s, const char *address, struct error *error)
+{
+    struct socket_options xsub = {.type = ZMQ_XSUB, .linger_ms = LINGER_STATS_MS};
+    TRY(socket_open(s->context, &xsub, address, &s->stats, error));
+    return socket_send(s->stats, "\x01", 1, false, error);
+}
+
 static enum status open_sockets(struct api_server *s, struct error *error)
 {
+    const struct topology *t = s->process.topology;
     char address[128];
-    void *context = zmq_ctx_new();
-    ASSERT(context != NULL);
-    (void)zmq_ctx_set(context, ZMQ_IO_THREADS, 2);
+    s->context = zmq_ctx_new();
+    ASSERT(s->context != NULL);
+    (void)zmq_ctx_set(s->context, ZMQ_IO_THREADS, 2);
     struct socket_options router = {.type = ZMQ_ROUTER, .bind = true, .linger_ms = LINGER_STATS_MS};
     struct socket_options pull = {.type = ZMQ_PULL, .bind = true, .linger_ms = LINGER_STATS_MS};
-    struct socket_options xsub = {.type = ZMQ_XSUB, .linger_ms = LINGER_STATS_MS};
-    process_address(&s->process, "in", s->index, address);
-    TRY(socket_open(context, &router, address, &s->input, error));
-    process_address(&s->process, "out", s->index, address);
-    TRY(socket_open(context, &pull, address, &s->output, error));
-    if (s->process.topology->engines_count > 1) {
-        process_address(&s->process, "front", 0, address);
-        TRY(socket_open(context, &xsub, address, &s->stats, error));
-        TRY(socket_send(s->stats, "\x01", 1, false, error));
+    address_of(s, "in", address);
+    TRY(socket_open(s->context, &router, address, &s->input, error));
+    address_of(s, "out", address);
+    TRY(socket_open(s->context, &pull, address, &s->output, error));
+    if (routes_to_nodes(s)) {
+        TRY(peers_watch(s->context, s->input, &s->peers, error));
+    }
+    bool hybrid = topology_spans_nodes(t) && process_serves_own_only(&s->process);
+    /* A coordinator that serves several nodes is found by the engine cores' word. */
+    if (topology_data_parallel_size(t) > 1 && !hybrid) {
+        process_address(&s->process, "front", s->process.node, address);
+        TRY(subscribe(s, address, error));
     }
     char input[256];
     char output[256];
@@ -68,48 +94,75 @@ static enum status open_sockets(struct api_server *s, struct error *error)
     return STATUS_OK;
 }
 
-static enum status wait_readable(void *socket, const char *what, struct error *error)
+/* The engine core of another node that is gone; of this node's its launcher knows more. */
+static enum status find_lost(struct api_server *s, struct error *error)
 {
-    zmq_pollitem_t item = {.socket = socket, .events = ZMQ_POLLIN};
-    int rc = zmq_poll(&item, 1, ENGINE_READY_TIMEOUT_MS);
-    if (rc == 0) {
-        return error_set(error, STATUS_TIMEOUT, "no %s from an engine core in 600 s", what);
+    const struct topology_node *own = &s->process.own;
+    int lost;
+    while (peers_lost(&s->peers, &lost)) {
+        for (uint32_t rank = 0; lost >= 0 && rank < TOPOLOGY_ENGINES_MAX; rank++) {
+            bool local = rank - own->engines_first < own->engines_count;
+            if (s->engine_connections[rank] == lost && !local) {
+                return error_set(error, STATUS_DIED, "EngineCore_DP%u (connection lost)", rank);
+            }
+        }
     }
     return STATUS_OK;
+}
+
+static enum status wait_readable(struct api_server *s, void *socket, const char *what,
+                                 struct error *error)
+{
+    int64_t deadline_ns = clock_now_ns() + ENGINE_READY_TIMEOUT_MS * INT64_C(1000000);
+    zmq_pollitem_t items[2] = {{.socket = socket, .events = ZMQ_POLLIN},
+                               {.socket = s->peers.events, .events = ZMQ_POLLIN}};
+    while (items[0].revents == 0) {
+        int64_t left_ms = (deadline_ns - clock_now_ns()) / 1000000;
+        int count = s->peers.events != NULL ? 2 : 1;
+        if (left_ms <= 0 || zmq_poll(items, count, (long)left_ms) == 0) {
+            return error_set(error, STATUS_TIMEOUT, "no %s from an engine core in 600 s", what);
+        }
+        TRY(find_lost(s, error));
+    }
+    return STATUS_OK;
+}
+
+static enum status take_ready(struct api_server *s, const struct socket_message *m,
+                              struct error *error)
+{
+    uint32_t rank = 0;
+    struct wire_ready ready;
+    if (m->frames_count != 2) {
+        return error_set(error, STATUS_PROTOCOL, "ready frame: want 2 frames, got %u",
+                         m->frames_count);
+    }
+    TRY(wire_identity_rank(m->frames[0].data, m->frames[0].bytes, &rank, error));
+    TRY(wire_decode_ready(s->decoder, m->frames[1].data, m->frames[1].bytes, &ready, error));
+    if (rank - s->group_first - s->engines_first >= s->engines_count || s->engine_ready[rank]) {
+        return error_set(error, STATUS_PROTOCOL, "unexpected ready frame of engine core %u", rank);
+    }
+    ledger_set(&s->metrics->engines[rank].num_gpu_blocks, ready.num_gpu_blocks);
+    if (ready.max_model_len < s->limits.max_model_len) {
+        s->limits.max_model_len = (uint32_t)ready.max_model_len;
+    }
+    s->engine_ready[rank] = true;
+    s->engine_connections[rank] = socket_message_connection(m);
+    bool unknown = s->stats == NULL && ready.dp_stats_address != NULL;
+    return unknown ? subscribe(s, ready.dp_stats_address, error) : STATUS_OK;
 }
 
 /* Each engine core announces itself once on its DEALER; only then does the ROUTER know its
  * identity. */
 static enum status wait_engines(struct api_server *s, struct error *error)
 {
-    bool seen[TOPOLOGY_ENGINES_MAX] = {false};
     uint32_t count = 0;
-    while (count < s->process.topology->engines_count) {
+    while (count < s->engines_count) {
         struct socket_message m;
-        TRY(wait_readable(s->input, "ready frame", error));
+        TRY(wait_readable(s, s->input, "ready frame", error));
         while (socket_receive(s->input, &m)) {
-            uint32_t rank = 0;
-            struct wire_ready ready;
-            enum status status =
-                m.frames_count == 2
-                    ? wire_identity_rank(m.frames[0].data, m.frames[0].bytes, &rank, error)
-                    : error_set(error, STATUS_PROTOCOL, "ready frame: want 2 frames, got %u",
-                                m.frames_count);
-            if (status == STATUS_OK) {
-                status = wire_decode_ready(s->decoder, m.frames[1].data, m.frames[1].bytes, &ready,
-                                           error);
-            }
+            enum status status = take_ready(s, &m, error);
             socket_message_free(&m);
             TRY(status);
-            if (rank >= s->process.topology->engines_count || seen[rank]) {
-                return error_set(error, STATUS_PROTOCOL, "unexpected ready frame of engine core %u",
-                                 rank);
-            }
-            ledger_set(&s->metrics->engines[rank].num_gpu_blocks, ready.num_gpu_blocks);
-            if (ready.max_model_len < s->limits.max_model_len) {
-                s->limits.max_model_len = (uint32_t)ready.max_model_len;
-            }
-            seen[rank] = true;
             count++;
         }
     }
@@ -121,7 +174,7 @@ enum status api_send_request(struct api_server *s, uint32_t engine, enum wire_re
 {
     unsigned char identity[2];
     unsigned char type_byte = (unsigned char)type;
-    wire_identity(engine, identity);
+    wire_identity(s->group_first + engine, identity);
     TRY(socket_send(s->input, identity, sizeof identity, true, error));
     TRY(socket_send(s->input, &type_byte, 1, true, error));
     ledger_add(&s->thread->messages_out_count, 1);
@@ -133,7 +186,7 @@ static enum status await_replies(struct api_server *s, uint32_t count, struct er
 {
     while (count > 0) {
         struct socket_message m;
-        TRY(wait_readable(s->output, "utility reply", error));
+        TRY(wait_readable(s, s->output, "utility reply", error));
         while (count > 0 && socket_receive(s->output, &m)) {
             struct engine_outputs outputs;
             enum status status = wire_decode_outputs(s->decoder, m.frames[0].data,
@@ -157,16 +210,15 @@ static enum status await_replies(struct api_server *s, uint32_t count, struct er
 static enum status start_up_utilities(struct api_server *s, struct error *error)
 {
     static const char *const methods[] = {"reset_mm_cache", "get_supported_tasks"};
-    uint32_t engines = s->process.topology->engines_count;
     for (uint32_t i = 0; i < 2; i++) {
-        for (uint32_t engine = 0; engine < engines; engine++) {
+        for (uint32_t engine = 0; engine < s->engines_count; engine++) {
             struct utility_call call = {
-                .client_index = s->index, .call_id = ++s->calls_count, .method = methods[i]};
+                .client_index = s->client_index, .call_id = ++s->calls_count, .method = methods[i]};
             wire_buffer_reset(&s->buffer);
             wire_encode_utility(&s->buffer, &call);
-            TRY(api_send_request(s, engine, WIRE_UTILITY, error));
+            TRY(api_send_request(s, s->engines_first + engine, WIRE_UTILITY, error));
         }
-        TRY(await_replies(s, engines, error));
+        TRY(await_replies(s, s->engines_count, error));
     }
     return STATUS_OK;
 }
@@ -178,6 +230,20 @@ void api_engine_died(struct api_server *s)
     s->dead = true;
     api_utility_fail_all(s);
     completion_fail_all(s);
+}
+
+static void on_peers(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct api_server *s = poll->data;
+    struct error error;
+    api_wake(s);
+    if (!s->dead && find_lost(s, &error) != STATUS_OK) {
+        process_event("died %s", error.text);
+        api_engine_died(s);
+        api_flush(s);
+    }
 }
 
 static bool output_message(struct api_server *s)
@@ -382,9 +448,11 @@ static enum status create_frontend(struct api_server *s, struct error *error)
     s->tokenizer = tokenizer_byte_level(s->limits.vocab_size);
     s->detokenizer = (struct detokenizer){.ctx = s->tokenizer.ctx, .append = s->tokenizer.append};
     struct frontend_options options = {
-        .client_index = s->index,
-        .client_count = t->api_servers_count,
-        .engines_count = t->engines_count,
+        .client_index = s->client_index,
+        .client_count = s->process.own.api_servers_count,
+        .engines_first = s->engines_first,
+        .engines_count = s->engines_count,
+        .group_count = topology_data_parallel_size(t),
         .requests_max = API_REQUESTS_MAX,
         .max_model_len = t->max_model_len,
         .text_bytes_max = (t->max_model_len + 1) * TOKENIZER_APPEND_BYTES_MAX,
@@ -422,7 +490,23 @@ static enum status start(struct api_server *s, struct error *error)
     if (s->stats != NULL) {
         TRY(watch(s, s->stats, &s->stats_poll, on_stats, error));
     }
+    if (s->peers.events != NULL) {
+        TRY(watch(s, s->peers.events, &s->peers_poll, on_peers, error));
+        on_peers(&s->peers_poll, 0, 0); /* the descriptor signals edges: what came before it */
+    }
     return listen_http(s, error);
+}
+
+/* Which engine cores it routes to, and what they call it. */
+static void take_place(struct api_server *s)
+{
+    const struct process *p = &s->process;
+    bool own = p->topology->nodes_count == 0 || process_serves_own_only(p);
+    s->index = (uint32_t)p->index;
+    s->client_index = s->index - p->own.api_servers_first;
+    s->group_first = process_group_first(p);
+    s->engines_first = own ? p->own.engines_first - s->group_first : 0;
+    s->engines_count = own ? p->own.engines_count : p->topology->engines_count;
 }
 
 int api_server_main(int argc, char **argv)
@@ -432,7 +516,7 @@ int api_server_main(int argc, char **argv)
     if (process_begin(argc, argv, "ApiServer_%d", &s.process) != STATUS_OK) {
         return EXIT_FAILURE;
     }
-    s.index = (uint32_t)s.process.index;
+    take_place(&s);
     s.dirty_last = &s.dirty;
     s.metrics = &s.process.ledger.metrics[s.index];
     const struct model_shape *model = model_shape_find(s.process.topology->model);

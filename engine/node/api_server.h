@@ -19,6 +19,7 @@
 #include "engine/ledger/metrics.h"
 #include "engine/model/tokenizer.h"
 #include "engine/node/occupancy.h"
+#include "engine/node/peers.h"
 #include "engine/node/process.h"
 #include "engine/wire/wire.h"
 
@@ -38,6 +39,7 @@ struct choice {
     struct ledger_record *record; /* NULL: none, or overwritten */
     bool first_unwritten;         /* the first event is in `out`: stamp it when it leaves */
     bool last_unwritten;
+    bool prefilled;        /* its first token came */
     time_ps last_token_at; /* engine's time of the previous token, for inter-token latency */
     /* without `stream`: what waits for the other choices */
     struct http_buffer text;
@@ -98,11 +100,16 @@ struct connection {
 
 struct api_server {
     struct process process;
-    uint32_t index;
+    uint32_t index;         /* of all API servers */
+    uint32_t client_index;  /* of those that its engine cores know */
+    uint32_t group_first;   /* the engine core that is rank 0 of its data-parallel group */
+    uint32_t engines_first; /* ranks in the group that it routes to */
+    uint32_t engines_count;
     uv_loop_t loop;
     uv_tcp_t listener;
     uv_poll_t output_poll;
     uv_poll_t stats_poll;
+    uv_poll_t peers_poll;
     uv_idle_t more; /* runs while engine messages wait, so that the loop does not block */
     uv_prepare_t before_wait;
     uv_check_t after_wait;
@@ -111,6 +118,10 @@ struct api_server {
     void *input;  /* ROUTER to engine cores */
     void *output; /* PULL from engine cores */
     void *stats;  /* XSUB to the coordinator, NULL if there is none */
+    void *context;
+    struct peers peers; /* engine cores of other nodes; none if all are here */
+    int engine_connections[TOPOLOGY_ENGINES_MAX]; /* by rank */
+    bool engine_ready[TOPOLOGY_ENGINES_MAX];      /* they announced themselves */
     struct wire_decoder *decoder;
     struct wire_buffer buffer;
     struct arena arena;
@@ -181,10 +192,13 @@ void api_utility_reply(struct api_server *s, const struct utility_reply *reply);
 void api_utility_fail_all(struct api_server *s);
 
 /* api_metrics.c */
-void api_metrics_delta(struct choice *choice, const struct frontend_delta *delta, int64_t now_ns);
+void api_metrics_finish(const struct choice *choice, const struct frontend_delta *delta,
+                        int64_t now_ns);
+/* Before the front end is given the message. */
 void api_metrics_message(struct api_server *s, const struct engine_outputs *outputs);
 
 /* api_server.c */
+/* `engine`: rank in the group. */
 MUST_CHECK enum status api_send_request(struct api_server *s, uint32_t engine,
                                         enum wire_request_type type, struct error *error);
 void api_engine_died(struct api_server *s);

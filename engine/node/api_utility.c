@@ -174,14 +174,14 @@ static void finish_call(struct connection *c)
 static enum status send_calls(struct connection *c, struct utility_call *call, struct error *error)
 {
     struct api_server *s = c->server;
-    uint32_t engines = s->process.topology->engines_count;
+    uint32_t engines = s->engines_count;
     c->call.first_id = s->calls_count + 1;
     s->calls_count += engines;
     for (uint32_t engine = 0; engine < engines; engine++) {
         call->call_id = c->call.first_id + engine;
         wire_buffer_reset(&s->buffer);
         wire_encode_utility(&s->buffer, call);
-        TRY(api_send_request(s, engine, WIRE_UTILITY, error));
+        TRY(api_send_request(s, s->engines_first + engine, WIRE_UTILITY, error));
     }
     return STATUS_OK;
 }
@@ -191,7 +191,7 @@ static void begin_call(struct connection *c, const struct api_utility *utility, 
     struct api_server *s = c->server;
     struct openai_problem problem;
     struct error error;
-    struct utility_call call = {.client_index = s->index,
+    struct utility_call call = {.client_index = s->client_index,
                                 .method = utility->method,
                                 .arguments_count = utility->parameters_count};
     if (s->dead || s->stopping) {
@@ -207,8 +207,8 @@ static void begin_call(struct connection *c, const struct api_utility *utility, 
             return;
         }
     }
-    c->call = (struct api_call){
-        .utility = utility, .waiting_count = s->process.topology->engines_count, .all_true = true};
+    c->call =
+        (struct api_call){.utility = utility, .waiting_count = s->engines_count, .all_true = true};
     if (send_calls(c, &call, &error) != STATUS_OK) {
         (void)snprintf(c->call.failure, sizeof c->call.failure, "%.150s", error.text);
         finish_call(c);
@@ -238,7 +238,7 @@ bool api_utility_route(struct connection *c, const struct http_request *request)
 /* Calls are rare: the connections are looked through. NULL: its client is gone. */
 static struct connection *waiting_for(struct api_server *s, uint64_t call_id)
 {
-    uint32_t engines = s->process.topology->engines_count;
+    uint32_t engines = s->engines_count;
     for (struct connection *c = s->connections; c != NULL; c = c->next) {
         if (!c->closing && c->call.utility != NULL && call_id >= c->call.first_id &&
             call_id - c->call.first_id < engines) {

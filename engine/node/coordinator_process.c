@@ -13,12 +13,15 @@
 #include "engine/base/clock.h"
 #include "engine/core/coordinator.h"
 #include "engine/node/occupancy.h"
+#include "engine/node/peers.h"
 #include "engine/node/process.h"
 #include "engine/node/sockets.h"
 #include "engine/wire/wire.h"
 
 #define BEAT   (500 * PS_PER_MS)
 #define SETTLE (50 * PS_PER_MS)
+
+static const int64_t launcher_first_ns = 200000000; /* it hears of its own children's deaths */
 
 struct relay {
     struct process process;
@@ -30,19 +33,41 @@ struct relay {
     struct wire_buffer buffer;
     struct ledger_thread *thread;
     struct occupancy occupancy;
+    struct peers back_peers; /* engine cores of other nodes are watched by nobody else here */
+    struct peers input_peers;
+    int subscribers[TOPOLOGY_ENGINES_MAX]; /* their connections to `back`, */
+    uint32_t subscribers_count;
+    int counters[TOPOLOGY_ENGINES_MAX]; /* and to `input`, by engine core; -1 before its first */
 };
+
+/* Internal balancing: only API servers of this node listen at the front. */
+static void address_of(const struct relay *r, const char *name, bool tcp, char out[128])
+{
+    if (tcp) {
+        process_head_address(&r->process, 0, out);
+    } else {
+        process_address(&r->process, name, r->process.node, out);
+    }
+}
 
 static enum status open_sockets(struct relay *r, void *context, struct error *error)
 {
+    const struct topology *t = r->process.topology;
+    bool spans = topology_spans_nodes(t);
     char address[128];
     struct socket_options front = {.type = ZMQ_XPUB, .bind = true, .linger_ms = LINGER_STATS_MS};
     struct socket_options input = {.type = ZMQ_PULL, .bind = true, .linger_ms = LINGER_STATS_MS};
-    process_address(&r->process, "front", 0, address);
+    address_of(r, "front", spans && t->balancing == (uint32_t)BALANCING_HYBRID, address);
     TRY(socket_open(context, &front, address, &r->front, error));
-    process_address(&r->process, "counts", 0, address);
+    address_of(r, "counts", spans, address);
     TRY(socket_open(context, &input, address, &r->input, error));
-    process_address(&r->process, "back", 0, address);
-    return socket_open(context, &front, address, &r->back, error);
+    address_of(r, "back", spans, address);
+    TRY(socket_open(context, &front, address, &r->back, error));
+    if (!spans) {
+        return STATUS_OK;
+    }
+    TRY(peers_watch(context, r->input, &r->input_peers, error));
+    return peers_watch(context, r->back, &r->back_peers, error);
 }
 
 static void report_addresses(const struct relay *r)
@@ -104,16 +129,24 @@ static enum status take_actions(struct relay *r, struct error *error)
     return STATUS_OK;
 }
 
+static void note_subscriber(struct relay *r, const struct socket_message *m)
+{
+    if (r->subscribers_count < TOPOLOGY_ENGINES_MAX) {
+        r->subscribers[r->subscribers_count++] = socket_message_connection(m);
+    }
+}
+
 /* No engine core starts to serve before all are subscribed: then none can miss a broadcast. */
 static enum status wait_for_subscriptions(struct relay *r, struct error *error)
 {
     uint32_t seen = 0;
-    while (seen < r->process.topology->engines_count) {
+    while (seen < topology_data_parallel_size(r->process.topology)) {
         zmq_pollitem_t item = {.socket = r->back, .events = ZMQ_POLLIN};
         (void)zmq_poll(&item, 1, -1);
         struct socket_message m;
         while (socket_receive(r->back, &m)) {
             bool subscribe = is_byte(&m, 1);
+            note_subscriber(r, &m);
             socket_message_free(&m);
             if (!subscribe) {
                 return error_set(
@@ -194,6 +227,9 @@ static enum status read_input(struct relay *r, struct error *fatal)
         STATUS_OK) {
         drop_message(r, &error);
     } else {
+        if (outputs.engine_index < TOPOLOGY_ENGINES_MAX) {
+            r->counters[outputs.engine_index] = socket_message_connection(&m);
+        }
         coordinator_outputs(r->coordinator, &outputs);
     }
     charge_message(r, &m);
@@ -219,19 +255,56 @@ static long wait_ms(const struct relay *r)
     return wait <= 0 ? 0 : (long)((wait + PS_PER_MS - 1) / PS_PER_MS);
 }
 
+/* An engine core of this node is its launcher's to notice. */
+static enum status name_lost(const struct relay *r, int connection, struct error *error)
+{
+    const struct topology_node *own = &r->process.own;
+    for (uint32_t i = 0; i < TOPOLOGY_ENGINES_MAX; i++) {
+        bool local = i - own->engines_first < own->engines_count;
+        if (r->counters[i] == connection && !local) {
+            return error_set(error, STATUS_DIED, "EngineCore_DP%u (connection lost)", i);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* Subscriptions carry no rank: the connection for counts, which ends at the same time, may. */
+static enum status find_lost(struct relay *r, struct error *error)
+{
+    int lost;
+    bool subscriber_lost = false;
+    while (peers_lost(&r->back_peers, &lost)) {
+        for (uint32_t i = 0; i < r->subscribers_count; i++) {
+            subscriber_lost = subscriber_lost || r->subscribers[i] == lost;
+        }
+    }
+    if (subscriber_lost) {
+        clock_sleep_until_ns(clock_now_ns() + launcher_first_ns);
+    }
+    while (peers_lost(&r->input_peers, &lost)) {
+        TRY(name_lost(r, lost, error));
+    }
+    return subscriber_lost
+               ? error_set(error, STATUS_DIED, "an engine core of a node (connection lost)")
+               : STATUS_OK;
+}
+
 /* One message of each socket a turn, as vLLM's loop reads them. */
 static enum status relay_turn(struct relay *r, struct error *error)
 {
-    zmq_pollitem_t items[3] = {{.socket = r->front, .events = ZMQ_POLLIN},
+    zmq_pollitem_t items[5] = {{.socket = r->front, .events = ZMQ_POLLIN},
                                {.socket = r->back, .events = ZMQ_POLLIN},
-                               {.socket = r->input, .events = ZMQ_POLLIN}};
-    int ready = zmq_poll(items, 3, 0);
+                               {.socket = r->input, .events = ZMQ_POLLIN},
+                               {.socket = r->back_peers.events, .events = ZMQ_POLLIN},
+                               {.socket = r->input_peers.events, .events = ZMQ_POLLIN}};
+    int count = r->back_peers.events != NULL ? 5 : 3;
+    int ready = zmq_poll(items, count, 0);
     if (ready == 0) {
         long wait = wait_ms(r);
         if (wait > 0) {
             occupancy_settle(&r->occupancy);
             int64_t before = clock_now_ns();
-            ready = zmq_poll(items, 3, wait);
+            ready = zmq_poll(items, count, wait);
             int64_t now = clock_now_ns();
             ledger_add(&r->thread->idle_ns, (uint64_t)(now - before));
             occupancy_wake(&r->occupancy, now);
@@ -246,6 +319,9 @@ static enum status relay_turn(struct relay *r, struct error *error)
     if (items[2].revents != 0) {
         TRY(read_input(r, error));
     }
+    if (count > 3 && (items[3].revents != 0 || items[4].revents != 0)) {
+        TRY(find_lost(r, error));
+    }
     process_turn(r->thread, clock_now_ns());
     return publish_if_due(r, ready > 0, error);
 }
@@ -254,7 +330,7 @@ static enum status relay_start(struct relay *r, struct arena *arena, struct erro
 {
     const struct topology *t = r->process.topology;
     struct coordinator_options options = {
-        .engines_count = t->engines_count,
+        .engines_count = topology_data_parallel_size(t),
         .publish_interval = ps_from_ns(t->publish_interval_ns),
         .heartbeat_interval = ps_from_ns(t->heartbeat_interval_ns),
         .rule = PUBLISH_WHEN_DUE,
@@ -262,6 +338,9 @@ static enum status relay_start(struct relay *r, struct arena *arena, struct erro
         .settle_interval = SETTLE,
         .believe_engines_only = true,
     };
+    for (uint32_t i = 0; i < TOPOLOGY_ENGINES_MAX; i++) {
+        r->counters[i] = -1;
+    }
     TRY(arena_create(coordinator_arena_bytes(&options), arena, error));
     TRY(coordinator_create(arena, &options, &r->coordinator, error));
     TRY(wire_decoder_create(&r->decoder, error));
@@ -269,7 +348,8 @@ static enum status relay_start(struct relay *r, struct arena *arena, struct erro
     ASSERT(context != NULL);
     TRY(open_sockets(r, context, error));
     report_addresses(r);
-    r->thread = ledger_thread_claim(&r->process.ledger, THREAD_COORDINATOR_MAIN, 0, 0);
+    r->thread =
+        ledger_thread_claim(&r->process.ledger, THREAD_COORDINATOR_MAIN, r->process.node, 0);
     occupancy_init(&r->occupancy, r->thread, clock_now_ns());
     return wait_for_subscriptions(r, error);
 }
@@ -277,8 +357,8 @@ static enum status relay_start(struct relay *r, struct arena *arena, struct erro
 int coordinator_main(int argc, char **argv)
 {
     struct error error = {0};
-    struct relay relay = {0};
-    struct arena arena = {0};
+    static struct relay relay;
+    static struct arena arena;
     if (process_begin(argc, argv, "DPCoordinator", &relay.process) != STATUS_OK) {
         return EXIT_FAILURE;
     }
@@ -288,6 +368,10 @@ int coordinator_main(int argc, char **argv)
     }
     while (status == STATUS_OK) {
         status = relay_turn(&relay, &error);
+    }
+    if (status == STATUS_DIED) {
+        process_event("died %s", error.text);
+        return EXIT_FAILURE;
     }
     return process_fail(&error);
 }

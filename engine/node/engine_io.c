@@ -14,6 +14,7 @@
 #include <zmq.h>
 
 #include "engine/base/clock.h"
+#include "engine/node/peers.h"
 #include "engine/node/sockets.h"
 
 enum {
@@ -36,8 +37,8 @@ static enum status copy_address(char to[ADDRESS_BYTES_MAX], const char *from, st
     return STATUS_OK;
 }
 
-enum status engine_io_addresses(struct engine_io *io, const struct wire_init *init,
-                                struct error *error)
+enum status engine_io_clients(struct engine_io *io, const struct wire_init *init,
+                              struct error *error)
 {
     if (init->clients_count > TOPOLOGY_API_SERVERS_MAX) {
         return error_set(error, STATUS_INVALID, "INIT: %u API servers, at most %d are supported",
@@ -48,6 +49,13 @@ enum status engine_io_addresses(struct engine_io *io, const struct wire_init *in
         TRY(copy_address(io->inputs[i], init->inputs[i], error));
         TRY(copy_address(io->outputs[i], init->outputs[i], error));
     }
+    return STATUS_OK;
+}
+
+enum status engine_io_addresses(struct engine_io *io, const struct wire_init *init,
+                                struct error *error)
+{
+    TRY(engine_io_clients(io, init, error));
     TRY(copy_address(io->coordinator_input, init->coordinator_input, error));
     TRY(copy_address(io->coordinator_output, init->coordinator_output, error));
     return copy_address(io->stats_address, init->frontend_stats_address, error);
@@ -80,9 +88,29 @@ struct input {
     struct engine_io *io;
     void *dealers[TOPOLOGY_API_SERVERS_MAX];
     void *subscription; /* XSUB to the coordinator, or NULL */
+    /* Of those that are processes of another node: of this one's its launcher takes care. */
+    struct peers dealer_peers[TOPOLOGY_API_SERVERS_MAX];
+    struct peers subscription_peers;
     struct wire_decoder *decoder;
     struct ledger_thread *thread;
+    struct occupancy occupancy;
 };
+
+static enum status watch_peers(struct input *in, void *context, struct error *error)
+{
+    const struct engine_io *io = in->io;
+    if (!process_joins(io->process)) {
+        return STATUS_OK;
+    }
+    for (uint32_t i = 0; i < io->clients_count; i++) {
+        if (socket_address_is_tcp(io->inputs[i])) {
+            TRY(peers_watch(context, in->dealers[i], &in->dealer_peers[i], error));
+        }
+    }
+    return in->subscription != NULL && socket_address_is_tcp(io->coordinator_input)
+               ? peers_watch(context, in->subscription, &in->subscription_peers, error)
+               : STATUS_OK;
+}
 
 static enum status input_connect(struct input *in, struct error *error)
 {
@@ -106,7 +134,7 @@ static enum status input_connect(struct input *in, struct error *error)
         TRY(socket_send(in->dealers[i], buffer.data, buffer.bytes, false, error));
     }
     wire_buffer_free(&buffer);
-    return STATUS_OK;
+    return watch_peers(in, context, error);
 }
 
 static bool is_ready_frame(const struct socket_message *m)
@@ -160,6 +188,9 @@ static enum status queue_request(struct input *in, const void *body, size_t byte
     if (record != NULL) {
         ledger_stamp(record, HOP_ENGINE_RECEIVED, clock_now_ns());
     }
+    ledger_add(&in->thread->requests_count, 1);
+    occupancy_charge(&in->occupancy, in->io->process->topology->host.engine_input_request_ns);
+    occupancy_settle(&in->occupancy);
     queue_push(&in->io->in, queue_item_request(&request));
     if (request.abort_immediately) {
         queue_push(&in->io->in, queue_item_abort(request.id));
@@ -212,12 +243,29 @@ static enum status dispatch(struct input *in, const struct socket_message *m, st
     }
 }
 
+/* The client that sent an unreadable ADD must not wait for ever: answered, if its id is readable.
+ */
+static void refuse_request(struct input *in, uint32_t client, const struct socket_message *m)
+{
+    const char *id;
+    if (m->frames_count < 2 || m->frames[0].bytes != 1 ||
+        *(const unsigned char *)m->frames[0].data != WIRE_ADD ||
+        wire_decode_request_id(in->decoder, m->frames[1].data, m->frames[1].bytes, &id, NULL) !=
+            STATUS_OK) {
+        return;
+    }
+    uint32_t group_rank = in->io->rank - process_group_first(in->io->process);
+    queue_push(&in->io->out,
+               queue_item_refusal(group_rank, client, id, process_now(in->io->process)));
+    ledger_add(&in->thread->messages_out_count, 1);
+}
+
 /* A message that cannot be read is dropped and said so: the engine core must not go deaf over one
  * bad peer. */
-static void read_client(struct input *in, void *dealer)
+static void read_client(struct input *in, uint32_t client)
 {
     struct socket_message m;
-    while (socket_receive(dealer, &m)) {
+    while (socket_receive(in->dealers[client], &m)) {
         struct error error;
         ledger_add(&in->thread->messages_in_count, 1);
         for (uint32_t i = 0; i < m.frames_count && i < SOCKET_FRAMES_MAX; i++) {
@@ -225,15 +273,64 @@ static void read_client(struct input *in, void *dealer)
         }
         if (dispatch(in, &m, &error) != STATUS_OK) {
             drop_message(in, &error);
+            refuse_request(in, client, &m);
         }
         socket_message_free(&m);
     }
 }
 
+/* ZeroMQ would wait for them to come back; nothing that they knew would. */
+static enum status check_peers(struct input *in, struct error *error)
+{
+    int lost;
+    if (peers_lost(&in->subscription_peers, &lost)) {
+        return error_set(error, STATUS_DIED, "DPCoordinator (connection lost)");
+    }
+    for (uint32_t i = 0; i < in->io->clients_count; i++) {
+        if (peers_lost(&in->dealer_peers[i], &lost)) {
+            return error_set(error, STATUS_DIED, "ApiServer_%u (connection lost)", i);
+        }
+    }
+    return STATUS_OK;
+}
+
+/* The main thread may wait for a step: the launcher is told at once. */
+static void report_lost(struct engine_io *io, const struct error *why)
+{
+    struct error error = {0};
+    process_event("died %s", why->text);
+    (void)!error_set(&error, STATUS_IO, "lost %s", why->text);
+    announce(io, true, &error);
+    queue_push(&io->in, queue_item_plain(ITEM_LOST));
+}
+
+static int add_peers(zmq_pollitem_t *items, int count, const struct peers *peers)
+{
+    if (peers->events == NULL) {
+        return count;
+    }
+    items[count] = (zmq_pollitem_t){.socket = peers->events, .events = ZMQ_POLLIN};
+    return count + 1;
+}
+
+static void input_wait(struct input *in, zmq_pollitem_t *items, int count)
+{
+    if (zmq_poll(items, count, 0) > 0) {
+        return;
+    }
+    int64_t before = clock_now_ns();
+    occupancy_rest(&in->occupancy);
+    (void)zmq_poll(items, count, BEAT_MS);
+    int64_t now = clock_now_ns();
+    occupancy_wake(&in->occupancy, now);
+    ledger_add(&in->thread->idle_ns, (uint64_t)(now - before));
+}
+
 static void input_loop(struct input *in)
 {
     struct engine_io *io = in->io;
-    zmq_pollitem_t items[TOPOLOGY_API_SERVERS_MAX + 1];
+    struct error error;
+    zmq_pollitem_t items[2 * (TOPOLOGY_API_SERVERS_MAX + 1)];
     int count = 0;
     for (uint32_t i = 0; i < io->clients_count; i++) {
         items[count++] = (zmq_pollitem_t){.socket = in->dealers[i], .events = ZMQ_POLLIN};
@@ -241,14 +338,15 @@ static void input_loop(struct input *in)
     if (in->subscription != NULL) {
         items[count++] = (zmq_pollitem_t){.socket = in->subscription, .events = ZMQ_POLLIN};
     }
-    for (;;) {
-        int64_t before = clock_now_ns();
-        (void)zmq_poll(items, count, BEAT_MS);
-        int64_t now = clock_now_ns();
-        ledger_add(&in->thread->idle_ns, (uint64_t)(now - before));
+    count = add_peers(items, count, &in->subscription_peers);
+    for (uint32_t i = 0; i < io->clients_count; i++) {
+        count = add_peers(items, count, &in->dealer_peers[i]);
+    }
+    while (check_peers(in, &error) == STATUS_OK) {
+        input_wait(in, items, count);
         for (uint32_t i = 0; i < io->clients_count; i++) {
             if (items[i].revents != 0) {
-                read_client(in, in->dealers[i]);
+                read_client(in, i);
             }
         }
         if (in->subscription != NULL && items[io->clients_count].revents != 0) {
@@ -256,6 +354,7 @@ static void input_loop(struct input *in)
         }
         process_turn(in->thread, clock_now_ns());
     }
+    report_lost(io, &error);
 }
 
 static void *input_main(void *context)
@@ -263,6 +362,8 @@ static void *input_main(void *context)
     struct input in = {.io = context};
     (void)pthread_setname_np(pthread_self(), "engine_input");
     in.thread = ledger_thread_claim(&in.io->process->ledger, THREAD_ENGINE_INPUT, in.io->rank, 0);
+    occupancy_init(&in.occupancy, in.thread, clock_now_ns());
+    occupancy_share(&in.occupancy, in.io->interpreter);
     struct error error;
     if (wire_decoder_create(&in.decoder, &error) != STATUS_OK ||
         input_connect(&in, &error) != STATUS_OK) {
@@ -274,6 +375,7 @@ static void *input_main(void *context)
     }
     process_started(in.thread);
     input_loop(&in);
+    wire_decoder_free(in.decoder);
     return NULL;
 }
 
@@ -286,6 +388,7 @@ struct output {
     void *context;
     struct wire_buffer buffer;
     struct ledger_thread *thread;
+    struct occupancy occupancy;
 };
 
 static enum status output_connect(struct output *out, struct error *error)
@@ -301,6 +404,20 @@ static enum status output_connect(struct output *out, struct error *error)
         TRY(socket_open(out->context, &push, io->coordinator_output, &out->coordinator, error));
     }
     return STATUS_OK;
+}
+
+/* The emulated host's time for a message, before it leaves. */
+static void occupy_output(struct output *out, const struct engine_outputs *outputs)
+{
+    const struct topology_host *host = &out->io->process->topology->host;
+    uint64_t tokens = 0;
+    for (uint32_t i = 0; i < outputs->outputs_count; i++) {
+        tokens += outputs->outputs[i].new_tokens_count;
+    }
+    ledger_add(&out->thread->output_tokens, tokens);
+    occupancy_charge(&out->occupancy, host->engine_output_message_ns +
+                                          host->engine_output_token_ns * (int64_t)tokens);
+    occupancy_settle(&out->occupancy);
 }
 
 static enum status send_item(struct output *out, const struct queue_item *item, struct error *error)
@@ -321,6 +438,7 @@ static enum status send_item(struct output *out, const struct queue_item *item, 
     }
     ledger_add(&out->thread->messages_out_count, 1);
     ledger_add(&out->thread->bytes_out, out->buffer.bytes);
+    occupy_output(out, &item->as.outputs);
     return socket_send(socket, out->buffer.data, out->buffer.bytes, false, error);
 }
 
@@ -337,13 +455,20 @@ static void say_dead(struct output *out)
         (void)zmq_close(out->coordinator);
     }
     (void)zmq_ctx_term(out->context);
+    wire_buffer_free(&out->buffer);
 }
 
 static bool output_turn(struct output *out, struct error *error)
 {
-    int64_t before = clock_now_ns();
-    struct queue_item *item = queue_take_all(&out->io->out, (int64_t)BEAT_MS * 1000000);
-    ledger_add(&out->thread->idle_ns, (uint64_t)(clock_now_ns() - before));
+    struct queue_item *item = queue_take_all(&out->io->out, 0);
+    if (item == NULL) {
+        int64_t before = clock_now_ns();
+        occupancy_rest(&out->occupancy);
+        item = queue_take_all(&out->io->out, (int64_t)BEAT_MS * 1000000);
+        int64_t now = clock_now_ns();
+        occupancy_wake(&out->occupancy, now);
+        ledger_add(&out->thread->idle_ns, (uint64_t)(now - before));
+    }
     bool live = true;
     while (item != NULL) {
         struct queue_item *next = item->next;
@@ -366,6 +491,8 @@ static void *output_main(void *context)
     (void)pthread_setname_np(pthread_self(), "engine_output");
     out.thread =
         ledger_thread_claim(&out.io->process->ledger, THREAD_ENGINE_OUTPUT, out.io->rank, 0);
+    occupancy_init(&out.occupancy, out.thread, clock_now_ns());
+    occupancy_share(&out.occupancy, out.io->interpreter);
     struct error error;
     if (output_connect(&out, &error) != STATUS_OK) {
         announce(out.io, true, &error);
@@ -376,6 +503,7 @@ static void *output_main(void *context)
     while (output_turn(&out, &error)) {
     }
     say_dead(&out);
+    wire_buffer_free(&out.buffer);
     return NULL;
 }
 

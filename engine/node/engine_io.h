@@ -11,6 +11,7 @@
 #define ENGINE_NODE_ENGINE_IO_H
 
 #include "engine/node/engine_queue.h"
+#include "engine/node/occupancy.h"
 #include "engine/node/process.h"
 #include "engine/wire/wire.h"
 
@@ -28,7 +29,8 @@ struct engine_io {
     char coordinator_input[ADDRESS_BYTES_MAX]; /* empty: no coordinator */
     char coordinator_output[ADDRESS_BYTES_MAX];
     char stats_address[ADDRESS_BYTES_MAX];
-    struct wire_ready ready; /* sent once to every client */
+    struct wire_ready ready;         /* sent once to every client */
+    struct interpreter *interpreter; /* shared with the main thread; NULL: none */
 
     struct queue in;
     struct queue out;
@@ -39,11 +41,14 @@ struct engine_io {
     bool connected;  /* the output thread's sockets */
     bool subscribed; /* the coordinator said READY, or there is none */
     bool failed;
-    struct error error; /* why, if failed */
+    struct error error; /* why, if failed; also with ITEM_LOST */
 };
 
-/* Fills the addresses from INIT. INVALID: more clients than this build holds, or an address too
- * long. */
+/* Fills the addresses of API servers from INIT. INVALID: more clients than this build holds, or an
+ * address too long. */
+MUST_CHECK enum status engine_io_clients(struct engine_io *io, const struct wire_init *init,
+                                         struct error *error);
+/* These and the coordinator's. */
 MUST_CHECK enum status engine_io_addresses(struct engine_io *io, const struct wire_init *init,
                                            struct error *error);
 /* Starts both threads; returns when the barrier of the coordinator is passed. */

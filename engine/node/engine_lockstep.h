@@ -23,11 +23,24 @@ struct engine_lockstep {
     struct occupancy *occupancy;
 };
 
+/* `thread` and `occupancy`: of the calling main thread. */
+struct lockstep_options {
+    const struct topology *topology;
+    uint32_t rank; /* of all engine cores */
+    struct ledger_thread *thread;
+    struct occupancy *occupancy;
+    const char *master_host; /* of INIT; used if the ranks span nodes */
+    uint32_t master_port;
+};
+
 /* The settings of waves; all zero for independent ranks. */
 struct wave_options lockstep_wave_options(const struct topology *t);
-/* `thread` and `occupancy`: of the calling main thread. */
-MUST_CHECK enum status lockstep_open(const struct topology *t, uint32_t rank,
-                                     struct ledger_thread *thread, struct occupancy *occupancy,
+/* Do ranks that step together run on several nodes? They then meet at INIT's master address, which
+ * rank 0 listens at (the launcher keeps it by collective_reserve_port), else in the shared memory
+ * that the launcher passes on. */
+bool lockstep_spans_nodes(const struct topology *t);
+/* Over nodes it waits for all ranks. */
+MUST_CHECK enum status lockstep_open(const struct lockstep_options *options,
                                      struct engine_lockstep *out, struct error *error);
 MUST_CHECK enum status lockstep_agree(struct engine_lockstep *l, const struct wave *wave,
                                       const struct wave_forward *forward,

@@ -1,7 +1,7 @@
 /*
- * engine_process.c - an engine core's process: handshake with the launcher, then the busy loop
- * round engine/core/engine_core on the main thread. Input and output threads: engine_io. Workers:
- * executor.
+ * engine_process.c - an engine core's process: handshake with its node's launcher, with node 0's,
+ * or both, then the busy loop round engine/core/engine_core on the main thread. Input and output
+ * threads: engine_io. Workers: executor.
  *
  * Every turn handles all queued input, publishes counts if they changed, makes one engine turn
  * (submit ahead, or wait for the oldest step), and publishes again. In lock-step it then does what
@@ -22,20 +22,32 @@
 #include "engine/node/engine_utility.h"
 #include "engine/node/executor.h"
 #include "engine/node/occupancy.h"
+#include "engine/node/peers.h"
 #include "engine/node/sockets.h"
 
 enum {
+    GREETINGS_MAX = 2,
     REQUESTS_MAX = 16384,
     INIT_TIMEOUT_MS = 5 * 60 * 1000,
-    STEPS_MAX = 16, /* submitted and not completed; a power of two above any asynchronous depth */
+    STEPS_MAX = DEVICE_STEPS_IN_FLIGHT_MAX, /* submitted and not completed */
     IDLE_WITH_REQUESTS_NS = 1000000,
     PEER_DEATH_NS = 1000000000, /* head start of the launcher's own news of a death */
     BEAT_NS = 500000000,
 };
 
+/* Somebody who takes part in the start: this node's launcher, node 0's, or both. */
+struct greeting {
+    void *dealer;
+    struct peers peers; /* of another node only */
+    bool local;
+    bool headless;
+    bool clients_only; /* only the API servers of its INIT count */
+};
+
 struct engine_process {
     struct process process;
-    uint32_t rank;
+    uint32_t rank;       /* of all engine cores: its name */
+    uint32_t group_rank; /* in its data-parallel group: what messages call it */
     struct engine_io io;
     struct executor *executor;
     struct arena arena;
@@ -43,8 +55,11 @@ struct engine_process {
     struct engine_utility utility;
     struct ledger_thread *thread;
     struct occupancy occupancy;
+    char master_host[TOPOLOGY_HOST_BYTES]; /* of INIT, in lock-step */
+    uint32_t master_port;
+    struct interpreter interpreter; /* of all three threads, if the topology wants one */
     struct engine_lockstep lockstep;
-    struct error resume_error; /* of the collective in a resume; OK: none */
+    struct error call_error; /* what failed for good in a utility call; OK: nothing */
     struct in_flight {
         uint64_t step;
         int64_t submitted_ns;
@@ -53,14 +68,16 @@ struct engine_process {
     uint64_t completed;
     uint32_t num_gpu_blocks;
     pthread_t monitor;
+    struct greeting greetings[GREETINGS_MAX];
+    uint32_t greetings_count;
 };
 
 /* ---- handshake ---- */
 
-static enum status handshake_send(const struct engine_process *e, void *dealer,
+static enum status handshake_send(const struct engine_process *e, const struct greeting *g,
                                   enum wire_hello_status hello_status, struct error *error)
 {
-    struct wire_hello hello = {.status = hello_status, .local = true, .headless = false};
+    struct wire_hello hello = {.status = hello_status, .local = g->local, .headless = g->headless};
     char hash[PARALLEL_HASH_BYTES];
     if (hello_status == WIRE_READY && e->lockstep.on) {
         process_parallel_hash(e->process.topology, hash);
@@ -68,19 +85,44 @@ static enum status handshake_send(const struct engine_process *e, void *dealer,
     }
     struct wire_buffer buffer = {0};
     wire_encode_hello(&buffer, &hello);
-    enum status status = socket_send(dealer, buffer.data, buffer.bytes, false, error);
+    enum status status = socket_send(g->dealer, buffer.data, buffer.bytes, false, error);
     wire_buffer_free(&buffer);
     return status;
 }
 
-static enum status handshake_init(struct engine_process *e, void *dealer, struct error *error)
+static enum status take_init(struct engine_process *e, const struct greeting *g,
+                             const struct wire_init *init, struct error *error)
 {
-    zmq_pollitem_t item = {.socket = dealer, .events = ZMQ_POLLIN};
-    if (zmq_poll(&item, 1, INIT_TIMEOUT_MS) <= 0) {
+    if (g->clients_only) {
+        return engine_io_clients(&e->io, init, error);
+    }
+    if (init->has_parallel_config) {
+        (void)snprintf(e->master_host, sizeof e->master_host, "%s", init->master_ip);
+        e->master_port = init->master_port;
+    }
+    return engine_io_addresses(&e->io, init, error);
+}
+
+/* INIT, for which the launcher may wait for other nodes and for its API servers. */
+static enum status wait_init(const struct greeting *g, struct error *error)
+{
+    zmq_pollitem_t items[2] = {{.socket = g->dealer, .events = ZMQ_POLLIN},
+                               {.socket = g->peers.events, .events = ZMQ_POLLIN}};
+    if (zmq_poll(items, g->peers.events != NULL ? 2 : 1, INIT_TIMEOUT_MS) <= 0) {
         return error_set(error, STATUS_TIMEOUT, "no INIT from the launcher within 5 minutes");
     }
+    if (items[0].revents == 0) {
+        return error_set(error, STATUS_DIED, "node 0 ended while the system started");
+    }
+    return STATUS_OK;
+}
+
+static enum status handshake_init(struct engine_process *e, const struct greeting *g,
+                                  struct error *error)
+{
+    TRY(wait_init(g, error));
     struct socket_message m;
-    if (!socket_receive(dealer, &m)) {
+    if (!socket_receive(g->dealer, &m)) {
         return error_set(error, STATUS_PROTOCOL, "INIT was announced but not there");
     }
     struct wire_decoder *decoder;
@@ -89,12 +131,67 @@ static enum status handshake_init(struct engine_process *e, void *dealer, struct
         struct wire_init init;
         status = wire_decode_init(decoder, m.frames[0].data, m.frames[0].bytes, &init, error);
         if (status == STATUS_OK) {
-            status = engine_io_addresses(&e->io, &init, error);
+            status = take_init(e, g, &init, error);
         }
         wire_decoder_free(decoder);
     }
     socket_message_free(&m);
     return status;
+}
+
+/* Says HELLO, and waits to be told where everybody is. */
+static enum status greet(struct engine_process *e, void *context, struct greeting *g,
+                         struct error *error)
+{
+    char address[128];
+    unsigned char identity[2];
+    wire_identity(e->rank, identity);
+    struct socket_options options = {
+        .type = ZMQ_DEALER, .linger_ms = LINGER_HANDSHAKE_MS, .identity = identity};
+    if (g->local) {
+        process_address(&e->process, "handshake", e->process.node, address);
+    } else {
+        process_head_address(&e->process, e->process.topology->handshake_port, address);
+    }
+    TRY(socket_open(context, &options, address, &g->dealer, error));
+    if (!g->local) {
+        TRY(peers_watch(context, g->dealer, &g->peers, error));
+    }
+    TRY(handshake_send(e, g, WIRE_HELLO, error));
+    return handshake_init(e, g, error);
+}
+
+/* Whom to greet, in this order. Returns how many. */
+static uint32_t greetings_of(const struct process *p, struct greeting out[GREETINGS_MAX])
+{
+    if (!process_joins(p)) {
+        out[0] = (struct greeting){.local = true};
+        return 1;
+    }
+    bool own = process_serves_own_only(p);
+    out[0] = (struct greeting){.headless = !own};
+    out[1] = (struct greeting){.local = true, .clients_only = true};
+    return own ? 2 : 1;
+}
+
+static enum status greet_all(struct engine_process *e, void *context, struct error *error)
+{
+    e->greetings_count = greetings_of(&e->process, e->greetings);
+    for (uint32_t i = 0; i < e->greetings_count; i++) {
+        TRY(greet(e, context, &e->greetings[i], error));
+    }
+    return STATUS_OK;
+}
+
+static enum status say_ready(struct engine_process *e, struct error *error)
+{
+    for (uint32_t i = 0; i < e->greetings_count; i++) {
+        struct greeting *g = &e->greetings[i];
+        TRY(handshake_send(e, g, WIRE_READY, error));
+        peers_forget(&g->peers, g->dealer);
+        (void)zmq_close(g->dealer);
+    }
+    return STATUS_OK;
 }
 
 static void fill_ready(struct engine_process *e)
@@ -111,10 +208,10 @@ static void fill_ready(struct engine_process *e)
         .version = "harness-0.1.0",
         .world_size = t->tp * t->pp,
         /* Independent ranks call themselves DP = 1, as vLLM's dense ones do. */
-        .data_parallel_size = e->lockstep.on ? t->engines_count : 1,
+        .data_parallel_size = e->lockstep.on ? topology_data_parallel_size(t) : 1,
         .tensor_parallel_size = t->tp,
         .pipeline_parallel_size = t->pp,
-        .data_parallel_rank = e->rank,
+        .data_parallel_rank = e->group_rank,
         .max_num_seqs = t->max_num_seqs,
         .max_num_batched_tokens = t->max_num_batched_tokens,
         .instance_id = instance_id,
@@ -126,8 +223,8 @@ static enum status create_core(struct engine_process *e, struct error *error)
 {
     const struct topology *t = e->process.topology;
     struct engine_core_options options = {
-        .engine_index = e->rank,
-        .clients_count = t->api_servers_count,
+        .engine_index = e->group_rank,
+        .clients_count = e->io.clients_count,
         .requests_max = REQUESTS_MAX,
         .max_model_len = t->max_model_len,
         .max_num_seqs = t->max_num_seqs,
@@ -140,6 +237,7 @@ static enum status create_core(struct engine_process *e, struct error *error)
         .reserve_full_isl = true,
         .watermark = 0.0,
         .async_depth = t->async_depth,
+        .pipeline_stages = t->pp,
         .policy = t->priority_policy != 0 ? POLICY_PRIORITY : POLICY_FCFS,
         .seed = t->seed,
         .wave = lockstep_wave_options(t),
@@ -157,15 +255,39 @@ static enum status create_core(struct engine_process *e, struct error *error)
     return engine_core_create(&e->arena, &options, &e->core, error);
 }
 
+/* A dummy takes none of the host's booked time: nothing is scheduled for it. */
+static enum status dummy_step(struct engine_process *e, const struct device_lockstep *agreed,
+                              struct error *error)
+{
+    int64_t before = clock_now_ns();
+    occupancy_rest(&e->occupancy);
+    TRY(executor_dummy(e->executor, agreed, error));
+    int64_t now = clock_now_ns();
+    ledger_add(&e->thread->sync_wait_ns, (uint64_t)(now - before));
+    ledger_add(&e->thread->dummy_steps_count, 1);
+    occupancy_wake(&e->occupancy, now);
+    return STATUS_OK;
+}
+
 /* The other ranks' part in a resume. A failure ends the process after the call that asked. */
 static bool any_unfinished(void *ctx, bool unfinished)
 {
     struct engine_process *e = ctx;
     struct error error;
     if (lockstep_resume(&e->lockstep, &unfinished, &error) != STATUS_OK) {
-        e->resume_error = error;
+        e->call_error = error;
     }
     return unfinished;
+}
+
+static void dummy_batch(void *ctx)
+{
+    struct engine_process *e = ctx;
+    struct device_lockstep alone = {.tokens = WAVE_DUMMY_TOKENS, .graphs = true};
+    struct error error;
+    if (dummy_step(e, &alone, &error) != STATUS_OK) {
+        e->call_error = error;
+    }
 }
 
 /* A worker's death reaches a main thread that sleeps on its input queue through that queue. */
@@ -182,18 +304,9 @@ static void *monitor_main(void *context)
 
 static enum status start(struct engine_process *e, struct error *error)
 {
-    char address[128];
-    unsigned char identity[2];
-    wire_identity(e->rank, identity);
     void *context = zmq_ctx_new();
     ASSERT(context != NULL);
-    void *dealer;
-    struct socket_options options = {
-        .type = ZMQ_DEALER, .linger_ms = LINGER_HANDSHAKE_MS, .identity = identity};
-    process_address(&e->process, "handshake", 0, address);
-    TRY(socket_open(context, &options, address, &dealer, error));
-    TRY(handshake_send(e, dealer, WIRE_HELLO, error));
-    TRY(handshake_init(e, dealer, error));
+    TRY(greet_all(e, context, error));
 
     struct executor_options executor = {.ledger = &e->process.ledger,
                                         .thread = e->thread,
@@ -201,11 +314,18 @@ static enum status start(struct engine_process *e, struct error *error)
                                         .requests_max = REQUESTS_MAX};
     TRY(executor_start(&executor, &e->executor, error));
     e->num_gpu_blocks = executor_kv_blocks(e->executor);
-    TRY(lockstep_open(e->process.topology, e->rank, e->thread, &e->occupancy, &e->lockstep, error));
+    struct lockstep_options lockstep = {.topology = e->process.topology,
+                                        .rank = e->rank,
+                                        .thread = e->thread,
+                                        .occupancy = &e->occupancy,
+                                        .master_host = e->master_host,
+                                        .master_port = e->master_port};
+    TRY(lockstep_open(&lockstep, &e->lockstep, error));
     if (e->lockstep.on) {
         e->utility.any_unfinished = any_unfinished;
-        e->utility.ctx = e;
     }
+    e->utility.dummy_batch = dummy_batch;
+    e->utility.ctx = e;
     TRY(create_core(e, error));
     fill_ready(e);
     TRY(engine_io_start(&e->io, error));
@@ -213,9 +333,9 @@ static enum status start(struct engine_process *e, struct error *error)
         pthread_create(&e->monitor, NULL, monitor_main, e) != 0) {
         return error_set(error, STATUS_NOMEM, "cannot start the worker monitor thread");
     }
-    TRY(handshake_send(e, dealer, WIRE_READY, error));
-    (void)zmq_close(dealer);
+    TRY(say_ready(e, error));
     (void)zmq_ctx_term(context);
+    process_event("ready");
     return STATUS_OK;
 }
 
@@ -234,29 +354,18 @@ static void refuse(struct engine_process *e, const struct engine_request *reques
 {
     process_warning("EngineCore_DP%u refused %s: %s", e->rank, request->id, why->text);
     ledger_add(&e->thread->failed_count, 1);
-    if (request->client_index >= e->io.clients_count) {
-        return;
+    if (request->client_index < e->io.clients_count) {
+        queue_push(&e->io.out, queue_item_refusal(e->group_rank, request->client_index, request->id,
+                                                  process_now(&e->process)));
+        ledger_add(&e->thread->messages_out_count, 1);
     }
-    struct engine_output output = {
-        .id = request->id, .finish = FINISH_ERROR, .stop_token_id = TOKEN_NONE};
-    struct engine_outputs outputs = {
-        .engine_index = e->rank,
-        .outputs = &output,
-        .outputs_count = 1,
-        .timestamp = process_now(&e->process),
-        .finished_ids = &request->id,
-        .finished_ids_count = 1,
-        .wave_complete = -1,
-        .start_wave = -1,
-    };
-    send_outputs(e, (int32_t)request->client_index, &outputs);
 }
 
 static void send_reply(struct engine_process *e, uint32_t client_index,
                        const struct utility_reply *reply)
 {
     struct engine_outputs outputs = {
-        .engine_index = e->rank,
+        .engine_index = e->group_rank,
         .timestamp = process_now(&e->process),
         .utility = reply,
         .wave_complete = -1,
@@ -273,14 +382,25 @@ static void answer_utility(struct engine_process *e, const struct utility_call *
     }
 }
 
-/* Pauses that are complete. Before the main thread waits for input, or they would wait too. */
-static void answer_paused(struct engine_process *e)
+/* What went wrong in a call's own part in a collective or a forward. */
+static enum status call_failed(const struct engine_process *e, struct error *error)
+{
+    if (e->call_error.status != STATUS_OK) {
+        *error = e->call_error;
+    }
+    return e->call_error.status;
+}
+
+/* Calls that were put off. Before the main thread waits for input, or they would wait too. */
+static enum status answer_put_off(struct engine_process *e, struct error *error)
 {
     struct utility_reply reply;
     uint32_t client_index;
-    while (engine_utility_due(&e->utility, e->core, &client_index, &reply)) {
+    while (e->call_error.status == STATUS_OK &&
+           engine_utility_due(&e->utility, e->core, &client_index, &reply)) {
         send_reply(e, client_index, &reply);
     }
+    return call_failed(e, error);
 }
 
 static enum status handle(struct engine_process *e, const struct queue_item *item,
@@ -303,15 +423,14 @@ static enum status handle(struct engine_process *e, const struct queue_item *ite
         return STATUS_OK;
     case ITEM_UTILITY:
         answer_utility(e, &item->as.utility);
-        if (e->resume_error.status != STATUS_OK) {
-            *error = e->resume_error;
-        }
-        return e->resume_error.status;
+        return call_failed(e, error);
     case ITEM_START_WAVE:
         engine_core_start_wave(e->core, &item->as.start);
         return STATUS_OK;
     case ITEM_FAILED:
         return error_set(error, STATUS_DIED, "%s", executor_dead_worker(e->executor));
+    case ITEM_LOST:
+        return error_set(error, STATUS_IO, "%s", e->io.error.text);
     case ITEM_OUTPUTS:
     case ITEM_DEAD:
         break;
@@ -327,6 +446,7 @@ static struct queue_item *take_input(struct engine_process *e)
         return item;
     }
     int64_t before = clock_now_ns();
+    occupancy_rest(&e->occupancy);
     while (item == NULL) {
         process_turn(e->thread, before);
         item = queue_take_all(&e->io.in, BEAT_NS);
@@ -374,7 +494,7 @@ static void publish_counts(struct engine_process *e)
         return;
     }
     struct engine_outputs outputs = {
-        .engine_index = e->rank,
+        .engine_index = e->group_rank,
         .stats = &stats,
         .timestamp = process_now(&e->process),
         .wave_complete = -1,
@@ -457,6 +577,9 @@ static enum status complete(struct engine_process *e, struct error *error)
     struct step_result result;
     int64_t before = clock_now_ns();
     bool blocks = !executor_ready(e->executor, step.step);
+    if (blocks) {
+        occupancy_rest(&e->occupancy);
+    }
     TRY(executor_wait(e->executor, step.step, &result, error));
     int64_t now = clock_now_ns();
     ledger_add(&e->thread->sync_wait_ns, (uint64_t)(now - before));
@@ -493,6 +616,7 @@ static enum status engine_turn(struct engine_process *e, struct error *error)
             return complete(e, error);
         case ENGINE_TURN_DONE:
             if (!worked && !e->lockstep.on && engine_core_has_work(e->core)) {
+                occupancy_rest(&e->occupancy);
                 clock_sleep_until_ns(clock_now_ns() + IDLE_WITH_REQUESTS_NS);
             }
             return STATUS_OK;
@@ -500,20 +624,13 @@ static enum status engine_turn(struct engine_process *e, struct error *error)
     }
 }
 
-/* A dummy takes none of the host's booked time: nothing is scheduled for it. */
-static enum status dummy_step(struct engine_process *e, struct error *error)
+static enum status dummy_for_others(struct engine_process *e, struct error *error)
 {
     struct device_lockstep room;
     const struct device_lockstep *agreed;
     occupancy_settle(&e->occupancy);
     TRY(agree(e, NULL, &room, &agreed, error));
-    int64_t before = clock_now_ns();
-    TRY(executor_dummy(e->executor, agreed, error));
-    int64_t now = clock_now_ns();
-    ledger_add(&e->thread->sync_wait_ns, (uint64_t)(now - before));
-    ledger_add(&e->thread->dummy_steps_count, 1);
-    occupancy_wake(&e->occupancy, now);
-    return STATUS_OK;
+    return dummy_step(e, agreed, error);
 }
 
 /* What the wave needs after this turn: nothing for independent ranks. */
@@ -529,7 +646,7 @@ static enum status follow_wave(struct engine_process *e, struct error *error)
             send_notices(e);
             return STATUS_OK;
         case WAVE_NEED_DUMMY:
-            TRY(dummy_step(e, error));
+            TRY(dummy_for_others(e, error));
             break;
         case WAVE_NEED_ALLREDUCE:
             TRY(lockstep_ballot(&e->lockstep, wave, &ballot, error));
@@ -548,7 +665,7 @@ static enum status serve(struct engine_process *e, struct error *error)
         TRY(engine_turn(e, error));
         publish_counts(e);
         TRY(follow_wave(e, error));
-        answer_paused(e);
+        TRY(answer_put_off(e, error));
         process_turn(e->thread, clock_now_ns());
     }
 }
@@ -576,10 +693,16 @@ int engine_core_main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     e.rank = (uint32_t)e.process.index;
+    e.group_rank = e.rank - process_group_first(&e.process);
     e.io.process = &e.process;
     e.io.rank = e.rank;
     e.thread = ledger_thread_claim(&e.process.ledger, THREAD_ENGINE_MAIN, e.rank, 0);
     occupancy_init(&e.occupancy, e.thread, clock_now_ns());
+    if (e.process.topology->interpreter_lock != 0) {
+        interpreter_init(&e.interpreter, clock_now_ns());
+        e.io.interpreter = &e.interpreter;
+        occupancy_share(&e.occupancy, &e.interpreter);
+    }
     enum status status = start(&e, &error);
     if (status != STATUS_OK) {
         return process_fail(&error);

@@ -211,6 +211,22 @@ struct queue_item *queue_item_outputs(int32_t client, const struct engine_output
     return item;
 }
 
+struct queue_item *queue_item_refusal(uint32_t rank, uint32_t client, const char *id, time_ps now)
+{
+    struct engine_output output = {.id = id, .finish = FINISH_ERROR, .stop_token_id = TOKEN_NONE};
+    struct engine_outputs outputs = {
+        .engine_index = rank,
+        .outputs = &output,
+        .outputs_count = 1,
+        .timestamp = now,
+        .finished_ids = &id,
+        .finished_ids_count = 1,
+        .wave_complete = -1,
+        .start_wave = -1,
+    };
+    return queue_item_outputs((int32_t)client, &outputs);
+}
+
 struct queue_item *queue_item_plain(enum queue_item_kind kind)
 {
     struct block b;

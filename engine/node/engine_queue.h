@@ -22,6 +22,7 @@ enum queue_item_kind {
     ITEM_OUTPUTS,
     ITEM_DEAD,   /* output thread: tell every client ENGINE_CORE_DEAD, then end */
     ITEM_FAILED, /* worker monitor: a worker died */
+    ITEM_LOST,   /* input thread: an API server or the coordinator of another node is gone */
 };
 
 struct queue_item {
@@ -60,6 +61,8 @@ struct queue_item *queue_item_request(const struct engine_request *request);
 struct queue_item *queue_item_abort(const char *id);
 struct queue_item *queue_item_utility(const struct utility_call *call);
 struct queue_item *queue_item_outputs(int32_t client, const struct engine_outputs *outputs);
+/* The answer of engine core `rank` to a request that it will not serve: ended by an error. */
+struct queue_item *queue_item_refusal(uint32_t rank, uint32_t client, const char *id, time_ps now);
 struct queue_item *queue_item_start_wave(const struct start_wave *start);
 struct queue_item *queue_item_plain(enum queue_item_kind kind);
 

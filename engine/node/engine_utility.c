@@ -85,6 +85,45 @@ static bool parse_mode(const struct utility_call *call, enum pause_mode *mode)
     return false;
 }
 
+static bool resume_waits(const struct engine_utility *u)
+{
+    for (uint32_t i = 0; i < u->pending_count; i++) {
+        if (u->pending[i].resume) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void feed_pause(struct engine_core *core, struct engine_utility_pending *pause)
+{
+    if (!pause->fed) {
+        pause->fed = true;
+        engine_core_pause(core, pause->mode);
+    }
+}
+
+/*
+ * A rank that was slower than others must not pause again before it resumed as they did: calls
+ * behind a resume that waits are not looked at, so that all ranks take all calls in one order.
+ */
+static bool put_off(const struct answer *a, const struct engine_utility_pending *pending)
+{
+    struct engine_utility *u = a->u;
+    if (u->pending_count == ENGINE_UTILITY_PENDING_MAX) {
+        return fail(a, "%.64s: %d calls wait already", a->call->method, ENGINE_UTILITY_PENDING_MAX);
+    }
+    bool waits = resume_waits(u);
+    struct engine_utility_pending *last = &u->pending[u->pending_count++];
+    *last = *pending;
+    last->client_index = a->call->client_index;
+    last->call_id = a->call->call_id;
+    if (!last->resume && !waits) {
+        feed_pause(a->core, last);
+    }
+    return false;
+}
+
 static bool pause_scheduler(const struct answer *a)
 {
     enum pause_mode mode;
@@ -92,36 +131,73 @@ static bool pause_scheduler(const struct answer *a)
         return fail(a, "pause_scheduler: unknown mode '%.32s', want abort, wait or keep",
                     a->call->arguments[0].string);
     }
-    if (a->u->pending_count == ENGINE_UTILITY_PENDING_MAX) {
-        return fail(a, "pause_scheduler: %d calls wait already", ENGINE_UTILITY_PENDING_MAX);
+    return put_off(a, &(struct engine_utility_pending){
+                          .mode = mode, .clear_cache = bool_argument(a->call, 1, true)});
+}
+
+/* False: the ranks still pause. */
+static bool try_resume(struct engine_utility *u, struct engine_core *core)
+{
+    bool unfinished = false;
+    switch (engine_core_resume(core, &unfinished)) {
+    case RESUME_DONE:
+        return true;
+    case RESUME_LATER:
+        return false;
+    case RESUME_ALLREDUCE:
+        ASSERT(u->any_unfinished != NULL);
+        engine_core_resumed(core, u->any_unfinished(u->ctx, unfinished));
+        return true;
     }
-    engine_core_pause(a->core, mode);
-    a->u->pending[a->u->pending_count++] =
-        (struct engine_utility_pause){.client_index = a->call->client_index,
-                                      .call_id = a->call->call_id,
-                                      .clear_cache = bool_argument(a->call, 1, true)};
-    return false;
+    return true;
 }
 
 static bool resume_scheduler(const struct answer *a)
 {
-    bool unfinished = false;
-    switch (engine_core_resume(a->core, &unfinished)) {
-    case RESUME_DONE:
-        break;
-    case RESUME_REFUSED:
-        return fail(a, "resume_scheduler: a pause is pending");
-    case RESUME_ALLREDUCE:
-        ASSERT(a->u->any_unfinished != NULL);
-        engine_core_resumed(a->core, a->u->any_unfinished(a->u->ctx, unfinished));
-        break;
+    if (!resume_waits(a->u) && try_resume(a->u, a->core)) {
+        return nothing(a);
     }
-    return nothing(a);
+    return put_off(a, &(struct engine_utility_pending){.resume = true});
 }
 
 static bool is_scheduler_paused(const struct answer *a)
 {
     return give_bool(a, engine_core_pause_state(a->core) != UNPAUSED);
+}
+
+/*
+ * An independent rank makes its forward at once. In lock-step no rank may make one alone: the call
+ * starts a wave if none runs, and each loop of a wave is a forward of all ranks, with dummies where
+ * there is nothing to compute. The next comes before further input is taken.
+ */
+static bool execute_dummy_batch(const struct answer *a)
+{
+    const struct wave *wave = engine_core_wave(a->core);
+    if (!wave_lockstep(wave)) {
+        ASSERT(a->u->dummy_batch != NULL);
+        a->u->dummy_batch(a->u->ctx);
+        return nothing(a);
+    }
+    struct start_wave start = {.wave = wave->current_wave, .exclude = -1};
+    engine_core_start_wave(a->core, &start);
+    if (!wave->engines_running) {
+        return fail(a, "execute_dummy_batch: the ranks are paused");
+    }
+    return nothing(a);
+}
+
+/* No adapter was ever loaded: there is no call that does. */
+static bool list_loras(const struct answer *a)
+{
+    a->reply->kind = UTILITY_STRINGS;
+    a->reply->strings_count = 0;
+    return true;
+}
+
+/* Nothing here sleeps: whatever its tags, a call finds the engine core awake. */
+static bool wake_up(const struct answer *a)
+{
+    return give_bool(a, true);
 }
 
 static bool is_sleeping(const struct answer *a)
@@ -131,7 +207,7 @@ static bool is_sleeping(const struct answer *a)
 
 static const struct method {
     const char *name;
-    const char *arguments; /* kinds: b bool, s string; those at the end may be missing */
+    const char *arguments; /* kinds: b bool, s string, * any; those at the end may be missing */
     bool (*answer)(const struct answer *a);
 } methods[] = {
     {"get_supported_tasks", "", supported_tasks},
@@ -142,6 +218,9 @@ static const struct method {
     {"resume_scheduler", "", resume_scheduler},
     {"is_scheduler_paused", "", is_scheduler_paused},
     {"is_sleeping", "", is_sleeping},
+    {"wake_up", "*", wake_up},
+    {"execute_dummy_batch", "", execute_dummy_batch},
+    {"list_loras", "", list_loras},
 };
 
 static bool arguments_fit(const struct utility_call *call, const char *kinds)
@@ -152,7 +231,7 @@ static bool arguments_fit(const struct utility_call *call, const char *kinds)
     for (uint32_t i = 0; i < call->arguments_count; i++) {
         enum utility_argument_kind want =
             kinds[i] == 'b' ? UTILITY_ARGUMENT_BOOL : UTILITY_ARGUMENT_STRING;
-        if (call->arguments[i].kind != want) {
+        if (kinds[i] != '*' && call->arguments[i].kind != want) {
             return false;
         }
     }
@@ -176,22 +255,34 @@ bool engine_utility_call(struct engine_utility *u, struct engine_core *core,
     return fail(&a, "unknown utility method '%.64s'", call->method);
 }
 
+static bool first_is_due(struct engine_utility *u, struct engine_core *core)
+{
+    struct engine_utility_pending *first = &u->pending[0];
+    if (first->resume) {
+        return try_resume(u, core);
+    }
+    feed_pause(core, first);
+    return engine_core_pause_state(core) == UNPAUSED || engine_core_pause_done(core);
+}
+
 bool engine_utility_due(struct engine_utility *u, struct engine_core *core, uint32_t *client_index,
                         struct utility_reply *reply)
 {
-    bool lifted = engine_core_pause_state(core) == UNPAUSED;
-    if (u->pending_count == 0 || (!lifted && !engine_core_pause_done(core))) {
+    if (u->pending_count == 0 || !first_is_due(u, core)) {
         return false;
     }
-    struct engine_utility_pause pause = u->pending[0];
+    struct engine_utility_pending first = u->pending[0];
     u->pending_count--;
     memmove(&u->pending[0], &u->pending[1], u->pending_count * sizeof u->pending[0]);
-    *client_index = pause.client_index;
-    *reply = (struct utility_reply){.call_id = pause.call_id, .kind = UTILITY_NIL};
-    if (lifted) {
+    *client_index = first.client_index;
+    *reply = (struct utility_reply){.call_id = first.call_id, .kind = UTILITY_NIL};
+    if (first.resume) {
+        return true;
+    }
+    if (engine_core_pause_state(core) == UNPAUSED) {
         struct answer a = {.u = u, .core = core, .reply = reply};
         (void)fail(&a, "pause_scheduler: resumed before the pause was complete");
-    } else if (pause.clear_cache) {
+    } else if (first.clear_cache) {
         /* A frozen engine core (mode keep) may hold blocks: then prefixes stay known. */
         (void)engine_core_reset_prefix_cache(core);
     }

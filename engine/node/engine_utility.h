@@ -1,7 +1,8 @@
 /*
  * engine_utility.h - what an engine core's process answers to UTILITY calls, on its main thread.
  *
- * A pause is answered when nothing is left to do, all other calls at once:
+ * A pause is answered when nothing is left to do, a resume behind it after it, in lock-step, with
+ * the pauses behind that in turn; all other calls are answered at once:
  *
  *     if (engine_utility_call(&u, core, &call, &reply)) send reply to call.client_index;
  *     after each turn, before waiting for input:
@@ -22,10 +23,15 @@ struct engine_utility {
      * copy of the same resume_scheduler. NULL: ranks are independent.
      */
     bool (*any_unfinished)(void *ctx, bool unfinished);
+    /* Independent ranks only: one forward without requests, to its end. NULL: no device. */
+    void (*dummy_batch)(void *ctx);
     void *ctx;
-    struct engine_utility_pause {
+    struct engine_utility_pending {
         uint32_t client_index;
         uint64_t call_id;
+        bool resume; /* waits for the pauses before it; a pause if false */
+        bool fed;    /* a pause that the engine core knows of */
+        enum pause_mode mode;
         bool clear_cache;
     } pending[ENGINE_UTILITY_PENDING_MAX];
     uint32_t pending_count;

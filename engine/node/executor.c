@@ -22,6 +22,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/device/gpu_shared.h"
+#include "engine/device/pipeline.h"
 #include "engine/node/plan_codec.h"
 #include "engine/node/ring.h"
 #include "engine/node/worker.h"
@@ -57,6 +58,7 @@ struct executor {
     struct device device;
     struct ring plans;
     struct ring responses;
+    struct pipeline pipeline; /* if there are several workers */
     unsigned char *encoded;
     size_t encoded_cap;
     struct gpu_shared gpu; /* if the device on the calling thread shares one */
@@ -141,8 +143,9 @@ static enum status start_worker(struct executor *x, uint32_t index, struct error
     /* A program that is no engine core's process (a test) has no event pipe. */
     int events = fcntl(EVENT_FD, F_GETFD) >= 0 ? EVENT_FD : STDERR_FILENO;
     int gpu = x->topology->gpu_sharing != (uint32_t)GPU_OWN ? GPU_FD + (int)index : -1;
-    int fds[INHERITED_FDS] = {x->options.ledger->fd, events,     x->plans.fd,
-                              x->responses.fd,       control[1], gpu};
+    int pipeline = x->workers_count > 1 ? x->pipeline.fd : -1;
+    int fds[INHERITED_FDS] = {
+        x->options.ledger->fd, events, x->plans.fd, x->responses.fd, control[1], pipeline, gpu};
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0) {
@@ -206,6 +209,9 @@ static enum status start_workers(struct executor *x, struct error *error)
     x->kv_blocks = UINT32_MAX;
     TRY(ring_create(RING_PLAN_CHUNK_BYTES, x->workers_count, RING_WRITER, &x->plans, error));
     TRY(ring_create(RING_RESPONSE_CHUNK_BYTES, 1, 0, &x->responses, error));
+    if (x->workers_count > 1) {
+        TRY(pipeline_create(x->workers_count, &x->pipeline, error));
+    }
     x->death_fd = epoll_create1(EPOLL_CLOEXEC);
     if (x->death_fd < 0) {
         return error_set(error, STATUS_IO, "executor: epoll_create1: %s", strerror(errno));
@@ -320,7 +326,7 @@ static enum status send_plan(struct executor *x, const struct step_plan *plan,
         if (agreed != NULL) {
             device_lockstep(&x->device, agreed);
         }
-        return worker_submit(&x->device, x->options.thread, plan, error);
+        return device_submit(&x->device, plan, error);
     }
     size_t bytes = plan_encoded_bytes(plan);
     TRY(grow_encoded(x, bytes, error));
@@ -489,6 +495,9 @@ void executor_stop(struct executor *x)
     if (x->responses.header != NULL) {
         ring_cancel(&x->responses);
     }
+    if (x->pipeline.header != NULL) {
+        pipeline_cancel(&x->pipeline);
+    }
     for (uint32_t i = 0; i < x->workers_count; i++) {
         if (x->workers[i].control_fd >= 0) {
             (void)close(x->workers[i].control_fd);
@@ -503,6 +512,7 @@ void executor_stop(struct executor *x)
     }
     ring_close(&x->plans);
     ring_close(&x->responses);
+    pipeline_close(&x->pipeline);
     device_close(&x->device);
     gpu_shared_close(&x->gpu);
     free(x->encoded);

@@ -1,13 +1,17 @@
 /*
- * launcher.c - starts a serving system in vLLM's order, watches it, and ends it as one.
+ * launcher.c - starts a serving system, or one node's part of it, in vLLM's order, watches it, and
+ * ends it as one.
  *
- * Order: bind the HTTP socket (reserves the port); coordinator (D > 1) until it reported its
- * addresses; ROUTER of the handshake; engine cores (they say HELLO and wait); API servers until all
+ * Order: bind the HTTP socket (reserves the port); ROUTER of the handshake; coordinator (D > 1)
+ * until it reported its addresses; engine cores (they say HELLO and wait); API servers until all
  * reported their sockets; only then INIT to the engine cores; READY of all; "ready" of all API
  * servers (each has heard every engine core); then "ready PORT" to the harness. From then on the
  * death of any process ends all of them: SIGTERM to API servers, engine cores, coordinator, one
  * deadline for everything, then SIGKILL. The reason is the first line that went up: "died NAME
  * ...".
+ *
+ * Of several nodes the first has the coordinator and waits for the engine cores of all; each ends
+ * by itself when its processes lose those of another.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -27,21 +31,16 @@
 #include "engine/base/clock.h"
 #include "engine/collective/collective.h"
 #include "engine/device/gpu_shared.h"
+#include "engine/node/engine_lockstep.h"
+#include "engine/node/handshake.h"
 #include "engine/node/process.h"
-#include "engine/node/sockets.h"
 #include "engine/node/spawn.h"
-#include "engine/wire/wire.h"
 
 enum {
     START_DEADLINE_MS = 600 * 1000,
+    START_REMINDER_MS = 10 * 1000,
     COORDINATOR_DEADLINE_MS = 120 * 1000,
-    ADDRESS_MAX = 256,
-};
-
-enum engine_state {
-    ENGINE_NEW,
-    ENGINE_CONNECTED,
-    ENGINE_READY
+    PATH_BYTES = 384,
 };
 
 struct launcher {
@@ -50,32 +49,22 @@ struct launcher {
     uv_signal_t sigterm;
     uv_signal_t sigint;
     uv_timer_t deadline;
-    uv_poll_t handshake_poll;
-    void *handshake; /* ROUTER */
-    struct wire_decoder *decoder;
+    uv_timer_t reminder;
+    uv_poll_t handshake_polls[HANDSHAKE_FDS];
+    struct handshake handshake;
     struct spawn coordinator;
     struct spawn engines[TOPOLOGY_ENGINES_MAX];
     struct spawn api_servers[TOPOLOGY_API_SERVERS_MAX];
-    char front[ADDRESS_MAX]; /* coordinator's addresses */
-    char counts[ADDRESS_MAX];
-    char back[ADDRESS_MAX];
-    char inputs[TOPOLOGY_API_SERVERS_MAX][ADDRESS_MAX];
-    char outputs[TOPOLOGY_API_SERVERS_MAX][ADDRESS_MAX];
-    enum engine_state engine_states[TOPOLOGY_ENGINES_MAX];
-    uint32_t addressed_count; /* API servers that reported their sockets */
-    uint32_t serving_count;   /* API servers that hear all engine cores */
-    uint32_t ready_count;     /* engine cores */
-    uint32_t live_count;      /* children */
-    bool inits_sent;
-    bool stopping; /* no more waiting: end everything */
-    bool failed;   /* and the exit status is not 0 */
-    bool expired;  /* the deadline timer fired */
+    uint32_t engines_up; /* that said to be ready, of this node */
+    uint32_t live_count; /* children */
+    bool stopping;       /* no more waiting: end everything */
+    bool failed;         /* and the exit status is not 0 */
+    bool expired;        /* the deadline timer fired */
     int listen_fd;
     uint32_t port;
     struct collective step;   /* lock-step: what ranks agree on before a forward, */
     struct collective finish; /* and whether a wave is over */
     struct gpu_shared *gpus;  /* [topology_gpus] if engine cores share them, else NULL */
-    char parallel_hash[PARALLEL_HASH_BYTES];
 };
 
 /* The first reason is the one that counts; what follows is its consequence. */
@@ -93,11 +82,12 @@ static void give_up(struct launcher *l, const char *word, const char *text)
 static enum status bind_http(struct launcher *l, struct error *error)
 {
     const struct topology *t = l->process.topology;
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)t->listen_port)};
-    if (inet_pton(AF_INET, t->listen_host, &address.sin_addr) != 1) {
-        return error_set(error, STATUS_INVALID, "listen: want an IPv4 address, got '%s'",
-                         t->listen_host);
+    const char *host =
+        t->listen_host[0] != '\0' ? t->listen_host : process_host(&l->process, l->process.node);
+    uint32_t port = l->process.own.listen_port;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1) {
+        return error_set(error, STATUS_INVALID, "listen: want an IPv4 address, got '%s'", host);
     }
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int on = 1;
@@ -108,8 +98,8 @@ static enum status bind_http(struct launcher *l, struct error *error)
     socklen_t bytes = sizeof address;
     if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 ||
         getsockname(fd, (struct sockaddr *)&address, &bytes) != 0) {
-        enum status status = error_set(error, STATUS_IO, "cannot listen at %s:%u: %s",
-                                       t->listen_host, t->listen_port, strerror(errno));
+        enum status status =
+            error_set(error, STATUS_IO, "cannot listen at %s:%u: %s", host, port, strerror(errno));
         (void)close(fd);
         return status;
     }
@@ -125,110 +115,22 @@ static enum status bind_http(struct launcher *l, struct error *error)
 
 /* ---- handshake ---- */
 
-static void send_init(struct launcher *l, uint32_t rank)
+/* Its engine cores speak to node 0 only. */
+static bool headless(const struct launcher *l)
 {
-    const struct topology *t = l->process.topology;
-    struct wire_init init = {.clients_count = t->api_servers_count};
-    for (uint32_t i = 0; i < t->api_servers_count; i++) {
-        init.inputs[i] = l->inputs[i];
-        init.outputs[i] = l->outputs[i];
-    }
-    if (t->engines_count > 1) {
-        init.coordinator_input = l->back;
-        init.coordinator_output = l->counts;
-        init.frontend_stats_address = l->front;
-    }
-    if (topology_lockstep(t)) {
-        init.has_parallel_config = true;
-        init.master_ip = t->listen_host;
-        init.master_port = l->port;
-        init.data_parallel_size = t->engines_count;
-    }
-    struct wire_buffer buffer = {0};
+    return process_joins(&l->process) && !process_serves_own_only(&l->process);
+}
+
+static void give_up_with(struct launcher *l, const struct error *error)
+{
+    give_up(l, error->status == STATUS_DIED ? "died" : "failed", error->text);
+}
+
+static void turn_handshake(struct launcher *l)
+{
     struct error error;
-    unsigned char identity[2];
-    wire_identity(rank, identity);
-    wire_encode_init(&buffer, &init);
-    if (socket_send(l->handshake, identity, sizeof identity, true, &error) != STATUS_OK ||
-        socket_send(l->handshake, buffer.data, buffer.bytes, false, &error) != STATUS_OK) {
-        give_up(l, "failed", error.text);
-    }
-    wire_buffer_free(&buffer);
-}
-
-static void send_inits_when_known(struct launcher *l)
-{
-    const struct topology *t = l->process.topology;
-    if (l->addressed_count < t->api_servers_count) {
-        return;
-    }
-    l->inits_sent = true;
-    for (uint32_t i = 0; i < t->engines_count; i++) {
-        if (l->engine_states[i] == ENGINE_CONNECTED) {
-            send_init(l, i);
-        }
-    }
-}
-
-/* Ranks that were configured differently would not take the same steps. */
-static enum status check_parallel_hash(const struct launcher *l, uint32_t rank,
-                                       const struct wire_hello *hello, struct error *error)
-{
-    const char *got = hello->parallel_config_hash;
-    if (topology_lockstep(l->process.topology) &&
-        (got == NULL || strcmp(got, l->parallel_hash) != 0)) {
-        return error_set(error, STATUS_PROTOCOL,
-                         "handshake: engine core %u is configured differently (parallel config "
-                         "%.40s, want %s)",
-                         rank, got != NULL ? got : "not sent", l->parallel_hash);
-    }
-    return STATUS_OK;
-}
-
-static enum status handshake_message(struct launcher *l, const struct socket_message *m,
-                                     struct error *error)
-{
-    if (m->frames_count != 2) {
-        return error_set(error, STATUS_PROTOCOL, "handshake: want 2 frames, got %u",
-                         m->frames_count);
-    }
-    uint32_t rank;
-    struct wire_hello hello;
-    TRY(wire_identity_rank(m->frames[0].data, m->frames[0].bytes, &rank, error));
-    TRY(wire_decode_hello(l->decoder, m->frames[1].data, m->frames[1].bytes, &hello, error));
-    if (rank >= l->process.topology->engines_count) {
-        return error_set(error, STATUS_PROTOCOL, "handshake: unknown engine core %u", rank);
-    }
-    if (!hello.local || hello.headless) {
-        return error_set(error, STATUS_PROTOCOL,
-                         "handshake: engine core %u says it is not of this launcher", rank);
-    }
-    if (hello.status == WIRE_HELLO && l->engine_states[rank] == ENGINE_NEW) {
-        l->engine_states[rank] = ENGINE_CONNECTED;
-        if (l->inits_sent) {
-            send_init(l, rank);
-        }
-        return STATUS_OK;
-    }
-    if (hello.status == WIRE_READY && l->engine_states[rank] == ENGINE_CONNECTED) {
-        TRY(check_parallel_hash(l, rank, &hello, error));
-        l->engine_states[rank] = ENGINE_READY;
-        l->ready_count++;
-        return STATUS_OK;
-    }
-    return error_set(error, STATUS_PROTOCOL, "handshake: engine core %u sent %s in state %d", rank,
-                     hello.status == WIRE_HELLO ? "HELLO" : "READY", (int)l->engine_states[rank]);
-}
-
-static void drain_handshake(struct launcher *l)
-{
-    struct socket_message m;
-    while (socket_receive(l->handshake, &m)) {
-        struct error error;
-        if (handshake_message(l, &m, &error) != STATUS_OK) {
-            give_up(l, "failed", error.text);
-        }
-        socket_message_free(&m);
+    if (l->handshake.socket != NULL && handshake_turn(&l->handshake, &error) != STATUS_OK) {
+        give_up_with(l, &error);
     }
 }
 
@@ -236,57 +138,71 @@ static void on_handshake(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    drain_handshake(poll->data);
+    turn_handshake(poll->data);
 }
 
 static enum status open_handshake(struct launcher *l, struct error *error)
 {
-    char address[128];
-    void *context = zmq_ctx_new();
-    ASSERT(context != NULL);
-    struct socket_options options = {
-        .type = ZMQ_ROUTER, .bind = true, .linger_ms = LINGER_STATS_MS};
-    process_address(&l->process, "handshake", 0, address);
-    TRY(wire_decoder_create(&l->decoder, error));
-    TRY(socket_open(context, &options, address, &l->handshake, error));
-    int fd;
-    size_t bytes = sizeof fd;
-    int rc = zmq_getsockopt(l->handshake, ZMQ_FD, &fd, &bytes);
-    ASSERT(rc == 0);
-    (void)uv_poll_init(&l->loop, &l->handshake_poll, fd);
-    l->handshake_poll.data = l;
-    (void)uv_poll_start(&l->handshake_poll, UV_READABLE, on_handshake);
+    if (headless(l)) {
+        return STATUS_OK;
+    }
+    int fds[HANDSHAKE_FDS];
+    TRY(handshake_open(&l->handshake, &l->process, error));
+    handshake_fds(&l->handshake, fds);
+    for (uint32_t i = 0; i < HANDSHAKE_FDS; i++) {
+        (void)uv_poll_init(&l->loop, &l->handshake_polls[i], fds[i]);
+        l->handshake_polls[i].data = l;
+        (void)uv_poll_start(&l->handshake_polls[i], UV_READABLE, on_handshake);
+    }
+    if (l->handshake.port != 0) {
+        process_event("joinable %s:%u", process_host(&l->process, 0), l->handshake.port);
+    }
     return STATUS_OK;
 }
 
-/* Once all are ready nobody has anything to say there any more. */
 static void close_handshake(struct launcher *l)
 {
-    char address[128];
-    (void)uv_poll_stop(&l->handshake_poll);
-    (void)zmq_close(l->handshake);
-    l->handshake = NULL;
-    process_address(&l->process, "handshake", 0, address);
-    (void)unlink(address + strlen("ipc://")); /* libzmq leaves it */
+    if (l->handshake.socket != NULL) {
+        for (uint32_t i = 0; i < HANDSHAKE_FDS; i++) {
+            (void)uv_poll_stop(&l->handshake_polls[i]);
+        }
+        handshake_close(&l->handshake);
+    }
 }
 
 /* ---- children ---- */
 
 static void take_addresses(struct launcher *l, const struct spawn *child, const char *text)
 {
+    struct handshake *h = &l->handshake;
+    char input[HANDSHAKE_ADDRESS_BYTES];
+    char output[HANDSHAKE_ADDRESS_BYTES];
+    struct error error;
     if (child == &l->coordinator) {
-        if (sscanf(text, "%255s %255s %255s", l->front, l->counts, l->back) != 3) {
+        if (sscanf(text, "%255s %255s %255s", h->front, h->counts, h->back) != 3) {
             give_up(l, "failed", "the coordinator reported no addresses");
         }
-        return;
-    }
-    uint32_t i = child->index;
-    if (sscanf(text, "%255s %255s", l->inputs[i], l->outputs[i]) != 2) {
+    } else if (sscanf(text, "%255s %255s", input, output) != 2) {
         give_up(l, "failed", "an API server reported no addresses");
-        return;
+    } else if (handshake_api_server(h, child->index - l->process.own.api_servers_first, input,
+                                    output, &error) != STATUS_OK) {
+        give_up_with(l, &error);
     }
-    l->addressed_count++;
-    send_inits_when_known(l);
+}
+
+static bool is_engine(const struct launcher *l, const struct spawn *child)
+{
+    return child >= l->engines && child < l->engines + TOPOLOGY_ENGINES_MAX;
+}
+
+static void take_ready(struct launcher *l, const struct spawn *child)
+{
+    struct error error;
+    if (is_engine(l, child)) {
+        l->engines_up++;
+    } else if (startup_api_server_ready(l->handshake.startup, &error) != STATUS_OK) {
+        give_up_with(l, &error);
+    }
 }
 
 static void on_line(struct spawn *child, const char *line)
@@ -295,7 +211,7 @@ static void on_line(struct spawn *child, const char *line)
     if (strncmp(line, "addresses ", 10) == 0) {
         take_addresses(l, child, line + 10);
     } else if (strcmp(line, "ready") == 0) {
-        l->serving_count++;
+        take_ready(l, child);
     } else if (strncmp(line, "died ", 5) == 0) {
         give_up(l, "died", line + 5);
     } else if (strncmp(line, "failed ", 7) == 0) {
@@ -320,17 +236,24 @@ static void on_exit_of(struct spawn *child, const char *how)
 static enum status create_shared(struct launcher *l, struct error *error)
 {
     const struct topology *t = l->process.topology;
-    if (topology_lockstep(t)) {
+    if (topology_lockstep(t) && !lockstep_spans_nodes(t)) {
+        uint32_t ranks_count = topology_data_parallel_size(t);
         struct collective_options step = {
-            .name = "step", .ranks_count = t->engines_count, .wait = t->wait};
+            .name = "step", .ranks_count = ranks_count, .wait = t->wait};
         struct collective_options finish = {
-            .name = "finish check", .ranks_count = t->engines_count, .wait = t->wait};
+            .name = "finish check", .ranks_count = ranks_count, .wait = t->wait};
         TRY(collective_create(&step, &l->step, error));
         TRY(collective_create(&finish, &l->finish, error));
-        process_parallel_hash(t, l->parallel_hash);
     }
     if (t->gpu_sharing == (uint32_t)GPU_OWN) {
         return STATUS_OK;
+    }
+    if (l->process.own.engines_first % topology_engines_per_gpu(t) != 0) {
+        return error_set(error, STATUS_INVALID,
+                         "node %u begins with engine core %u, which shares a GPU with another "
+                         "node's: %u on each",
+                         l->process.node, l->process.own.engines_first,
+                         topology_engines_per_gpu(t));
     }
     uint32_t gpus_count = topology_gpus(t);
     struct gpu_share_options options = gpu_shared_options(t);
@@ -356,22 +279,26 @@ static enum status start_child(struct launcher *l, struct spawn *child,
 static enum status start_engine(struct launcher *l, uint32_t rank, struct error *error)
 {
     const struct topology *t = l->process.topology;
-    bool lockstep = topology_lockstep(t);
+    bool lockstep = topology_lockstep(t) && !lockstep_spans_nodes(t);
     int fds[PROCESS_FDS_END - COLLECTIVE_STEP_FD] = {lockstep ? l->step.fd : -1,
                                                      lockstep ? l->finish.fd : -1};
     uint32_t fds_count = GPU_FD - COLLECTIVE_STEP_FD;
     for (uint32_t i = 0; l->gpus != NULL && i < t->tp * t->pp; i++) {
         fds[fds_count++] = l->gpus[topology_gpu_of(t, rank, i)].fd;
     }
-    struct spawn_options options = {
-        .role = "engine_core", .index = rank, .listen_fd = -1, .fds = fds, .fds_count = fds_count};
+    struct spawn_options options = {.role = "engine_core",
+                                    .index = rank,
+                                    .node = l->process.node,
+                                    .listen_fd = -1,
+                                    .fds = fds,
+                                    .fds_count = fds_count};
     return start_child(l, &l->engines[rank], &options, error);
 }
 
 static enum status start_api_server(struct launcher *l, uint32_t index, struct error *error)
 {
     struct spawn_options options = {
-        .role = "api_server", .index = index, .listen_fd = l->listen_fd};
+        .role = "api_server", .index = index, .node = l->process.node, .listen_fd = l->listen_fd};
     return start_child(l, &l->api_servers[index], &options, error);
 }
 
@@ -391,13 +318,14 @@ static void set_deadline(struct launcher *l, uint64_t ms)
 
 static enum status start_coordinator(struct launcher *l, struct error *error)
 {
-    if (l->process.topology->engines_count < 2) {
+    if (topology_data_parallel_size(l->process.topology) < 2 || process_joins(&l->process)) {
         return STATUS_OK;
     }
-    struct spawn_options options = {.role = "coordinator", .listen_fd = -1};
+    struct spawn_options options = {
+        .role = "coordinator", .node = l->process.node, .listen_fd = -1};
     TRY(start_child(l, &l->coordinator, &options, error));
     set_deadline(l, COORDINATOR_DEADLINE_MS);
-    while (l->front[0] == '\0' && !l->stopping && !l->expired) {
+    while (l->handshake.front[0] == '\0' && !l->stopping && !l->expired) {
         (void)uv_run(&l->loop, UV_RUN_ONCE);
     }
     if (l->expired) {
@@ -408,32 +336,60 @@ static enum status start_coordinator(struct launcher *l, struct error *error)
 
 static bool all_ready(const struct launcher *l)
 {
-    const struct topology *t = l->process.topology;
-    return l->ready_count == t->engines_count && l->serving_count == t->api_servers_count;
+    return headless(l) ? l->engines_up == l->process.own.engines_count
+                       : startup_serving(l->handshake.startup);
+}
+
+/* As vLLM's: whoever has to start another node learns what is missing. */
+static void on_reminder(uv_timer_t *timer)
+{
+    const struct launcher *l = timer->data;
+    char missing[256];
+    handshake_missing(&l->handshake, missing, sizeof missing);
+    if (missing[0] != '\0') {
+        process_event("warning waiting for %s", missing);
+    }
+}
+
+static enum status start_expired(const struct launcher *l, struct error *error)
+{
+    char missing[256] = "engine cores";
+    uint32_t servers = 0;
+    if (!headless(l)) {
+        handshake_missing(&l->handshake, missing, sizeof missing);
+        servers =
+            l->process.own.api_servers_count - startup_api_servers_ready(l->handshake.startup);
+    }
+    return error_set(error, STATUS_TIMEOUT, "not ready in 600 s: %s%s%u API servers", missing,
+                     missing[0] != '\0' ? ", " : "", servers);
 }
 
 static enum status start_all(struct launcher *l, struct error *error)
 {
-    const struct topology *t = l->process.topology;
-    TRY(bind_http(l, error));
-    TRY(create_shared(l, error));
-    TRY(start_coordinator(l, error));
-    TRY(open_handshake(l, error));
-    for (uint32_t i = 0; i < t->engines_count; i++) {
-        TRY(start_engine(l, i, error));
+    const struct topology_node *own = &l->process.own;
+    if (own->api_servers_count > 0) {
+        TRY(bind_http(l, error));
     }
-    for (uint32_t i = 0; i < t->api_servers_count; i++) {
-        TRY(start_api_server(l, i, error));
+    TRY(create_shared(l, error));
+    TRY(open_handshake(l, error));
+    TRY(start_coordinator(l, error));
+    for (uint32_t i = 0; i < own->engines_count; i++) {
+        TRY(start_engine(l, own->engines_first + i, error));
+    }
+    for (uint32_t i = 0; i < own->api_servers_count; i++) {
+        TRY(start_api_server(l, own->api_servers_first + i, error));
     }
     set_deadline(l, START_DEADLINE_MS);
+    if (!headless(l)) {
+        (void)uv_timer_start(&l->reminder, on_reminder, START_REMINDER_MS, START_REMINDER_MS);
+    }
     while (!all_ready(l) && !l->stopping && !l->expired) {
         (void)uv_run(&l->loop, UV_RUN_ONCE);
-        drain_handshake(l); /* a ZMQ descriptor signals edges: look again after each turn */
+        turn_handshake(l); /* a ZMQ descriptor signals edges: look again after each turn */
     }
+    (void)uv_timer_stop(&l->reminder);
     if (l->expired) {
-        return error_set(error, STATUS_TIMEOUT,
-                         "not ready in 600 s: %u of %u engine cores, %u of %u API servers",
-                         l->ready_count, t->engines_count, l->serving_count, t->api_servers_count);
+        return start_expired(l, error);
     }
     if (!l->stopping) {
         close_handshake(l);
@@ -494,7 +450,7 @@ static void remove_sockets(const struct launcher *l)
         return;
     }
     for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
-        char path[ADDRESS_MAX + 128];
+        char path[PATH_BYTES];
         (void)snprintf(path, sizeof path, "%s/%s", folder_path, entry->d_name);
         if (entry->d_name[0] != '.') {
             (void)unlink(path);
@@ -542,14 +498,20 @@ int launcher_main(int argc, char **argv)
     if (process_begin(argc, argv, "launcher", &l.process) != STATUS_OK) {
         return EXIT_FAILURE;
     }
+    uint32_t node = l.process.index > 0 ? (uint32_t)l.process.index : 0;
+    if (process_take_node(&l.process, node, &error) != STATUS_OK) {
+        return process_fail(&error);
+    }
     pid_t parent = getppid();
     (void)uv_loop_init(&l.loop);
     (void)uv_timer_init(&l.loop, &l.deadline);
     l.deadline.data = &l;
+    (void)uv_timer_init(&l.loop, &l.reminder);
+    l.reminder.data = &l;
     watch_signals(&l);
     raise_descriptor_limit();
     struct ledger_thread *thread =
-        ledger_thread_claim(&l.process.ledger, THREAD_LAUNCHER_MAIN, 0, 0);
+        ledger_thread_claim(&l.process.ledger, THREAD_LAUNCHER_MAIN, node, 0);
     if (start_all(&l, &error) != STATUS_OK) {
         give_up(&l, "failed", error.text);
     }

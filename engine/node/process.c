@@ -19,6 +19,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/hash.h"
 #include "engine/base/time.h"
+#include "engine/device/gpu.h"
 
 enum {
     CPU_SAMPLE_NS = 50000000,
@@ -48,6 +49,10 @@ static enum status parse_arguments(int argc, char **argv, struct process *p, lon
             long index = 0;
             TRY(parse_number(value, INT_MAX, &index, error));
             p->index = (int32_t)index;
+        } else if (strcmp(argv[i], "--node") == 0) {
+            long node = 0;
+            TRY(parse_number(value, TOPOLOGY_NODES_MAX - 1, &node, error));
+            p->node = (uint32_t)node;
         } else if (strcmp(argv[i], "--parent") == 0) {
             TRY(parse_number(value, INT_MAX, parent, error));
         } else {
@@ -64,6 +69,24 @@ static void die_with_parent(long parent)
     if (parent > 0 && getppid() != (pid_t)parent) {
         _exit(EXIT_FAILURE);
     }
+}
+
+enum status process_take_node(struct process *p, uint32_t node, struct error *error)
+{
+    uint32_t count = p->topology->nodes_count > 0 ? p->topology->nodes_count : 1;
+    if (node >= count || count > TOPOLOGY_NODES_MAX) {
+        return error_set(error, STATUS_INVALID, "node %u: the topology has %u", node, count);
+    }
+    p->node = node;
+    p->own = topology_node(p->topology, node);
+    if (p->own.engines_first + p->own.engines_count > p->topology->engines_count ||
+        p->own.api_servers_first + p->own.api_servers_count > p->topology->api_servers_count) {
+        return error_set(error, STATUS_INVALID,
+                         "node %u: starts more than the topology's %u engine cores and %u API "
+                         "servers",
+                         node, p->topology->engines_count, p->topology->api_servers_count);
+    }
+    return STATUS_OK;
 }
 
 enum status process_begin(int argc, char **argv, const char *name_format, struct process *out)
@@ -94,6 +117,11 @@ enum status process_begin(int argc, char **argv, const char *name_format, struct
         return status;
     }
     p.topology = p.ledger.topology;
+    status = process_take_node(&p, p.node, &error);
+    if (status != STATUS_OK) {
+        (void)process_fail(&error);
+        return status;
+    }
     *out = p;
     return STATUS_OK;
 }
@@ -168,6 +196,9 @@ void process_turn(struct ledger_thread *thread, int64_t now_ns)
                       ledger_get(&thread->queue_full_ns);
     uint64_t lived = (uint64_t)now_ns - ledger_get(&thread->started_ns);
     ledger_set(&thread->busy_ns, lived > waited ? lived - waited : 0);
+    if (ledger_get(&thread->prepare_ns) > 0) { /* it launches */
+        gpu_thread_turn(thread, now_ns);
+    }
     ledger_add(&thread->turns_count, 1);
     int64_t sampled = (int64_t)ledger_get(&thread->beat_ns);
     if (now_ns / CPU_SAMPLE_NS != sampled / CPU_SAMPLE_NS) {
@@ -193,6 +224,33 @@ void process_parallel_hash(const struct topology *t, char out[PARALLEL_HASH_BYTE
     ASSERT(bytes > 0 && (size_t)bytes < sizeof text);
     (void)snprintf(out, PARALLEL_HASH_BYTES, "%016llx",
                    (unsigned long long)hash64(text, (size_t)bytes, 0));
+}
+
+const char *process_host(const struct process *p, uint32_t index)
+{
+    const struct topology *t = p->topology;
+    bool own = t->nodes_count > 0 && t->nodes[index].host[0] != '\0';
+    return own ? t->nodes[index].host : t->listen_host;
+}
+
+void process_head_address(const struct process *p, uint32_t port, char out[128])
+{
+    (void)snprintf(out, 128, "tcp://%s:%u", process_host(p, 0), port);
+}
+
+bool process_joins(const struct process *p)
+{
+    return p->node > 0 && topology_spans_nodes(p->topology);
+}
+
+bool process_serves_own_only(const struct process *p)
+{
+    return p->topology->nodes_count > 1 && p->topology->balancing != (uint32_t)BALANCING_INTERNAL;
+}
+
+uint32_t process_group_first(const struct process *p)
+{
+    return topology_spans_nodes(p->topology) ? 0 : p->own.engines_first;
 }
 
 void process_address(const struct process *p, const char *name, uint32_t index, char out[128])

@@ -7,6 +7,21 @@
  * have 6 and 7, the collectives of lock-step, and from 8 on the shared GPU of each of their
  * workers. A process dies with its parent (PR_SET_PDEATHSIG), so that nothing outlives a SIGKILL of
  * the launcher.
+ *
+ * Several launchers ("nodes", topology.h) make one system: `launcher --index K --parent PID` starts
+ * what topology_node(t, K) names, without --index node 0. On one machine all inherit the same
+ * ledger and use the same socket_dir. What a launcher says on descriptor 4:
+ *
+ *     joinable HOST:PORT   node 0 of internal and hybrid balancing: its handshake socket is bound.
+ *                          The other launchers find it as nodes[0].host and handshake_port in their
+ *                          ledger; if that is 0, whoever starts them waits for this line and puts
+ *                          PORT there first (ledger_set_handshake_port()). With a port that is
+ *                          known from the start all may be started at once, in any order.
+ *     ready PORT           everything that this node starts serves; PORT 0: it is headless
+ *     died ..., failed ... why it ends; the first such line is the reason. A node that loses the
+ *                          connection to another's process says "died NAME (connection lost)"
+ *     warning waiting for engine cores ...   those that are not ready, every 10 s of the start
+ *     stopped              last line
  */
 #ifndef ENGINE_NODE_PROCESS_H
 #define ENGINE_NODE_PROCESS_H
@@ -28,14 +43,20 @@ struct process {
     struct ledger ledger;
     const struct topology *topology;
     int32_t index; /* --index N, PROCESS_INDEX_NONE if not given */
+    uint32_t node; /* --node K of a launcher's children; launchers have it as their --index */
+    struct topology_node own; /* what this node's launcher starts */
 };
 
 /*
- * Parses `--index N --parent PID`, names the process `name_format` with its index ("ApiServer_%d"),
- * ties it to its parent, maps the ledger. On failure the reason went to EVENT_FD and to stderr.
+ * Parses `--index N --node K --parent PID`, names the process `name_format` with its index
+ * ("ApiServer_%d"), ties it to its parent, maps the ledger. On failure the reason went to EVENT_FD
+ * and to stderr.
  */
 MUST_CHECK enum status process_begin(int argc, char **argv, const char *name_format,
                                      struct process *out);
+
+/* A launcher's --index is its node. INVALID: the topology has no such node. */
+MUST_CHECK enum status process_take_node(struct process *p, uint32_t node, struct error *error);
 
 /* One line to the parent: "ready", "address ...", "failed ...", "died ...". */
 void process_event(const char *fmt, ...) PRINTF_LIKE(1, 2);
@@ -58,6 +79,17 @@ void process_started(struct ledger_thread *thread);
 
 /* "ipc://DIR/NAME" in the topology's private directory. */
 void process_address(const struct process *p, const char *name, uint32_t index, char out[128]);
+/* "tcp://HOST:PORT" of node 0. */
+void process_head_address(const struct process *p, uint32_t port, char out[128]);
+/* IPv4 address at which node `index` listens. */
+const char *process_host(const struct process *p, uint32_t index);
+
+/* Its engine cores say HELLO to node 0 over TCP; node 0's start-up waits for them. */
+bool process_joins(const struct process *p);
+/* Do API servers use the engine cores of their own node only? */
+bool process_serves_own_only(const struct process *p);
+/* The data-parallel group of this node begins at this rank. */
+uint32_t process_group_first(const struct process *p);
 
 /*
  * Hash, in hex, of the settings that must be equal on all ranks in lock-step: an engine core

@@ -137,31 +137,33 @@ static enum status check_ring(const struct ring *r, struct error *error)
     return STATUS_OK;
 }
 
-enum status ring_attach(int fd, int reader, struct ring *out, struct error *error)
+static enum status attach(int fd, int reader, struct ring *out, struct error *error)
 {
     struct stat info;
-    struct ring r = {0};
-    enum status status = STATUS_OK;
     if (fstat(fd, &info) != 0 || info.st_size < PAGE_BYTES) {
-        status = error_set(error, STATUS_PROTOCOL, "ring: descriptor %d is not a ring", fd);
-    } else {
-        status = map_ring(fd, (size_t)info.st_size, reader, &r, error);
+        return error_set(error, STATUS_PROTOCOL, "ring: descriptor %d is not a ring", fd);
     }
+    TRY(map_ring(fd, (size_t)info.st_size, reader, out, error));
+    enum status status = check_ring(out, error);
     if (status != STATUS_OK) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
+        (void)munmap(out->header, out->map_bytes);
         return status;
     }
-    status = check_ring(&r, error);
-    if (status != STATUS_OK) {
-        ring_close(&r);
-        return status;
-    }
-    r.readers_count = r.header->readers_count;
-    r.chunk_bytes = r.header->chunk_bytes;
-    *out = r;
+    out->readers_count = out->header->readers_count;
+    out->chunk_bytes = out->header->chunk_bytes;
     return STATUS_OK;
+}
+
+enum status ring_attach(int fd, int reader, struct ring *out, struct error *error)
+{
+    struct ring r;
+    enum status status = attach(fd, reader, &r, error);
+    if (status == STATUS_OK) {
+        *out = r;
+    } else if (fd >= 0) {
+        (void)close(fd);
+    }
+    return status;
 }
 
 void ring_close(struct ring *r)

@@ -39,6 +39,17 @@ static void set_options(void *socket, const struct socket_options *options)
     }
 }
 
+bool socket_address_is_tcp(const char *address)
+{
+    return strncmp(address, "tcp://", strlen("tcp://")) == 0;
+}
+
+void socket_set_heartbeat(void *socket)
+{
+    set_int(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS);
+    set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS);
+}
+
 enum status socket_open(void *context, const struct socket_options *options, const char *address,
                         void **out, struct error *error)
 {
@@ -47,6 +58,9 @@ enum status socket_open(void *context, const struct socket_options *options, con
         return error_set(error, STATUS_IO, "zmq_socket: %s", zmq_strerror(errno));
     }
     set_options(socket, options);
+    if (socket_address_is_tcp(address)) {
+        socket_set_heartbeat(socket);
+    }
     int rc = options->bind ? zmq_bind(socket, address) : zmq_connect(socket, address);
     if (rc != 0) {
         enum status status =
@@ -115,6 +129,14 @@ bool socket_receive(void *socket, struct socket_message *out)
                                                .bytes = zmq_msg_size(&parts[i])};
     }
     return true;
+}
+
+int socket_message_connection(const struct socket_message *message)
+{
+    zmq_msg_t *parts = message->parts;
+    uint32_t last = message->frames_count;
+    last = (last < SOCKET_FRAMES_MAX ? last : SOCKET_FRAMES_MAX) - 1;
+    return zmq_msg_get(&parts[last], ZMQ_SRCFD);
 }
 
 void socket_message_free(struct socket_message *message)

@@ -17,6 +17,12 @@ enum {
     LINGER_STATS_MS = 0,
 };
 
+/* What a TCP peer that says nothing has until it counts as lost. */
+enum {
+    HEARTBEAT_INTERVAL_MS = 1000,
+    HEARTBEAT_TIMEOUT_MS = 5000,
+};
+
 struct socket_options {
     int type; /* ZMQ_ROUTER, ... */
     bool bind;
@@ -24,6 +30,10 @@ struct socket_options {
     const unsigned char *identity; /* 2 bytes, or NULL */
 };
 
+/* Is it an address of another machine, maybe? */
+bool socket_address_is_tcp(const char *address);
+/* For addresses that are bound or connected later; socket_open() does it for TCP. */
+void socket_set_heartbeat(void *socket);
 MUST_CHECK enum status socket_open(void *context, const struct socket_options *options,
                                    const char *address, void **out, struct error *error);
 /* The address the socket is really bound to. */
@@ -52,5 +62,7 @@ struct socket_message {
 /* True if a message was there. Free it with socket_message_free() when done. Does not block. */
 bool socket_receive(void *socket, struct socket_message *out);
 void socket_message_free(struct socket_message *message);
+/* The connection it came over, as peers.h names them; -1 if that is not known. */
+int socket_message_connection(const struct socket_message *message);
 
 #endif

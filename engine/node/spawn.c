@@ -124,12 +124,15 @@ enum status spawn_start(uv_loop_t *loop, struct spawn *child, const struct spawn
     char role[32];
     char index_flag[] = "--index";
     char index[16];
+    char node_flag[] = "--node";
+    char node[16];
     char parent_flag[] = "--parent";
     char parent[16];
     (void)snprintf(role, sizeof role, "%s", options->role);
     (void)snprintf(index, sizeof index, "%u", options->index);
+    (void)snprintf(node, sizeof node, "%u", options->node);
     (void)snprintf(parent, sizeof parent, "%d", (int)getpid());
-    char *arguments[] = {name, role, index_flag, index, parent_flag, parent, NULL};
+    char *arguments[] = {name, role, index_flag, index, node_flag, node, parent_flag, parent, NULL};
     uv_process_options_t process = {
         .exit_cb = on_process_exit,
         .file = "/proc/self/exe",

@@ -18,6 +18,7 @@ enum {
 struct spawn_options {
     const char *role; /* first argument of harness-node */
     uint32_t index;
+    uint32_t node;
     int listen_fd; /* -1: none */
     /* Inherited from COLLECTIVE_STEP_FD on, in this order; -1: none. */
     const int *fds;

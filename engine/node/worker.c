@@ -22,6 +22,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/device/gpu_shared.h"
+#include "engine/device/pipeline.h"
 #include "engine/node/executor.h"
 #include "engine/node/plan_codec.h"
 #include "engine/node/process.h"
@@ -41,8 +42,9 @@ struct worker {
     struct ring plans;
     struct ring responses;
     struct device device;
-    struct gpu_shared gpu; /* if its GPU is shared with other engine cores */
-    bool answers;          /* output rank */
+    struct pipeline pipeline; /* if there are other workers */
+    struct gpu_shared gpu;    /* if its GPU is shared with other engine cores */
+    bool answers;             /* output rank */
     bool async;
     unsigned char *response; /* room for the largest answer */
 
@@ -63,27 +65,6 @@ void worker_name(uint32_t rank, uint32_t worker, char out[16])
 uint32_t worker_output_rank(const struct topology *t)
 {
     return t->tp * t->pp - t->tp;
-}
-
-static uint64_t launching_ns(const struct ledger_thread *t)
-{
-    uint64_t sum = ledger_get(&t->queue_full_ns);
-    for (int i = 0; i < LAUNCH_CLASSES_COUNT; i++) {
-        sum += ledger_get(&t->launch_ns[i]);
-    }
-    return sum;
-}
-
-enum status worker_submit(struct device *device, struct ledger_thread *thread,
-                          const struct step_plan *plan, struct error *error)
-{
-    uint64_t launching = launching_ns(thread);
-    int64_t begin_ns = clock_now_ns();
-    TRY(device_submit(device, plan, error));
-    uint64_t spent_ns = (uint64_t)(clock_now_ns() - begin_ns);
-    launching = launching_ns(thread) - launching;
-    ledger_add(&thread->prepare_ns, spent_ns > launching ? spent_ns - launching : 0);
-    return STATUS_OK;
 }
 
 static void report(enum status status, uint32_t kv_blocks, const char *text)
@@ -210,7 +191,7 @@ static enum status take_plan(struct worker *w, const void *data, size_t bytes, s
     if (lockstep) {
         device_lockstep(&w->device, &agreed);
     }
-    TRY(worker_submit(&w->device, w->thread, &plan, error));
+    TRY(device_submit(&w->device, &plan, error));
     ring_release(&w->plans);
     ledger_add(&w->thread->messages_in_count, 1);
     ledger_add(&w->thread->bytes_in, bytes);
@@ -290,6 +271,10 @@ static enum status open_parts(struct worker *w, struct error *error)
         .thread = w->thread,
         .epoch_ns = ledger_epoch_ns(&w->ledger),
     };
+    if (topology_workers_per_engine(w->topology) > 1) {
+        TRY(pipeline_open(WORKER_PIPELINE_FD, &w->pipeline, error));
+        options.pipeline = &w->pipeline;
+    }
     if (w->topology->gpu_sharing != (uint32_t)GPU_OWN) {
         TRY(gpu_shared_open(WORKER_GPU_FD, &w->gpu, error));
         options.gpu_shared = &w->gpu;
@@ -301,6 +286,7 @@ static void close_parts(struct worker *w)
 {
     device_close(&w->device);
     gpu_shared_close(&w->gpu);
+    pipeline_close(&w->pipeline);
     free(w->response);
     ring_close(&w->plans);
     ring_close(&w->responses);
@@ -316,6 +302,7 @@ static enum status run(struct worker *w, struct error *error)
     if (w->async) {
         TRY(start_output_thread(w, error));
     }
+    process_started(w->thread);
     report(STATUS_OK, device_kv_blocks(&w->device), "");
     enum status status = serve(w, error);
     if (status != STATUS_OK) {

@@ -1,6 +1,6 @@
 /*
  * worker.h - what the executor and its worker processes agree on: inherited descriptors, the
- * control socket's message, and how the launching thread's time is split. Private to these two
+ * control socket's message. Private to these two
  * files.
  */
 #ifndef ENGINE_NODE_WORKER_H
@@ -16,6 +16,7 @@ enum {
     WORKER_RESPONSES_FD,            /* ring: results of the output rank */
     /* Socket: one struct worker_report up; its end of file means that the engine core died. */
     WORKER_CONTROL_FD,
+    WORKER_PIPELINE_FD, /* what the workers tell each other; closed if there is one */
     WORKER_GPU_FD, /* the GPU that it shares with other engine cores; closed if it has its own */
     WORKER_FDS_END,
 };
@@ -27,10 +28,6 @@ struct worker_report {
     char text[sizeof((struct error *)0)->text];
 };
 
-/* device_submit() with the time outside launches and queue-full waits booked as prepare_ns of
- * `thread`. */
-MUST_CHECK enum status worker_submit(struct device *device, struct ledger_thread *thread,
-                                     const struct step_plan *plan, struct error *error);
 /* "Worker_DP3_0": at most 15 characters, as thread names are. */
 void worker_name(uint32_t rank, uint32_t worker, char out[16]);
 /* The worker that answers: the first tensor-parallel rank of the last pipeline stage. */

@@ -165,6 +165,16 @@ enum status wire_decode_request(struct wire_decoder *d, const void *data, size_t
     return STATUS_OK;
 }
 
+enum status wire_decode_request_id(struct wire_decoder *d, const void *data, size_t bytes,
+                                   const char **id, struct error *error)
+{
+    struct wire_reader r = {.message = "ADD", .error = error};
+    wire_reader_start(&r, d, data, bytes);
+    (void)wire_get_array(&r, "message", 1);
+    *id = wire_get_id(&r, "request_id");
+    return r.status;
+}
+
 void wire_encode_abort(struct wire_buffer *b, const char *const *ids, uint32_t count)
 {
     wire_put_strings(b, ids, count);

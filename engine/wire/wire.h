@@ -121,6 +121,9 @@ void wire_encode_request(struct wire_buffer *b, const struct engine_request *req
 /* Also fills prompt_hash. */
 MUST_CHECK enum status wire_decode_request(struct wire_decoder *d, const void *data, size_t bytes,
                                            struct engine_request *out, struct error *error);
+/* The id in a body that wire_decode_request() refused, if at least that can be read. */
+MUST_CHECK enum status wire_decode_request_id(struct wire_decoder *d, const void *data,
+                                              size_t bytes, const char **id, struct error *error);
 void wire_encode_abort(struct wire_buffer *b, const char *const *ids, uint32_t count);
 MUST_CHECK enum status wire_decode_abort(struct wire_decoder *d, const void *data, size_t bytes,
                                          const char *const **ids, uint32_t *count,

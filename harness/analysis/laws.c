@@ -38,13 +38,13 @@ struct observations {
     struct observation at[OBSERVATIONS_MAX];
 };
 
-static const char *const NAMES[LAWS_COUNT] = {"linear", "contention", "usl", "plateau",
+static const char *const names[LAWS_COUNT] = {"linear", "contention", "usl", "plateau",
                                               "contention+plateau"};
-static const uint32_t PARAMETERS[LAWS_COUNT] = {1, 2, 3, 2, 3};
+static const uint32_t parameters_of[LAWS_COUNT] = {1, 2, 3, 2, 3};
 
 const char *law_name(enum law law)
 {
-    return NAMES[law];
+    return names[law];
 }
 
 /* ---- the laws ---- */
@@ -63,7 +63,7 @@ double law_best_cores(enum law law, const struct law_fit *fit)
                                                : (double)INFINITY;
     }
     if (isinf(fit->plateau)) {
-        return INFINITY;
+        return (double)INFINITY;
     }
     /* Where gamma N / (1 + alpha (N - 1)) reaches the plateau. */
     double slope = fit->gamma - fit->plateau * fit->alpha;
@@ -164,19 +164,19 @@ static bool fit_plateau(const struct observations *o, enum law law, struct law_f
 static void judge(const struct observations *o, enum law law, struct law_fit *fit)
 {
     double n = o->count;
-    double k = PARAMETERS[law] + 1.0;
+    double k = parameters_of[law] + 1.0;
     double sum = residual_sum(o, law, fit);
-    fit->noise = n > PARAMETERS[law] ? sqrt(sum / (n - PARAMETERS[law])) : 0;
+    fit->noise = n > parameters_of[law] ? sqrt(sum / (n - parameters_of[law])) : 0;
     fit->aicc = n - k - 1.0 > 0
                     ? n * log(fmax(sum, 1e-300) / n) + 2.0 * k + 2.0 * k * (k + 1.0) / (n - k - 1.0)
                     : (double)INFINITY;
-    fit->parameters_count = PARAMETERS[law];
+    fit->parameters_count = parameters_of[law];
 }
 
 static void fit_law(const struct observations *o, enum law law, struct law_fit *out)
 {
     *out = (struct law_fit){.aicc = (double)INFINITY};
-    if (o->levels_count < PARAMETERS[law] || o->count <= PARAMETERS[law]) {
+    if (o->levels_count < parameters_of[law] || o->count <= parameters_of[law]) {
         return;
     }
     struct law_fit fit = *out;
@@ -184,7 +184,7 @@ static void fit_law(const struct observations *o, enum law law, struct law_fit *
     if (law == LAW_PLATEAU || law == LAW_CONTENTION_PLATEAU) {
         fitted = fit_plateau(o, law, &fit);
     } else {
-        struct curve_problem p = {o, o->count, (int)PARAMETERS[law]};
+        struct curve_problem p = {o, o->count, (int)parameters_of[law]};
         fit = fit_curve(&p);
     }
     if (fitted) {

@@ -214,15 +214,6 @@ struct scaling_gain scaling_relative_gain(const struct scaling_cell *fewer,
     return gain;
 }
 
-double scaling_api_server_ceiling(const struct scaling_host *host, double prompt_tokens,
-                                  double output_tokens, double batch_seqs)
-{
-    double token_us = host->output_token_us +
-                      (host->request_us + host->prompt_token_us * prompt_tokens) / output_tokens +
-                      host->message_us / batch_seqs;
-    return token_us > 0.0 ? 1e6 / token_us : __builtin_inf();
-}
-
 double scaling_api_server_knee(double ceiling_tokens_per_s, uint32_t api_servers,
                                double rate_per_core)
 {

@@ -1,7 +1,7 @@
 /*
  * scaling.h - when do extra engine cores stop helping, and what was to be expected: the
  * marginal-gain test on a gapped grid, the efficiency table, the gain of another API server, and
- * the closed form of an API server's throughput. Pure functions; the report drives them.
+ * how many engine cores API servers can feed. Pure functions; the report drives them.
  */
 #ifndef HARNESS_ANALYSIS_SCALING_H
 #define HARNESS_ANALYSIS_SCALING_H
@@ -81,18 +81,6 @@ void scaling_efficiency_table(const struct scaling_cell *cells, size_t count,
 struct scaling_gain scaling_relative_gain(const struct scaling_cell *fewer,
                                           const struct scaling_cell *more);
 
-/* Added costs of an API server by its host profile, as plain numbers. */
-struct scaling_host {
-    double request_us;
-    double prompt_token_us;
-    double message_us;
-    double output_token_us;
-};
-
-/* Tokens/s one API server can carry: 1 / (token + (request + prompt x prompt token)/output +
- * message/batch). */
-double scaling_api_server_ceiling(const struct scaling_host *host, double prompt_tokens,
-                                  double output_tokens, double batch_seqs);
 /* Engine cores that `api_servers` can feed when each makes rate_per_core tokens/s; INFINITY for a
  * free host. */
 double scaling_api_server_knee(double ceiling_tokens_per_s, uint32_t api_servers,

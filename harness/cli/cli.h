@@ -46,6 +46,7 @@ int cli_check(int argc, char **argv);
 int cli_expand(int argc, char **argv);
 int cli_keys(int argc, char **argv);
 int cli_run(int argc, char **argv);
+int cli_node(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_load(int argc, char **argv);
 int cli_null(int argc, char **argv);
@@ -58,6 +59,19 @@ int cli_client(int argc, char **argv);
 void cli_help(FILE *out, const char *command, const char *options);
 /* "harness NAME: MESSAGE" and where to find help, on stderr. Returns EXIT_USAGE. */
 int cli_usage_error(const char *command, const char *message);
+
+/* ---- addresses ---- */
+
+struct cli_address {
+    char host[64]; /* IPv4, whatever name was given */
+    uint32_t port;
+};
+
+/* "HOST", "HOST:PORT", and what follows a '/' is not looked at; false if it is none, or unknown to
+ * the resolver. */
+bool cli_address(const char *text, uint32_t port_otherwise, struct cli_address *out);
+/* The address of this machine from which `host` (IPv4) is reached; false if there is no route. */
+bool cli_address_towards(const char *host, char *out, size_t cap);
 
 /* ---- options of every command that reads a scenario ---- */
 

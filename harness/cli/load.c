@@ -1,6 +1,6 @@
 /*
- * load.c - `harness load URL`: drives any OpenAI-compatible server with the harness's load client
- * and prints what it saw.
+ * load.c - `harness load URL [URL ...]`: drives any OpenAI-compatible server, or several that serve
+ * the same, with the harness's load client and prints what it saw.
  *
  * Closed loop (--users) or open loop (--rate, --trace). The client is a process of its own, as in
  * `harness run`; a client that could not keep up makes the result invalid (exit status 5) instead
@@ -40,6 +40,7 @@ enum {
     OPTION_SEED,
     OPTION_NO_STREAM,
     OPTION_EOS,
+    OPTION_WAIT,
     REPLY_BYTES_MAX = 1 << 16,
     TICK_NS = 100000000,
     MAX_LAG_MS = 5,
@@ -48,6 +49,7 @@ enum {
 #define MAX_CPU_FRAC 0.70
 
 static const char help_text[] =
+    "  Several URLs: connections are divided evenly among them, arrivals go to each in turn.\n"
     "  --users N           closed loop: N users, each sends its next request when its last one "
     "ended\n"
     "  --rate R            open loop: R requests a second, Poisson arrivals\n"
@@ -58,6 +60,7 @@ static const char help_text[] =
     "  --output N|LO..HI   output tokens (default 128)\n"
     "  --warmup S --measure S --drain S   seconds (default 2, 10, 10)\n"
     "  --model NAME        default: the first of the server's /v1/models\n"
+    "  --wait S            first wait at most S seconds until every server answers (default 0)\n"
     "  --seed N, --no-stream, --eos (let the model end early)\n";
 
 static volatile sig_atomic_t signal_seen;
@@ -175,23 +178,18 @@ static bool take_option(struct load_options *o, int option, const char *argument
 /* http://HOST:PORT with an optional path, which is ignored. */
 static bool take_url(struct load_options *o, const char *url)
 {
-    char host[128];
+    struct cli_address address;
     const char *rest = strncmp(url, "http://", 7) == 0 ? url + 7 : url;
-    const char *colon = strchr(rest, ':');
-    size_t bytes = colon != NULL ? (size_t)(colon - rest) : strcspn(rest, "/");
-    if (bytes == 0 || bytes >= sizeof host) {
+    if (o->targets_count == LOAD_TARGETS_MAX || !cli_address(rest, 80, &address)) {
         return false;
     }
-    memcpy(host, rest, bytes);
-    host[bytes] = '\0';
-    (void)snprintf(o->host, sizeof o->host, "%s",
-                   strcmp(host, "localhost") == 0 ? "127.0.0.1" : host);
-    o->port = colon != NULL ? (uint32_t)strtoul(colon + 1, NULL, 10) : 80;
-    struct in_addr address;
-    return o->port > 0 && o->port < 65536 && inet_pton(AF_INET, o->host, &address) == 1;
+    struct load_target *target = &o->targets[o->targets_count++];
+    (void)snprintf(target->host, sizeof target->host, "%s", address.host);
+    target->port = address.port;
+    return true;
 }
 
-static int parse(struct load_options *o, int argc, char **argv, bool *done)
+static int parse(struct load_options *o, int64_t *wait_ns, int argc, char **argv, bool *done)
 {
     static const struct option options[] = {
         {"users", required_argument, NULL, OPTION_USERS},
@@ -208,6 +206,7 @@ static int parse(struct load_options *o, int argc, char **argv, bool *done)
         {"seed", required_argument, NULL, OPTION_SEED},
         {"no-stream", no_argument, NULL, OPTION_NO_STREAM},
         {"eos", no_argument, NULL, OPTION_EOS},
+        {"wait", required_argument, NULL, OPTION_WAIT},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -219,16 +218,23 @@ static int parse(struct load_options *o, int argc, char **argv, bool *done)
             *done = true;
             return EXIT_PASS;
         }
-        if (!take_option(o, option, optarg)) {
+        if (option == OPTION_WAIT ? !take_seconds(optarg, wait_ns)
+                                  : !take_option(o, option, optarg)) {
             (void)snprintf(text, sizeof text, "cannot use '%.100s'",
                            optarg != NULL ? optarg : "that option");
             return cli_usage_error("load", text);
         }
     }
-    if (argc - optind != 1 || !take_url(o, argv[optind])) {
-        return cli_usage_error("load", "expected one URL like http://127.0.0.1:8000");
+    for (int i = optind; i < argc; i++) {
+        if (!take_url(o, argv[i])) {
+            (void)snprintf(text, sizeof text, "'%.80s' is no URL like http://127.0.0.1:8000",
+                           argv[i]);
+            return cli_usage_error("load", text);
+        }
     }
-    return EXIT_PASS;
+    return o->targets_count > 0
+               ? EXIT_PASS
+               : cli_usage_error("load", "expected one or more URLs like http://127.0.0.1:8000");
 }
 
 /* ---- model of the server ---- */
@@ -238,20 +244,20 @@ static void append_body(void *ctx, const char *data, size_t bytes)
     http_buffer_append(ctx, data, bytes);
 }
 
-static bool fetch(const struct load_options *o, const char *path, struct http_buffer *body)
+static bool fetch(const struct load_target *from, const char *path, struct http_buffer *body)
 {
     char request[256];
     char reply[4096];
     struct error error;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)o->port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)from->port)};
     struct timeval patience = {.tv_sec = 5};
     struct http_client_handlers handlers = {.ctx = body, .on_body = append_body};
     struct http_client_parser *parser = NULL;
-    (void)inet_pton(AF_INET, o->host, &address.sin_addr);
+    (void)inet_pton(AF_INET, from->host, &address.sin_addr);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     int bytes =
-        snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, o->host);
+        snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, from->host);
     bool complete = false;
     if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
         write(fd, request, (size_t)bytes) == bytes &&
@@ -270,13 +276,34 @@ static bool fetch(const struct load_options *o, const char *path, struct http_bu
     return complete;
 }
 
+/* Whether every server answers before the time is over; an answer other than 200 is one too. */
+static bool wait_for_servers(const struct load_options *o, int64_t wait_ns)
+{
+    int64_t deadline_ns = clock_now_ns() + wait_ns;
+    for (uint32_t i = 0; wait_ns > 0 && i < o->targets_count; i++) {
+        struct http_buffer body = {0};
+        while (!fetch(&o->targets[i], "/health", &body)) {
+            if (clock_now_ns() > deadline_ns || signal_seen != 0) {
+                http_buffer_free(&body);
+                (void)fprintf(stderr, "harness load: no answer from http://%s:%u/health in time\n",
+                              o->targets[i].host, o->targets[i].port);
+                return false;
+            }
+            http_buffer_clear(&body);
+            clock_sleep_until_ns(clock_now_ns() + TICK_NS);
+        }
+        http_buffer_free(&body);
+    }
+    return true;
+}
+
 static bool choose_model(struct load_options *o)
 {
     if (o->model[0] != '\0') {
         return true;
     }
     struct http_buffer body = {0};
-    bool complete = fetch(o, "/v1/models", &body);
+    bool complete = fetch(&o->targets[0], "/v1/models", &body);
     http_buffer_append(&body, "", 1);
     struct json_object *root = complete ? json_tokener_parse(body.data) : NULL;
     struct json_object *data = NULL;
@@ -428,8 +455,8 @@ int cli_load(int argc, char **argv)
         .mode = LOAD_CLOSED,
         .users_count = 16,
         .seed = 1,
-        .prompt_tokens = {128, 128},
-        .output_tokens = {128, 128},
+        .prompt_tokens = {.lo = 128, .hi = 128},
+        .output_tokens = {.lo = 128, .hi = 128},
         .time_scale = 1,
         .stream = 1,
         .ignore_eos = 1,
@@ -441,22 +468,27 @@ int cli_load(int argc, char **argv)
         .api_servers_count = 1,
     };
     struct error error;
+    int64_t wait_ns = 0;
     bool done = false;
-    int status = parse(&o, argc, argv, &done);
+    int status = parse(&o, &wait_ns, argc, argv, &done);
     if (status != EXIT_PASS || done) {
         return status;
+    }
+    struct sigaction action = {.sa_handler = on_signal};
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (!wait_for_servers(&o, wait_ns)) {
+        return signal_seen != 0 ? EXIT_INTERRUPTED : EXIT_SERVER;
     }
     if (!choose_model(&o)) {
         (void)fprintf(stderr,
                       "harness load: no model at http://%s:%u/v1/models; name one with --model\n",
-                      o.host, o.port);
+                      o.targets[0].host, o.targets[0].port);
         return EXIT_SERVER;
     }
     if (load_options_check(&o, &error) != STATUS_OK) {
         return cli_usage_error("load", error.text);
     }
-    struct sigaction action = {.sa_handler = on_signal};
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
     return drive(&o);
 }

@@ -18,7 +18,11 @@ static const struct cli_command commands[] = {
      "harness run scenarios/saturation.ini --quick", cli_run},
     {"serve", "[FILE] [options]", "start a serving system and leave it up until ^C",
      "harness serve --api-server-count 2 --data-parallel-size 4", cli_serve},
-    {"load", "URL [options]", "drive any OpenAI-compatible server and print what it gave",
+    {"node", "--join HOST [options]", "engine cores here for the API servers of another machine",
+     "harness node --join 10.0.0.1:29550 --data-parallel-size 4 --data-parallel-size-local 2 "
+     "--data-parallel-start-rank 2",
+     cli_node},
+    {"load", "URL ... [options]", "drive any OpenAI-compatible server and print what it gave",
      "harness load http://127.0.0.1:8000 --rate 20 --measure 30", cli_load},
     {"null", "[options]", "measure what the load client itself can do here", "harness null",
      cli_null},
@@ -85,7 +89,7 @@ static void help(FILE *out)
     (void)fprintf(out, "usage: harness COMMAND [arguments]\n"
                        "Measures and simulates data-parallel LLM serving.\n\ncommands:\n");
     for (size_t i = 0; i < COMMANDS_COUNT; i++) {
-        (void)fprintf(out, "  %-10s %-18s %s\n", commands[i].name, commands[i].arguments,
+        (void)fprintf(out, "  %-10s %-22s %s\n", commands[i].name, commands[i].arguments,
                       commands[i].summary);
     }
     (void)fprintf(out, "\nexamples:\n");

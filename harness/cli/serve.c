@@ -1,136 +1,88 @@
 /*
  * serve.c - `harness serve`: starts one serving system and leaves it up until ^C, for curl, for
  * other clients, and for a look at its threads. The system is the first cell of a scenario, or the
- * one described below.
+ * default one of serving.c. With --data-parallel-size-local it is the part of one machine: the head
+ * that others join (node.c), or with hybrid balancing one of several that serve.
  */
-#include <math.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdlib.h>
+#include "harness/cli/serving.h"
+
 #include <string.h>
 
-#include "engine/base/clock.h"
-#include "harness/cli/cli.h"
-#include "harness/run/measure.h"
-#include "harness/run/system.h"
-
 enum {
-    OPTION_PORT = CLI_OPTION_OWN,
+    OPTION_PORT = SERVING_OPTION_OWN,
     OPTION_HOST,
     OPTION_API_SERVERS,
-    OPTION_DP,
-    OPTION_TP
+    OPTION_ADDRESS,
+    OPTION_RPC_PORT,
+    OPTION_HYBRID,
+    DEFAULT_PORT = 8000,
 };
-
-#define DEFAULT_NAME "(default)"
-#define DEFAULT_PORT 8000
-
-static const char default_scenario[] =
-    "[scenario]\nname = serve\nschema = 1\n"
-    "[server default]\ntopology = api_servers=1 dp=1 tp=1\n"
-    "device = emulated gpu=h100 model=llama-3.1-8b\nhost_profile = native\nmax_model_len = 8192\n"
-    "[workload none]\nprompt = 128tok\noutput = 128tok\n"
-    "[load none]\nmode = closed\nusers = 1\nwarmup = 1s\nmeasure = 1s\n";
 
 static const char help_text[] =
     "  --port N, --host ADDRESS      where to listen (default 127.0.0.1:8000; port 0: any)\n"
     "  --api-server-count A          as in vLLM; likewise\n"
     "  --data-parallel-size D\n"
-    "  --tensor-parallel-size T\n" CLI_SCENARIO_HELP
-    "  With a scenario FILE the first of its cells is served.\n";
+    "  --tensor-parallel-size T\n"
+    "several machines, as in vLLM:\n"
+    "  --data-parallel-size-local L  engine cores here; the others join with harness node\n"
+    "  --data-parallel-address IP, --data-parallel-rpc-port N\n"
+    "                                of the head: where others join (default 127.0.0.1:29550)\n"
+    "  --data-parallel-hybrid-lb     each machine serves its own engine cores\n"
+    "  --data-parallel-start-rank S  first rank here; not the head unless 0 (implies hybrid)\n"
+    "a scenario:\n" CLI_SCENARIO_HELP "  With a scenario FILE the first of its cells is served.\n"
+    "\nhead of two machines, without and with hybrid balancing:\n"
+    "  harness serve --host 0.0.0.0 --data-parallel-size 4 --data-parallel-size-local 2 \\\n"
+    "    --data-parallel-address 10.0.0.1\n"
+    "  harness serve --host 0.0.0.0 --data-parallel-size 4 --data-parallel-size-local 2 \\\n"
+    "    --data-parallel-address 10.0.0.1 --data-parallel-hybrid-lb\n"
+    "and on the second one:\n"
+    "  harness node --join 10.0.0.1 --data-parallel-size 4 --data-parallel-size-local 2 \\\n"
+    "    --data-parallel-start-rank 2\n"
+    "  harness serve --host 0.0.0.0 --data-parallel-size 4 --data-parallel-size-local 2 \\\n"
+    "    --data-parallel-address 10.0.0.1 --data-parallel-hybrid-lb --data-parallel-start-rank 2\n";
 
-static volatile sig_atomic_t signal_seen;
-
-static void on_signal(int number)
+static bool take_own(struct serving *s, int option, const char *argument)
 {
-    signal_seen = number;
-}
-
-static bool interrupted(void)
-{
-    return signal_seen != 0;
-}
-
-struct serve_command {
-    struct cli_scenario arguments;
-    long port;
-    const char *host;
-    long counts[3]; /* A, D, T; 0: as the scenario says */
-};
-
-static enum status load_default(void *ctx, const char *path, char *buffer, size_t cap,
-                                size_t *bytes, struct error *error)
-{
-    (void)ctx;
-    if (strcmp(path, DEFAULT_NAME) != 0 || sizeof default_scenario > cap) {
-        return error_set(error, STATUS_NOT_FOUND, "no such file: %s", path);
-    }
-    *bytes = sizeof default_scenario - 1;
-    memcpy(buffer, default_scenario, *bytes);
-    return STATUS_OK;
-}
-
-static struct scenario *open_scenario(const struct serve_command *c)
-{
-    if (c->arguments.path != NULL) {
-        return cli_scenario_open(&c->arguments);
-    }
-    struct scenario_environment environment = scenario_environment_system();
-    struct scenario_options options = c->arguments.options;
-    struct scenario_problems *problems = calloc(1, sizeof *problems);
-    struct scenario *out = NULL;
-    environment.load = load_default;
-    options.sets = c->arguments.sets;
-    if (problems != NULL &&
-        scenario_open(DEFAULT_NAME, &environment, &options, &out, problems) != STATUS_OK) {
-        for (uint32_t i = 0; i < problems->count; i++) {
-            (void)fprintf(stderr, "%s\n", problems->text[i]);
-        }
-        out = NULL;
-    }
-    free(problems);
-    return out;
-}
-
-static bool take_number(const char *text, long lo, long hi, long *out)
-{
-    char *end = NULL;
-    long value = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || value < lo || value > hi) {
-        return false;
-    }
-    *out = value;
-    return true;
-}
-
-static bool take_own(struct serve_command *c, int option, const char *argument)
-{
+    int32_t number = 0;
+    struct cli_address address;
     switch (option) {
     case OPTION_PORT:
-        return take_number(argument, 0, 65535, &c->port);
+        return serving_number(argument, 0, 65535, &s->port);
     case OPTION_HOST:
-        c->host = argument;
+        s->host = argument;
         return true;
     case OPTION_API_SERVERS:
-        return take_number(argument, 1, TOPOLOGY_API_SERVERS_MAX, &c->counts[0]);
-    case OPTION_DP:
-        return take_number(argument, 1, TOPOLOGY_ENGINES_MAX, &c->counts[1]);
-    case OPTION_TP:
-        return take_number(argument, 1, TOPOLOGY_WORKERS_PER_ENGINE_MAX, &c->counts[2]);
+        return serving_number(argument, 1, TOPOLOGY_API_SERVERS_MAX, &s->counts[0]);
+    case OPTION_RPC_PORT:
+        if (!serving_number(argument, 1, 65535, &number)) {
+            return false;
+        }
+        s->cluster.rpc_port = (uint32_t)number;
+        return true;
+    case OPTION_ADDRESS:
+        if (strchr(argument, ':') != NULL || !cli_address(argument, CLUSTER_RPC_PORT, &address)) {
+            return false;
+        }
+        (void)snprintf(s->cluster.address, sizeof s->cluster.address, "%s", address.host);
+        return true;
+    case OPTION_HYBRID:
+        s->cluster.hybrid = true;
+        return true;
     default:
         return false;
     }
 }
 
-static int parse(struct serve_command *c, int argc, char **argv, bool *done)
+static int parse(struct serving *s, int argc, char **argv, bool *done)
 {
     static const struct option options[] = {
-        CLI_SCENARIO_OPTIONS,
+        SERVING_OPTIONS,
         {"port", required_argument, NULL, OPTION_PORT},
         {"host", required_argument, NULL, OPTION_HOST},
         {"api-server-count", required_argument, NULL, OPTION_API_SERVERS},
-        {"data-parallel-size", required_argument, NULL, OPTION_DP},
-        {"tensor-parallel-size", required_argument, NULL, OPTION_TP},
+        {"data-parallel-address", required_argument, NULL, OPTION_ADDRESS},
+        {"data-parallel-rpc-port", required_argument, NULL, OPTION_RPC_PORT},
+        {"data-parallel-hybrid-lb", no_argument, NULL, OPTION_HYBRID},
         {NULL, 0, NULL, 0},
     };
     int option = 0;
@@ -140,85 +92,30 @@ static int parse(struct serve_command *c, int argc, char **argv, bool *done)
             *done = true;
             return EXIT_PASS;
         }
-        bool own = option >= OPTION_PORT;
-        if (own && !take_own(c, option, optarg)) {
-            return cli_usage_error("serve", "a number is out of range");
+        if (option < OPTION_PORT) {
+            if (!serving_option(s, option, optarg)) {
+                return EXIT_USAGE;
+            }
+        } else if (!take_own(s, option, optarg)) {
+            char text[160];
+            (void)snprintf(text, sizeof text, "cannot use '%.100s'", optarg != NULL ? optarg : "");
+            return cli_usage_error("serve", text);
         }
-        if (!own && !cli_scenario_option(&c->arguments, option, optarg)) {
-            return cli_usage_error("serve", "see the message above");
-        }
     }
-    if (argc - optind > 1) {
-        return cli_usage_error("serve", "expected at most one scenario file");
-    }
-    c->arguments.path = argc > optind ? argv[optind] : NULL;
-    return EXIT_PASS;
-}
-
-static struct topology choose_topology(const struct serve_command *c, const struct scenario *s)
-{
-    struct topology t = measure_topology(&s->cells[0], s->general.seed);
-    (void)snprintf(t.listen_host, sizeof t.listen_host, "%s", c->host);
-    t.listen_port = (uint32_t)c->port;
-    t.api_servers_count = c->counts[0] > 0 ? (uint32_t)c->counts[0] : t.api_servers_count;
-    t.engines_count = c->counts[1] > 0 ? (uint32_t)c->counts[1] : t.engines_count;
-    t.tp = c->counts[2] > 0 ? (uint32_t)c->counts[2] : t.tp;
-    return t;
-}
-
-static int serve(const struct serve_command *c, const struct scenario *s)
-{
-    struct system system;
-    struct error error;
-    struct system_options options = {
-        .topology = choose_topology(c, s),
-        .log_fd = -1,
-        .start_timeout_ns = (int64_t)600 * 1000000000,
-        .interrupted = interrupted,
-    };
-    if (system_start(&options, &system, &error) != STATUS_OK) {
-        (void)fprintf(stderr, "harness serve: %s\n", error.text);
-        return interrupted() ? EXIT_INTERRUPTED : EXIT_SERVER;
-    }
-    const struct topology *t = system.ledger.topology;
-    (void)printf("serving %s on %s: http://%s:%u  (%u API server%s, %u engine core%s; expected: %u "
-                 "processes, "
-                 "%u launching thread%s; ^C ends it)\n",
-                 t->model, t->gpu, t->listen_host, system.port, t->api_servers_count,
-                 t->api_servers_count == 1 ? "" : "s", t->engines_count,
-                 t->engines_count == 1 ? "" : "s", topology_processes(t),
-                 topology_launching_threads(t), topology_launching_threads(t) == 1 ? "" : "s");
-    (void)fflush(stdout);
-    while (!interrupted() && !system_failed(&system)) {
-        struct pollfd fd = {.fd = system.events_fd, .events = POLLIN};
-        (void)poll(&fd, 1, 1000);
-    }
-    bool failed = system.failed;
-    if (failed) {
-        (void)fprintf(stderr, "harness serve: %s\n", system.reason);
-    }
-    system_stop(&system);
-    system_free(&system);
-    return failed ? EXIT_SERVER : EXIT_PASS;
+    return serving_operand(s, argc, argv) ? EXIT_PASS : EXIT_USAGE;
 }
 
 int cli_serve(int argc, char **argv)
 {
-    struct serve_command command = {.port = DEFAULT_PORT, .host = "127.0.0.1"};
+    struct serving serving = {
+        .command = "serve",
+        .cluster = {.size_local = CLUSTER_NOT_GIVEN,
+                    .start_rank = CLUSTER_NOT_GIVEN,
+                    .address = "127.0.0.1",
+                    .rpc_port = CLUSTER_RPC_PORT},
+        .port = DEFAULT_PORT,
+    };
     bool done = false;
-    int status = parse(&command, argc, argv, &done);
-    if (status != EXIT_PASS || done) {
-        return status;
-    }
-    struct scenario *scenario = open_scenario(&command);
-    if (scenario == NULL) {
-        return EXIT_USAGE;
-    }
-    struct sigaction action = {.sa_handler = on_signal};
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
-    status = serve(&command, scenario);
-    scenario_close(scenario);
-    return status;
+    int status = parse(&serving, argc, argv, &done);
+    return status != EXIT_PASS || done ? status : serving_run(&serving);
 }

@@ -22,8 +22,8 @@ static struct load_options load_of(const struct load_ceiling_options *o, uint32_
     uint32_t tokens = o->stream_tokens > 0 ? o->stream_tokens : STREAM_TOKENS_DEFAULT;
     struct load_range output = {.lo = stream ? tokens : 1, .hi = stream ? tokens : 1};
     return (struct load_options){
-        .host = "127.0.0.1",
-        .port = port,
+        .targets = {{.host = "127.0.0.1", .port = port}},
+        .targets_count = 1,
         .model = "null",
         .mode = LOAD_CLOSED,
         .users_count = o->connections_count > 0 ? o->connections_count : CONNECTIONS_DEFAULT,

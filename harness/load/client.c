@@ -1,7 +1,7 @@
 /*
  * client.c - the load client's loop: set-up, phases, arrivals, and the end. One thread; after
- * set-up it allocates nothing for an event. Sockets are connection.c's, answers response.c's,
- * records account.c's.
+ * set-up it allocates nothing for an event. Sockets are connection.c's, servers target.c's, answers
+ * response.c's, records account.c's.
  */
 #include "harness/load/client.h"
 
@@ -118,9 +118,8 @@ void client_conn_ready(struct client *c, struct conn *conn, int64_t now_ns)
         if (c->loading) {
             start_user(c, conn, now_ns);
         }
-    } else if (!conn->in_idle_ring) {
-        conn->in_idle_ring = true;
-        c->idle[(c->idle_first + c->idle_count++) % c->conns_count] = conn->index;
+    } else {
+        target_put_idle(conn);
     }
 }
 
@@ -133,25 +132,10 @@ void client_connect_failed(struct client *c, struct conn *conn, int64_t now_ns)
     }
 }
 
-/* Takes an idle connection out of the ring; skips those that were lost while they stood there. */
-static struct conn *take_idle(struct client *c)
-{
-    while (c->idle_count > 0) {
-        struct conn *conn = &c->conns[c->idle[c->idle_first]];
-        c->idle_first = (c->idle_first + 1) % c->conns_count;
-        c->idle_count--;
-        conn->in_idle_ring = false;
-        if (conn->state == CONN_IDLE && conn_is_open(conn)) {
-            return conn;
-        }
-    }
-    return NULL;
-}
-
 /* One arrival whose time has come; false when it must wait for a connection. */
 static bool start_arrival(struct client *c, const struct prepared *p, int64_t t_sched_ns)
 {
-    struct conn *conn = take_idle(c);
+    struct conn *conn = target_take_idle(c);
     if (conn != NULL) {
         start_request(c, conn, p, t_sched_ns);
         return true;
@@ -293,10 +277,11 @@ static void check_connect_limits(struct client *c, int64_t deadline_ns)
     if (o->balance && (c->tries_count > tries_max || (late && c->tries_count > 0))) {
         fail_balance(c);
     } else if (late) {
+        const struct load_target *target = &o->targets[c->failed_target];
         const char *problem =
             c->connect_error.text[0] != '\0' ? c->connect_error.text : "no answer";
         client_fail(c, STATUS_TIMEOUT, "load: connecting to %s port %u: %u of %u connections: %s",
-                    o->host, o->port, c->open_count, c->conns_count, problem);
+                    target->host, target->port, c->open_count, c->conns_count, problem);
     }
 }
 
@@ -479,9 +464,10 @@ static bool is_server_lost(struct client *c, int64_t now_ns)
     if (now_ns - c->lost_since_ns < CLIENT_LOST_AFTER_NS) {
         return false;
     }
+    const struct load_target *target = &c->options->targets[c->failed_target];
     atomic_store(&c->header->server_lost, 1);
-    client_fail(c, STATUS_DIED, "load: no connection to %s port %u for 2 s: %s", c->options->host,
-                c->options->port,
+    client_fail(c, STATUS_DIED, "load: no connection to %s port %u for 2 s: %s", target->host,
+                target->port,
                 c->connect_error.text[0] != '\0' ? c->connect_error.text : "closed by the server");
     return true;
 }
@@ -597,13 +583,12 @@ static enum status set_up(struct client *c, struct error *error)
 {
     c->conns_count = load_connections_count(c->options);
     TRY(raise_descriptor_limit(c->conns_count, error));
-    TRY(conn_resolve(c, error));
+    TRY(targets_create(c, error));
     TRY(load_trace(c, error));
     TRY(open_descriptors(c, error));
     c->read_buffer = malloc(CLIENT_READ_BYTES);
     c->conns = calloc(c->conns_count, sizeof *c->conns);
-    c->idle = calloc(c->conns_count, sizeof *c->idle);
-    if (c->read_buffer == NULL || c->conns == NULL || c->idle == NULL) {
+    if (c->read_buffer == NULL || c->conns == NULL) {
         return error_set(error, STATUS_NOMEM, "load: out of memory");
     }
     for (uint32_t i = 0; i < c->conns_count; i++) {
@@ -634,7 +619,7 @@ static void tear_down(struct client *c)
     http_buffer_free(&c->health);
     trace_free(&c->trace);
     free(c->conns);
-    free(c->idle);
+    targets_destroy(c);
     free(c->read_buffer);
 }
 

@@ -1,7 +1,7 @@
 /*
  * client_state.h - the load client's state and the functions its files call in each other (private
- * to harness/load): client.c owns the loop and the phases, connection.c the sockets, response.c
- * what comes back, account.c what is recorded.
+ * to harness/load): client.c owns the loop and the phases, connection.c the sockets, target.c which
+ * server is next, response.c what comes back, account.c what is recorded.
  */
 #ifndef HARNESS_LOAD_CLIENT_STATE_H
 #define HARNESS_LOAD_CLIENT_STATE_H
@@ -44,6 +44,7 @@ struct client;
 struct conn {
     struct client *client;
     uint32_t index;
+    uint32_t target;     /* of options->targets */
     uint32_t generation; /* tells events of an earlier socket of this connection apart */
     int fd;
     enum conn_state state;
@@ -75,6 +76,14 @@ struct prepared {
     struct http_buffer bytes;
 };
 
+struct client_target {
+    struct sockaddr_storage address;
+    socklen_t address_bytes;
+    uint32_t *idle; /* open modes: ring of its idle connections, least recently used first */
+    uint32_t idle_first;
+    uint32_t idle_count;
+};
+
 struct client {
     const struct load_options *options;
     struct load_shared *shared;
@@ -88,13 +97,11 @@ struct client {
     bool schedule_ended;
     bool head_was_full; /* the waiting arrival has been counted in full_count */
 
-    struct sockaddr_storage address;
-    socklen_t address_bytes;
+    struct client_target targets[LOAD_TARGETS_MAX];
+    uint32_t next_target;   /* whose turn the next arrival is */
+    uint32_t failed_target; /* of connect_error */
     struct conn *conns;
     uint32_t conns_count;
-    uint32_t *idle; /* open modes: ring of idle connections, least recently used first */
-    uint32_t idle_first;
-    uint32_t idle_count;
     uint32_t open_count; /* idle or busy */
     uint32_t closed_count;
     uint32_t connecting_count;
@@ -140,7 +147,6 @@ void client_connect_failed(struct client *c, struct conn *conn, int64_t now_ns);
 /* An idle connection that the server has closed (keep-alive ended) but whose event was not read yet
  * is closed here, so that no request is lost on it. */
 bool conn_is_open(struct conn *conn);
-MUST_CHECK enum status conn_resolve(struct client *c, struct error *error);
 MUST_CHECK enum status conn_create(struct client *c, uint32_t index, struct error *error);
 void conn_destroy(struct conn *conn);
 void conn_open(struct conn *conn, int64_t now_ns);
@@ -151,6 +157,18 @@ void conn_event(struct conn *conn, uint32_t events);
 bool conn_send(struct conn *conn, const char *data, size_t bytes);
 /* The answer to GET /health is complete. */
 void conn_probed(struct conn *conn, int64_t now_ns);
+
+/* target.c */
+/* After conns_count is known. */
+MUST_CHECK enum status targets_create(struct client *c, struct error *error);
+void targets_destroy(struct client *c);
+/* Connections of one target. */
+uint32_t target_conns_count(const struct client *c, uint32_t target);
+/* The connection waits for an arrival. */
+void target_put_idle(struct conn *conn);
+/* An idle connection of the target whose turn it is, or of the next that has one; NULL: none has.
+ */
+struct conn *target_take_idle(struct client *c);
 
 /* response.c */
 struct http_client_handlers response_handlers(struct conn *conn);

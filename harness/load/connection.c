@@ -3,46 +3,16 @@
  * receiving, closing. One recv for each readable socket and turn; epoll is told of a socket once
  * when it connects and only then again when send() takes less than all. Driven by client.c's loop.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "harness/load/client_state.h"
-
-enum status conn_resolve(struct client *c, struct error *error)
-{
-    const struct load_options *o = c->options;
-    memset(&c->address, 0, sizeof c->address);
-    if (strncmp(o->host, "unix:", 5) == 0) {
-        struct sockaddr_un *address = (struct sockaddr_un *)&c->address;
-        const char *path = o->host + 5;
-        size_t bytes = strlen(path);
-        if (bytes == 0 || bytes >= sizeof address->sun_path) {
-            return error_set(error, STATUS_INVALID, "load: host: socket path \"%s\" is too long",
-                             path);
-        }
-        address->sun_family = AF_UNIX;
-        memcpy(address->sun_path, path, bytes + 1);
-        c->address_bytes = sizeof *address;
-        return STATUS_OK;
-    }
-    struct sockaddr_in *address = (struct sockaddr_in *)&c->address;
-    address->sin_family = AF_INET;
-    address->sin_port = htons((uint16_t)o->port);
-    if (inet_pton(AF_INET, o->host, &address->sin_addr) != 1) {
-        return error_set(error, STATUS_INVALID,
-                         "load: host: want an IPv4 address or unix:PATH, got \"%s\"", o->host);
-    }
-    c->address_bytes = sizeof *address;
-    return STATUS_OK;
-}
 
 enum status conn_create(struct client *c, uint32_t index, struct error *error)
 {
@@ -50,6 +20,7 @@ enum status conn_create(struct client *c, uint32_t index, struct error *error)
     *conn = (struct conn){
         .client = c,
         .index = index,
+        .target = index % c->options->targets_count,
         .fd = -1,
         .state = CONN_CLOSED,
         .api_server = LOAD_API_SERVER_NONE,
@@ -118,6 +89,7 @@ static void open_failed(struct conn *conn, int problem, int64_t now_ns)
 {
     struct client *c = conn->client;
     load_add(&c->header->connect_failures_count, 1);
+    c->failed_target = conn->target;
     (void)error_set(&c->connect_error, STATUS_IO, "%s", strerror(problem));
     int64_t delay_ns = conn->retry_delay_ns;
     conn->retry_delay_ns = delay_ns * 2 < CLIENT_RETRY_MAX_NS ? delay_ns * 2 : CLIENT_RETRY_MAX_NS;
@@ -164,7 +136,8 @@ void conn_open(struct conn *conn, int64_t now_ns)
     struct client *c = conn->client;
     ASSERT(conn->state == CONN_CLOSED);
     conn->connect_start_ns = now_ns;
-    int family = c->address.ss_family;
+    const struct client_target *target = &c->targets[conn->target];
+    int family = target->address.ss_family;
     conn->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (conn->fd < 0) {
         open_failed(conn, errno, now_ns);
@@ -177,7 +150,7 @@ void conn_open(struct conn *conn, int64_t now_ns)
         int on = 1;
         (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
-    int rc = connect(conn->fd, (const struct sockaddr *)&c->address, c->address_bytes);
+    int rc = connect(conn->fd, (const struct sockaddr *)&target->address, target->address_bytes);
     if (rc == 0) {
         watch(conn, EPOLL_CTL_ADD, EPOLLIN);
         connected(conn, clock_now_ns());
@@ -204,20 +177,21 @@ static void connect_event(struct conn *conn)
     connected(conn, now_ns);
 }
 
-/* The number of connections that an API server may have: equal shares, the remainder to whoever
- * comes first. */
-static bool has_room(const struct client *c, uint32_t api_server)
+/* The number of connections that an API server of the target may have: equal shares, the remainder
+ * to whoever comes first. */
+static bool has_room(const struct client *c, uint32_t target, uint32_t api_server)
 {
-    uint32_t servers = c->options->api_servers_count;
-    uint32_t share = c->conns_count / servers;
+    uint32_t servers = c->options->api_servers_count / c->options->targets_count;
+    uint32_t conns = target_conns_count(c, target);
+    uint32_t share = conns / servers;
     if (c->balanced[api_server] != share) {
         return c->balanced[api_server] < share;
     }
     uint32_t with_more = 0;
     for (uint32_t i = 0; i < servers; i++) {
-        with_more += c->balanced[i] > share;
+        with_more += c->balanced[target * servers + i] > share;
     }
-    return with_more < c->conns_count % servers;
+    return with_more < conns % servers;
 }
 
 void conn_probed(struct conn *conn, int64_t now_ns)
@@ -238,12 +212,20 @@ void conn_probed(struct conn *conn, int64_t now_ns)
                     api_server, c->options->api_servers_count);
         return;
     }
+    if (api_server / (c->options->api_servers_count / c->options->targets_count) != conn->target) {
+        client_fail(c, STATUS_PROTOCOL,
+                    "load: cannot balance connections: API server %u answered at %s port %u, "
+                    "where it is not expected",
+                    api_server, c->options->targets[conn->target].host,
+                    c->options->targets[conn->target].port);
+        return;
+    }
     if (!http_client_keep_alive(conn->parser)) {
         client_fail(c, STATUS_PROTOCOL,
                     "load: cannot balance connections: the server does not keep them open");
         return;
     }
-    if (!has_room(c, api_server)) {
+    if (!has_room(c, conn->target, api_server)) {
         conn_close(conn, now_ns);
         return;
     }

@@ -12,17 +12,29 @@ uint32_t load_connections_count(const struct load_options *o)
     return o->mode == LOAD_CLOSED ? o->users_count : o->connections_count;
 }
 
-static enum status check_target(const struct load_options *o, struct error *error)
+static enum status check_target(const struct load_target *t, struct error *error)
 {
-    if (memchr(o->host, '\0', sizeof o->host) == NULL || o->host[0] == '\0') {
+    if (memchr(t->host, '\0', sizeof t->host) == NULL || t->host[0] == '\0') {
         return error_set(error, STATUS_INVALID, "load: host: want an IPv4 address or unix:PATH");
+    }
+    if (strncmp(t->host, "unix:", 5) != 0 && (t->port == 0 || t->port > 65535)) {
+        return error_set(error, STATUS_INVALID, "load: port: want 1..65535, got %u", t->port);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_targets(const struct load_options *o, struct error *error)
+{
+    if (o->targets_count < 1 || o->targets_count > LOAD_TARGETS_MAX) {
+        return error_set(error, STATUS_INVALID, "load: servers: want 1..%d, got %u",
+                         LOAD_TARGETS_MAX, o->targets_count);
+    }
+    for (uint32_t i = 0; i < o->targets_count; i++) {
+        TRY(check_target(&o->targets[i], error));
     }
     if (memchr(o->model, '\0', sizeof o->model) == NULL ||
         memchr(o->trace_path, '\0', sizeof o->trace_path) == NULL) {
         return error_set(error, STATUS_INVALID, "load: model or trace: name too long");
-    }
-    if (strncmp(o->host, "unix:", 5) != 0 && (o->port == 0 || o->port > 65535)) {
-        return error_set(error, STATUS_INVALID, "load: port: want 1..65535, got %u", o->port);
     }
     return STATUS_OK;
 }
@@ -33,6 +45,12 @@ static enum status check_range(const char *name, const struct load_range *range,
     if (range->lo < 1 || range->hi < range->lo || range->hi > LOAD_TOKENS_MAX) {
         return error_set(error, STATUS_INVALID, "load: %s: want 1 <= lo <= hi <= %d, got %u..%u",
                          name, LOAD_TOKENS_MAX, range->lo, range->hi);
+    }
+    if (range->sd > 0 && (range->mean < 1 || lengths_inside_frac(range) < LENGTHS_INSIDE_MIN)) {
+        return error_set(error, STATUS_INVALID,
+                         "load: %s: hardly any log-normal length of mean %u and deviation %u lies "
+                         "in %u..%u",
+                         name, range->mean, range->sd, range->lo, range->hi);
     }
     return STATUS_OK;
 }
@@ -46,6 +64,31 @@ static enum status check_lengths(const struct load_options *o, struct error *err
     if (!(o->shared_prefix >= 0.0 && o->shared_prefix <= 1.0)) {
         return error_set(error, STATUS_INVALID, "load: shared_prefix: want 0..1, got %g",
                          o->shared_prefix);
+    }
+    if (!(o->temperature >= 0.0 && o->temperature <= 2.0)) {
+        return error_set(error, STATUS_INVALID, "load: temperature: want 0..2, got %g",
+                         o->temperature);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_open(const struct load_options *o, struct error *error)
+{
+    if (o->mode == LOAD_OPEN_BURSTS) {
+        if (o->burst_count < 1 || o->burst_every_ns < 1) {
+            return error_set(error, STATUS_INVALID,
+                             "load: bursts: want 1 or more requests every 1 ns or more, got %u",
+                             o->burst_count);
+        }
+        return STATUS_OK;
+    }
+    if (!(o->rate_per_s >= 1e-3 && o->rate_per_s <= 1e7)) {
+        return error_set(error, STATUS_INVALID, "load: rate: want 0.001..10000000 /s, got %g",
+                         o->rate_per_s);
+    }
+    if (o->mode == LOAD_OPEN_GAMMA && !(o->gap_cv >= 0.01 && o->gap_cv <= 10.0)) {
+        return error_set(error, STATUS_INVALID,
+                         "load: coefficient of variation: want 0.01..10, got %g", o->gap_cv);
     }
     return STATUS_OK;
 }
@@ -61,10 +104,9 @@ static enum status check_mode(const struct load_options *o, struct error *error)
         return STATUS_OK;
     case LOAD_OPEN_POISSON:
     case LOAD_OPEN_CONSTANT:
-        if (!(o->rate_per_s >= 1e-3 && o->rate_per_s <= 1e7)) {
-            return error_set(error, STATUS_INVALID, "load: rate: want 0.001..10000000 /s, got %g",
-                             o->rate_per_s);
-        }
+    case LOAD_OPEN_GAMMA:
+    case LOAD_OPEN_BURSTS:
+        TRY(check_open(o, error));
         break;
     case LOAD_TRACE:
         if (o->trace_path[0] == '\0' || !(o->time_scale >= 1e-6 && o->time_scale <= 1e6)) {
@@ -110,13 +152,22 @@ static enum status check_times(const struct load_options *o, struct error *error
 
 enum status load_options_check(const struct load_options *o, struct error *error)
 {
-    TRY(check_target(o, error));
+    TRY(check_targets(o, error));
     TRY(check_lengths(o, error));
     TRY(check_mode(o, error));
     TRY(check_times(o, error));
     if (o->api_servers_count > LOAD_API_SERVERS_MAX || (o->balance && o->api_servers_count < 1)) {
         return error_set(error, STATUS_INVALID, "load: API servers: want 1..%d, got %u",
                          LOAD_API_SERVERS_MAX, o->api_servers_count);
+    }
+    if (load_connections_count(o) < o->targets_count) {
+        return error_set(error, STATUS_INVALID, "load: %u connections cannot reach %u servers",
+                         load_connections_count(o), o->targets_count);
+    }
+    if (o->balance && o->api_servers_count % o->targets_count != 0) {
+        return error_set(error, STATUS_INVALID,
+                         "load: %u API servers cannot be divided evenly among %u servers",
+                         o->api_servers_count, o->targets_count);
     }
     if (o->balance && load_connections_count(o) < o->api_servers_count) {
         return error_set(error, STATUS_INVALID,

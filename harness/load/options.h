@@ -9,9 +9,11 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "harness/load/lengths.h"
 
 enum {
     LOAD_API_SERVERS_MAX = 64,
+    LOAD_TARGETS_MAX = 16,
     LOAD_BATCHES_MAX = 64,
     LOAD_CONNECTIONS_MAX = 1 << 16,
     LOAD_TOKENS_MAX = 1 << 20, /* of one prompt or one output */
@@ -21,7 +23,9 @@ enum load_mode {
     LOAD_CLOSED,        /* users_count users, each sends its next request when its last one ended */
     LOAD_OPEN_POISSON,  /* rate_per_s, exponential gaps */
     LOAD_OPEN_CONSTANT, /* rate_per_s, equal gaps */
-    LOAD_TRACE          /* the times of the trace, divided by time_scale */
+    LOAD_OPEN_GAMMA,  /* rate_per_s, gamma distributed gaps with coefficient of variation gap_cv */
+    LOAD_OPEN_BURSTS, /* burst_count at once, every burst_every_ns, the first at the start */
+    LOAD_TRACE        /* the times of the trace, divided by time_scale */
 };
 
 /* What an arrival does when every connection is busy. It is counted in full_count in either case.
@@ -37,19 +41,23 @@ enum trace_format {
     TRACE_MOONCAKE_JSONL
 };
 
-/* Uniform over lo..hi, both included; a fixed length has lo == hi. */
-struct load_range {
-    uint32_t lo;
-    uint32_t hi;
+struct load_target {
+    char host[128]; /* IPv4 address, or "unix:PATH" (then the port is not used) */
+    uint32_t port;
 };
 
 struct load_options {
-    char host[128]; /* IPv4 address, or "unix:PATH" (then the port is not used) */
-    uint32_t port;
+    /* Servers that serve the same: connections are divided evenly among them, and open modes send
+     * to each in turn. */
+    struct load_target targets[LOAD_TARGETS_MAX];
+    uint32_t targets_count;
     char model[64];
-    uint32_t mode;         /* enum load_mode */
-    uint32_t users_count;  /* closed: users, each with a connection of its own */
-    double rate_per_s;     /* open */
+    uint32_t mode;        /* enum load_mode */
+    uint32_t users_count; /* closed: users, each with a connection of its own */
+    double rate_per_s;    /* open, but for LOAD_OPEN_BURSTS */
+    double gap_cv;        /* LOAD_OPEN_GAMMA: 0.01..10; 1 is Poisson */
+    uint32_t burst_count;
+    int64_t burst_every_ns;
     uint64_t requests_max; /* 0: no limit but the window (and the trace's end) */
     uint64_t seed;
 
@@ -67,6 +75,7 @@ struct load_options {
                                limit */
     double time_scale;      /* 4: four times as fast */
 
+    double temperature;        /* sent with every request */
     uint32_t stream;           /* bool */
     uint32_t ignore_eos;       /* bool */
     uint32_t continuous_usage; /* bool: ask for the token count in every event */
@@ -79,7 +88,8 @@ struct load_options {
 
     uint32_t connections_count; /* open modes: opened before the load starts. Closed: users_count */
     uint32_t on_full;           /* enum load_full */
-    uint32_t balance;           /* bool: every API server gets an equal number of connections */
+    uint32_t balance; /* bool: every API server gets an equal number of connections. Of several
+                         targets the first has API servers 0, 1, ..., the next as many more */
     uint32_t api_servers_count;
     int64_t connect_timeout_ns; /* for all connections before the load starts; 0: 10 s */
     int64_t request_timeout_ns; /* 0: none */

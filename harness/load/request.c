@@ -5,6 +5,7 @@
 #include "harness/load/request.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/random.h"
@@ -95,7 +96,9 @@ static void write_body(struct http_buffer *out, const struct load_options *o,
     out->bytes += (size_t)(sink.text - text) - 1; /* the last comma goes */
     http_buffer_text(out, "],\"max_tokens\":");
     http_buffer_u64(out, item->output_tokens);
-    http_buffer_text(out, ",\"temperature\":0");
+    char temperature[48];
+    (void)snprintf(temperature, sizeof temperature, ",\"temperature\":%g", o->temperature);
+    http_buffer_text(out, temperature);
     if (o->ignore_eos) {
         http_buffer_text(out, ",\"ignore_eos\":true");
     }
@@ -119,7 +122,9 @@ void request_write(struct http_buffer *out, const struct load_options *options,
 {
     http_buffer_clear(out);
     http_buffer_text(out, "POST /v1/completions HTTP/1.1\r\nHost: ");
-    http_buffer_text(out, strncmp(options->host, "unix:", 5) == 0 ? "localhost" : options->host);
+    /* Rendered before it is known whose turn it is: with several servers, the first one's name. */
+    const char *host = options->targets[0].host;
+    http_buffer_text(out, strncmp(host, "unix:", 5) == 0 ? "localhost" : host);
     http_buffer_text(out, "\r\nContent-Type: application/json\r\nX-Request-Id: ");
     http_buffer_u64(out, item->number);
     http_buffer_text(out, "\r\nContent-Length: ");

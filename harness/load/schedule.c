@@ -24,8 +24,7 @@ static uint32_t draw_output(const struct schedule *s, struct random *r)
         int64_t index = random_range(r, 0, (int64_t)s->trace->requests_count - 1);
         return s->trace->requests[index].output_tokens;
     }
-    const struct load_range *range = &s->options->output_tokens;
-    return (uint32_t)random_range(r, range->lo, range->hi);
+    return lengths_draw(&s->options->output_tokens, r);
 }
 
 /* Residual life: a length drawn with probability proportional to itself (by rejection), cut at a
@@ -60,13 +59,52 @@ static void draw_lengths(const struct schedule *s, struct schedule_item *item)
         item->output_tokens = request->output_tokens;
     } else {
         struct random prompts = random_stream(o->seed, "prompt_lengths", item->number);
-        item->prompt_tokens =
-            (uint32_t)random_range(&prompts, o->prompt_tokens.lo, o->prompt_tokens.hi);
+        item->prompt_tokens = lengths_draw(&o->prompt_tokens, &prompts);
         item->output_tokens = draw_output(s, &outputs);
     }
     if (is_residual(s, item->number)) {
         item->output_tokens = draw_residual(s, &outputs);
     }
+}
+
+/*
+ * Gamma distributed with this shape and mean 1 (Marsaglia and Tsang 2000: a normal variate, cubed,
+ * is nearly right, and seldom rejected). A shape under 1 comes from the next higher one.
+ */
+static double draw_gamma(struct random *r, double shape)
+{
+    double scale = 1.0;
+    double raised = shape;
+    if (shape < 1.0) {
+        scale = pow(1.0 - random_unit(r), 1.0 / shape);
+        raised += 1.0;
+    }
+    double d = raised - 1.0 / 3.0;
+    double c = 1.0 / sqrt(9.0 * d);
+    double x;
+    double v;
+    double u;
+    do {
+        do {
+            x = random_normal(r);
+            v = 1.0 + c * x;
+        } while (v <= 0.0);
+        v = v * v * v;
+        u = 1.0 - random_unit(r);
+    } while (log(u) >= 0.5 * x * x + d - d * v + d * log(v));
+    return scale * d * v / shape;
+}
+
+/* Arrivals that no run waits for may lie beyond what a time can hold. */
+static time_ps add_gap(time_ps at, double gap_ps)
+{
+    double sum = (double)at + gap_ps;
+    return sum < 0x1p62 ? at + (time_ps)llround(gap_ps) : (time_ps)1 << 62;
+}
+
+static time_ps burst_at(const struct load_options *o, uint64_t burst)
+{
+    return add_gap(0, (double)burst * (double)o->burst_every_ns * (double)PS_PER_NS);
 }
 
 bool schedule_next(struct schedule *s, struct schedule_item *item)
@@ -91,6 +129,13 @@ bool schedule_next(struct schedule *s, struct schedule_item *item)
     case LOAD_OPEN_CONSTANT:
         /* From the number, not by adding up: the rate is exact however long the run is. */
         s->at_ps = (time_ps)((double)number / o->rate_per_s * (double)PS_PER_S);
+        break;
+    case LOAD_OPEN_GAMMA:
+        s->at_ps = add_gap(s->at_ps, draw_gamma(&s->arrivals, 1.0 / (o->gap_cv * o->gap_cv)) /
+                                         o->rate_per_s * (double)PS_PER_S);
+        break;
+    case LOAD_OPEN_BURSTS:
+        s->at_ps = burst_at(o, number / o->burst_count);
         break;
     case LOAD_TRACE:
         s->at_ps =

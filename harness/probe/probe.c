@@ -147,8 +147,10 @@ static void fill_launching(const struct span *s, struct probe_rates *r)
     r->idle_frac = FRACTION(s, idle_ns);
     r->gpu_busy_frac = FRACTION(s, gpu_busy_ns);
     r->gpu_idle_frac = FRACTION(s, gpu_idle_ns);
+    r->gpu_absent_frac = FRACTION(s, gpu_idle_absent_ns);
     r->gpu_switch_frac = FRACTION(s, gpu_switch_ns);
     r->launch_max_ns = ledger_get(&s->after->launch_max_ns);
+    r->output_wait_frac = PROBE_UNKNOWN;
 }
 
 static uint32_t state_of(const struct ledger_thread *t)

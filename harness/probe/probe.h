@@ -79,9 +79,14 @@ struct probe_rates {
     double sync_wait_frac;
     double idle_frac;
     double gpu_busy_frac;
-    double gpu_idle_frac;   /* starved: device idle while work was ready on the host */
-    double gpu_switch_frac; /* shared GPU: changing to this thread's context */
-    uint64_t launch_max_ns; /* since the start of the run */
+    double gpu_idle_frac;    /* starved: device idle while work was ready on the host */
+    double gpu_absent_frac;  /* device idle, and no host had work for it */
+    double gpu_switch_frac;  /* shared GPU: changing to this thread's context */
+    uint64_t launch_max_ns;  /* since the start of the run */
+    double output_wait_frac; /* a worker that schedules asynchronously: its output thread's time
+                                waiting for results, idle_frac of the launching thread meanwhile.
+                                NAN: it waits itself (sync_wait_frac), or the reader of a whole
+                                system has not joined the two */
 };
 
 /* Slot `index` of `b` against `a`. False: the slot was not in use yet at b, or no time passed. */

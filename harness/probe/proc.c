@@ -119,9 +119,19 @@ static bool is_kept(const struct proc_process *p, size_t kept, int32_t pid)
     return false;
 }
 
-/* Moves the root and its descendants to the front and drops the rest. Pids wrap: a child's may be
- * below its parent's. */
-static void keep_descendants(struct proc_tree *tree, int32_t root_pid)
+static bool is_one_of(const int32_t *pids, size_t count, int32_t pid)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (pids[i] == pid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Moves the roots and their descendants to the front and drops the rest. Pids wrap: a child's may
+ * be below its parent's. */
+static void keep_descendants(struct proc_tree *tree, const int32_t *root_pids, size_t roots_count)
 {
     struct proc_process *p = tree->processes;
     size_t kept = 0;
@@ -129,8 +139,7 @@ static void keep_descendants(struct proc_tree *tree, int32_t root_pid)
     while (moved) {
         moved = false;
         for (size_t i = kept; i < tree->processes_count; i++) {
-            bool root = kept == 0 && p[i].pid == root_pid;
-            if (root || (kept > 0 && is_kept(p, kept, p[i].parent_pid))) {
+            if (is_one_of(root_pids, roots_count, p[i].pid) || is_kept(p, kept, p[i].parent_pid)) {
                 struct proc_process found = p[i];
                 p[i] = p[kept];
                 p[kept++] = found;
@@ -200,15 +209,17 @@ static void read_threads(struct reader *r, struct proc_process *p)
     (void)closedir(dir);
 }
 
-enum status proc_tree_read(int32_t root_pid, struct proc_tree *out, struct error *error)
+enum status proc_trees_read(const int32_t *root_pids, size_t roots_count, struct proc_tree *out,
+                            struct error *error)
 {
     long ticks_per_s = sysconf(_SC_CLK_TCK);
     struct reader r = {.tick_ns = 1000000000U / (uint64_t)(ticks_per_s > 0 ? ticks_per_s : 100)};
     r.tree.at_ns = clock_now_ns();
     enum status status = read_processes(&r, error);
-    keep_descendants(&r.tree, root_pid);
+    keep_descendants(&r.tree, root_pids, roots_count);
     if (status == STATUS_OK && r.tree.processes_count == 0 && !r.no_memory) {
-        status = error_set(error, STATUS_NOT_FOUND, "process %" PRId32 " is not alive", root_pid);
+        status =
+            error_set(error, STATUS_NOT_FOUND, "process %" PRId32 " is not alive", root_pids[0]);
     }
     for (size_t i = 0; i < r.tree.processes_count && status == STATUS_OK; i++) {
         read_threads(&r, &r.tree.processes[i]);
@@ -222,6 +233,11 @@ enum status proc_tree_read(int32_t root_pid, struct proc_tree *out, struct error
     }
     *out = r.tree;
     return STATUS_OK;
+}
+
+enum status proc_tree_read(int32_t root_pid, struct proc_tree *out, struct error *error)
+{
+    return proc_trees_read(&root_pid, 1, out, error);
 }
 
 void proc_tree_free(struct proc_tree *t)

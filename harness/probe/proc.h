@@ -39,7 +39,7 @@ struct proc_process {
     uint64_t total_cpu_ns; /* clock ticks; ended threads included */
 };
 
-/* A process and all its descendants, at one instant (as good as /proc gives). */
+/* Processes and all their descendants, at one instant (as good as /proc gives). */
 struct proc_tree {
     int64_t at_ns;
     struct proc_process *processes;
@@ -48,7 +48,11 @@ struct proc_tree {
     size_t threads_count;
 };
 
-/* NOT_FOUND: root_pid is not alive. Processes that end while it reads are left out. */
+/* Several roots and all their descendants; a root that is not alive is left out, NOT_FOUND if none
+ * is. Processes that end while it reads are left out. */
+MUST_CHECK enum status proc_trees_read(const int32_t *root_pids, size_t roots_count,
+                                       struct proc_tree *out, struct error *error);
+/* Of one root. */
 MUST_CHECK enum status proc_tree_read(int32_t root_pid, struct proc_tree *out, struct error *error);
 void proc_tree_free(struct proc_tree *t);
 /* NULL if not there. */
@@ -69,7 +73,8 @@ struct proc_thread_row {
     const char *kind;       /* a thread kind, or "processes", "launching", "library" */
     int64_t expected_count; /* by the topology's formulas; -1: none */
     int64_t counted_ledger; /* -1: the ledger cannot tell */
-    int64_t counted_proc;   /* -1: /proc cannot tell */
+    int64_t counted_proc;   /* -1: /proc cannot tell; of "launching": those of the ledger that
+                               are alive under the name of their kind */
 };
 
 enum {
@@ -78,7 +83,7 @@ enum {
 
 /* Threads of `kind` that the configuration stands for. */
 uint32_t proc_expected_threads(const struct topology *t, enum ledger_thread_kind kind);
-/* All kinds, then processes, launching threads and library threads. The tree is the launcher's. */
+/* All kinds, then processes, launching threads and library threads. The tree is the launchers'. */
 void proc_thread_rows(const struct topology *t, const struct probe_snapshot *ledger,
                       const struct proc_tree *tree, struct proc_thread_row out[PROC_THREAD_ROWS]);
 /* True when no row contradicts another. */

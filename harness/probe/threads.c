@@ -61,11 +61,11 @@ uint32_t proc_expected_threads(const struct topology *t, enum ledger_thread_kind
     uint32_t workers = t->engines_count * topology_workers_per_engine(t);
     switch (kind) {
     case THREAD_LAUNCHER_MAIN:
-        return 1;
+        return topology_launchers(t);
     case THREAD_API_MAIN:
         return t->api_servers_count;
     case THREAD_COORDINATOR_MAIN:
-        return t->engines_count > 1 ? 1 : 0;
+        return topology_coordinators(t);
     case THREAD_ENGINE_MAIN:
     case THREAD_ENGINE_INPUT:
     case THREAD_ENGINE_OUTPUT:
@@ -87,7 +87,17 @@ static bool has_launched(const struct ledger_thread *t)
            ledger_get(&t->launches_count[LAUNCH_CLASS_GRAPH]) > 0;
 }
 
-static void count_ledger(const struct probe_snapshot *ledger,
+static bool alive(const struct proc_tree *tree, const struct ledger_thread *t)
+{
+    for (size_t i = 0; i < tree->threads_count; i++) {
+        if (tree->threads[i].pid == t->pid && tree->threads[i].tid == t->tid) {
+            return proc_thread_kind(&tree->threads[i]) == (enum ledger_thread_kind)t->kind;
+        }
+    }
+    return false;
+}
+
+static void count_ledger(const struct probe_snapshot *ledger, const struct proc_tree *tree,
                          struct proc_thread_row rows[PROC_THREAD_ROWS])
 {
     for (uint32_t i = 0; i < ledger->threads_count; i++) {
@@ -97,7 +107,10 @@ static void count_ledger(const struct probe_snapshot *ledger,
             continue;
         }
         rows[t->kind].counted_ledger++;
-        rows[ROW_LAUNCHING].counted_ledger += has_launched(t) ? 1 : 0;
+        if (has_launched(t)) {
+            rows[ROW_LAUNCHING].counted_ledger++;
+            rows[ROW_LAUNCHING].counted_proc += alive(tree, t) ? 1 : 0;
+        }
     }
 }
 
@@ -113,11 +126,11 @@ void proc_thread_rows(const struct topology *t, const struct probe_snapshot *led
                                                   .expected_count = topology_processes(t),
                                                   .counted_ledger = -1,
                                                   .counted_proc = (int64_t)tree->processes_count};
-    out[ROW_LAUNCHING] = (struct proc_thread_row){
-        .kind = "launching", .expected_count = topology_launching_threads(t), .counted_proc = -1};
+    out[ROW_LAUNCHING] = (struct proc_thread_row){.kind = "launching",
+                                                  .expected_count = topology_launching_threads(t)};
     out[ROW_LIBRARY] =
         (struct proc_thread_row){.kind = "library", .expected_count = -1, .counted_ledger = -1};
-    count_ledger(ledger, out);
+    count_ledger(ledger, tree, out);
     for (size_t i = 0; i < tree->threads_count; i++) {
         enum ledger_thread_kind kind = proc_thread_kind(&tree->threads[i]);
         out[kind < THREAD_KINDS_COUNT ? (int)kind : (int)ROW_LIBRARY].counted_proc++;

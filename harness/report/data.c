@@ -65,6 +65,8 @@ static void point_rates(struct table *t, const struct summary_point *p)
 static void point_row(struct table *t, const struct summary_point *p)
 {
     const struct topology *topology = &p->cell->topology;
+    const struct closed_form *form = &p->forecast.form;
+    bool known = p->forecast.known;
     bool judged = p->stages_count > 0;
     table_text(t, "cell", p->cell->name);
     table_text(t, "server", p->cell->server);
@@ -96,6 +98,10 @@ static void point_row(struct table *t, const struct summary_point *p)
     table_number(t, "graph_launches_per_s", p->launch.graphs_per_s);
     table_number(t, "batch_mean_count", p->launch.batch_mean);
     table_text(t, "status", point_status(p));
+    table_number(t, "itl_mean_ms", p->itl_mean_ms);
+    table_number(t, "rank_steps_per_tok", p->rank_steps_per_tok);
+    table_number(t, "predicted_output_tok_per_s", known ? form->tok_per_s : STATS_UNKNOWN);
+    table_text(t, "predicted_limit", known ? closed_form_limit_name(form->limit) : "");
     table_end_row(t);
 }
 
@@ -418,6 +424,8 @@ static void plot_point_row(struct table *t, const struct summary *s, const struc
     for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
         table_number(t, stages[i], use_of(p, stages[i]));
     }
+    table_number(t, "predicted_tok_per_s",
+                 p->forecast.known ? p->forecast.form.tok_per_s : STATS_UNKNOWN);
     /* A field that may be empty cannot be last: gnuplot would read the line's end as text. */
     table_text(t, "letter", letter);
     table_count(t, "place", place_of(s, p));

@@ -58,7 +58,8 @@ enum sight {
     SIGHT_LATENCY, /* of open loads; a closed loop's is made by its users */
     SIGHT_OFFERED,
     SIGHT_STARVED,
-    SIGHT_SHARES
+    SIGHT_SHARES,
+    SIGHT_PREDICTED
 };
 
 static bool is_known(const struct summary_point *p, enum sight what)
@@ -72,6 +73,8 @@ static bool is_known(const struct summary_point *p, enum sight what)
         return !isnan(p->gpu_starved_frac);
     case SIGHT_SHARES:
         return p->cell->topology.engines_count * p->cell->topology.api_servers_count > 1;
+    case SIGHT_PREDICTED:
+        return p->forecast.known;
     }
     return false;
 }
@@ -151,6 +154,10 @@ static void list_figures(const struct data_source *d, struct figures *f)
          "1 is the fair share of the busiest engine core or API server; above the dashed line it "
          "carries over a quarter more than its part.",
          has(s, SIGHT_SHARES), 0},
+        {"20-predicted", "Measured against predicted throughput",
+         "A point on the dashed line is as closed forms said before anything ran; below it "
+         "something costs time that they do not know.",
+         curve && has(s, SIGHT_PREDICTED), 0},
     };
     memcpy(f->list, list, sizeof list);
 }
@@ -299,7 +306,7 @@ void figures_draw(const struct data_source *data, const char *plots_folder, stru
 
 /* ---- without gnuplot ---- */
 
-struct grid {
+struct canvas {
     char cells[GRID_ROWS][GRID_COLUMNS + 1];
     double rate_max;
     uint32_t along_max;
@@ -310,7 +317,7 @@ static char curve_letter(uint32_t index)
     return (char)(index < 26 ? 'a' + (int)index : '#');
 }
 
-static void place(struct grid *g, const struct summary_point *p, char letter)
+static void place(struct canvas *g, const struct summary_point *p, char letter)
 {
     double x = (double)p->along / g->along_max * (GRID_COLUMNS - 1);
     double y = p->tok_per_s / g->rate_max * (GRID_ROWS - 1);
@@ -324,7 +331,7 @@ static void place(struct grid *g, const struct summary_point *p, char letter)
 
 void figures_write_text(const struct summary *s, FILE *out)
 {
-    struct grid g = {.rate_max = 0};
+    struct canvas g = {.rate_max = 0};
     for (uint32_t i = 0; i < s->points_count; i++) {
         const struct summary_point *p = &s->points[i];
         g.rate_max = fmax(g.rate_max, p->tok_per_s);

@@ -8,7 +8,7 @@
 #include "harness/report/data.h"
 
 enum {
-    FIGURES_COUNT = 12
+    FIGURES_COUNT = 13
 };
 
 struct figure {

@@ -8,7 +8,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "harness/report/launching.h"
 #include "harness/report/rows.h"
+#include "harness/report/shares.h"
 #include "harness/report/text.h"
 #include "harness/report/verdict.h"
 
@@ -360,37 +362,42 @@ static void write_stages(const struct markdown *m, FILE *out)
     }
 }
 
+/* ---- predictions ---- */
+
+static void write_forecast(const struct markdown *m, FILE *out)
+{
+    char why[512];
+    struct text t = text_into(why, sizeof why);
+    struct grid g = forecast_grid(m->summary, true);
+    forecast_missing(m->summary, &t);
+    head(out, "Prediction and measurement",
+         "Closed forms with the emulated device's costs, made before anything ran "
+         "(sim/closed_form.h has the formulas). They know the emulated host only: what real "
+         "threads take of real cores is in the difference.",
+         "");
+    if (grid_rows(&g) > 0) {
+        grid_markdown(&g, out);
+    }
+    if (why[0] != '\0') {
+        (void)fprintf(out, "\nNot predicted: %s.\n", why);
+    }
+    grid_free(&g);
+}
+
 /* ---- launching threads ---- */
 
 static void write_launch(const struct markdown *m, FILE *out)
 {
-    head(
-        out, "Which threads launch kernels, and how they spend their time",
-        "Means over the launching threads of a cell. The remaining time is scheduling and messages "
-        "where one thread does both. launch.csv has every thread.",
-        "| cell | threads | which | kernels/s each | graphs/s each | preparing | launching | queue "
-        "full | waiting for results | idle | other |");
-    for (uint32_t i = 0; i < m->summary->points_count; i++) {
-        const struct summary_point *p = &m->summary->points[i];
-        const struct summary_launch *l = &p->launch;
-        if (p->shown_count == 0 || l->threads_count == 0) {
-            continue;
-        }
-        bool workers = topology_workers_per_engine(&p->cell->topology) > 0;
-        (void)fputc('|', out);
-        text_cell(out, p->cell->name);
-        (void)fprintf(out, " %u | %s |", l->threads_count,
-                      workers ? "workers' main threads" : "engine core's main thread");
-        number_cell(out, l->kernels_per_s, 0);
-        number_cell(out, l->graphs_per_s, 0);
-        percent_cell(out, l->prepare_frac);
-        percent_cell(out, l->launch_frac);
-        percent_cell(out, l->queue_full_frac);
-        percent_cell(out, l->sync_wait_frac);
-        percent_cell(out, l->idle_frac);
-        percent_cell(out, l->other_frac);
-        (void)fputc('\n', out);
+    enum {
+        THREADS_TOLD = 8
+    };
+    struct grid g = launching_grid(m->summary, THREADS_TOLD);
+    head(out, "Who launches kernels", launching_legend(), "");
+    if (grid_rows(&g) > 0) {
+        grid_markdown(&g, out);
     }
+    (void)fprintf(out, "\nOf each cell's first run; launch.csv has every thread of every run.\n");
+    grid_free(&g);
 }
 
 /* ---- threads ---- */
@@ -450,20 +457,26 @@ static void write_threads(const struct markdown *m, FILE *out)
 
 static void write_shares(const struct markdown *m, FILE *out)
 {
+    struct grid g = shares_grid(m->summary);
     head(out, "Shares of API servers and engine cores",
-         "Tokens served: least and greatest share of an API server, and Jain's index of the engine "
-         "cores (1: all equal). Imbalance is 1 - mean/greatest.",
-         "| cell | equal share | least API share | greatest | Jain's index | imbalance |");
+         "Of the tokens served in a cell's first run, in the order of their numbers. Jain's index "
+         "is 1 when all are equal, 1/n when one does everything.",
+         "");
+    if (grid_rows(&g) > 0) {
+        grid_markdown(&g, out);
+    }
+    grid_free(&g);
     for (uint32_t i = 0; i < m->summary->points_count; i++) {
-        const struct summary_point *p = &m->summary->points[i];
-        (void)fputc('|', out);
-        text_cell(out, p->cell->name);
-        percent_cell(out, 1.0 / fmax(1, p->cell->topology.api_servers_count));
-        percent_cell(out, p->api_min_share);
-        percent_cell(out, p->api_max_share);
-        number_cell(out, p->rank_jain, 3);
-        percent_cell(out, p->dp_imbalance_frac);
-        (void)fputc('\n', out);
+        const struct run_result *r = m->summary->points[i].run;
+        char alarm[512];
+        struct text t = text_into(alarm, sizeof alarm);
+        if (r == NULL) {
+            continue;
+        }
+        shares_alarm(r, &t);
+        if (alarm[0] != '\0') {
+            (void)fprintf(out, "\n- %s: %s\n", r->cell->name, alarm);
+        }
     }
 }
 
@@ -620,6 +633,7 @@ void markdown_write(const struct markdown *m, FILE *out)
     }
     write_figures(m, out);
     write_points(m, out);
+    write_forecast(m, out);
     write_latencies(m, out);
     write_curves(m, out);
     write_prediction(m, out);

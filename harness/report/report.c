@@ -16,10 +16,13 @@
 
 #include "harness/report/data.h"
 #include "harness/report/figures.h"
+#include "harness/report/forecast.h"
 #include "harness/report/html.h"
+#include "harness/report/launching.h"
 #include "harness/report/manifest.h"
 #include "harness/report/markdown.h"
 #include "harness/report/rows.h"
+#include "harness/report/shares.h"
 #include "harness/report/summary.h"
 #include "harness/report/text.h"
 #include "harness/report/verdict.h"
@@ -248,7 +251,14 @@ void report_close(struct report *r)
     free(r);
 }
 
-/* ---- table for a person ---- */
+/* ---- tables for a person ---- */
+
+enum {
+    FORECAST_ROWS_MAX = 24,
+    LAUNCHING_ROWS_MAX = 13, /* with title, header and legend one screen */
+    LAUNCHING_THREADS_MAX = 8,
+    ALARMS_MAX = 4
+};
 
 static void print_point(const struct summary_point *p, int width, FILE *out)
 {
@@ -279,6 +289,49 @@ static void print_point(const struct summary_point *p, int width, FILE *out)
                   p->shown_count > 0 && !p->evidence ? "host limited" : "");
 }
 
+static void print_forecast(const struct summary *s, FILE *out)
+{
+    struct grid g = forecast_grid(s, false);
+    if (grid_rows(&g) > 0) {
+        (void)fprintf(out, "\nPrediction and measurement\n");
+        grid_plain(&g, FORECAST_ROWS_MAX, out);
+    }
+    grid_free(&g);
+}
+
+static void print_launching(const struct summary *s, FILE *out)
+{
+    struct grid g = launching_grid(s, LAUNCHING_THREADS_MAX);
+    if (grid_rows(&g) > LAUNCHING_ROWS_MAX) {
+        grid_free(&g);
+        g = launching_grid(s, 0);
+    }
+    if (grid_rows(&g) > 0) {
+        (void)fprintf(out, "\nWho launches kernels\n");
+        grid_plain(&g, LAUNCHING_ROWS_MAX, out);
+        (void)fputs(launching_legend(), out);
+    }
+    grid_free(&g);
+}
+
+static void print_alarms(const struct summary *s, FILE *out)
+{
+    uint32_t told = 0;
+    for (uint32_t i = 0; i < s->points_count && told < ALARMS_MAX; i++) {
+        const struct run_result *r = s->points[i].run;
+        char alarm[512];
+        struct text t = text_into(alarm, sizeof alarm);
+        if (r == NULL) {
+            continue;
+        }
+        shares_alarm(r, &t);
+        if (alarm[0] != '\0') {
+            (void)fprintf(out, "%s%s: %s\n", told == 0 ? "\n" : "", r->cell->name, alarm);
+            told++;
+        }
+    }
+}
+
 void report_print_table(const struct scenario *scenario, const struct run_result *results,
                         uint32_t count, FILE *out)
 {
@@ -293,5 +346,8 @@ void report_print_table(const struct scenario *scenario, const struct run_result
     for (uint32_t i = 0; i < s->points_count; i++) {
         print_point(&s->points[i], width, out);
     }
+    print_forecast(s, out);
+    print_launching(s, out);
+    print_alarms(s, out);
     summary_free(s);
 }

@@ -48,7 +48,8 @@ MUST_CHECK enum status report_conclude(struct report *r, const struct run_result
                                        struct report_conclusion *conclusion, struct error *error);
 void report_close(struct report *r);
 
-/* The table a person sees at the end (one row a cell), to `out`. */
+/* The tables a person sees at the end, to `out`: one row a cell, predictions beside measurements,
+ * who launches, and what was used unevenly. */
 void report_print_table(const struct scenario *scenario, const struct run_result *results,
                         uint32_t count, FILE *out);
 

@@ -144,9 +144,10 @@ struct run_result {
     double
         api_tok_per_s[LOAD_API_SERVERS_MAX]; /* share of each API server, NAN beyond their number */
     double engine_tok_per_s[TOPOLOGY_ENGINES_MAX];
-    double rank_jain;         /* Jain index of the engine cores' tokens */
-    double dp_imbalance_frac; /* 1 - mean/max of the engine cores' tokens */
-    double launch_busy_frac;  /* mean over launching threads: preparing + launching */
+    double rank_jain;          /* Jain index of the engine cores' tokens */
+    double dp_imbalance_frac;  /* 1 - mean/max of the engine cores' tokens */
+    double rank_steps_per_tok; /* steps and dummy steps of all engine cores a token they made */
+    double launch_busy_frac;   /* mean over launching threads: preparing + launching */
     double gpu_busy_frac;
     double gpu_starved_frac;
     double host_cores_used; /* serving system + client + harness */

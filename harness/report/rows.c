@@ -7,6 +7,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "harness/report/forecast.h"
+#include "harness/report/launching.h"
+
 static const char *load_mode_name(const struct scenario_load *load)
 {
     static const char *const names[] = {"closed", "open", "trace"};
@@ -205,6 +208,21 @@ static void run_provenance(struct table *t, const struct rows *rows, const struc
     table_text(t, "config_hash", h->config_hash);
 }
 
+static void run_prediction(struct table *t, const struct run_result *r)
+{
+    const struct forecast f = forecast_of(r->cell);
+    const struct closed_form *form = &f.form;
+    table_number(t, "rank_steps_per_tok", r->rank_steps_per_tok);
+    table_number(t, "launches_per_s", launching_rate(r));
+    table_number(t, "predicted_output_tok_per_s", f.known ? form->tok_per_s : STATS_UNKNOWN);
+    table_text(t, "predicted_limit", f.known ? closed_form_limit_name(form->limit) : "");
+    table_number(t, "predicted_rank_steps_per_tok",
+                 f.known ? form->rank_steps_per_tok : STATS_UNKNOWN);
+    table_number(t, "predicted_itl_mean_ms", forecast_token_gap_ms(&f));
+    table_number(t, "predicted_launches_per_s",
+                 f.known ? form->kernels_per_s + form->graphs_per_s : STATS_UNKNOWN);
+}
+
 static void run_row(struct table *t, const struct rows *rows, const struct run_result *r)
 {
     double least;
@@ -227,6 +245,7 @@ static void run_row(struct table *t, const struct rows *rows, const struct run_r
     table_number(t, "hops_residual_max_ms",
                  r->hops.requests_count > 0 ? r->hops.residual_max_ms : STATS_UNKNOWN);
     table_text(t, "reason", r->reason);
+    run_prediction(t, r);
     table_end_row(t);
 }
 
@@ -296,6 +315,28 @@ static const struct probe_rates *engine_of(const struct run_result *r,
     return launcher;
 }
 
+double rows_launches_per_step(const struct run_result *r, const struct probe_rates *launcher)
+{
+    const struct probe_rates *engine = engine_of(r, launcher);
+    return ratio(launcher->launches_per_s[LAUNCH_CLASS_KERNEL] +
+                     launcher->launches_per_s[LAUNCH_CLASS_GRAPH],
+                 engine->steps_per_s + engine->dummy_steps_per_s);
+}
+
+static void launch_margin(struct table *t, const struct run_result *r, const struct probe_rates *l)
+{
+    const struct launching_margin m = launching_margin_of(l, &r->cell->topology);
+    table_number(t, "copy_launch_mean_us", l->launch_mean_us[LAUNCH_CLASS_COPY]);
+    table_number(t, "syncs_per_s", l->launches_per_s[LAUNCH_CLASS_SYNC]);
+    table_number(t, "output_thread_wait_frac", l->output_wait_frac);
+    table_number(t, "gpu_idle_late_frac", l->gpu_idle_frac);
+    table_number(t, "gpu_idle_absent_frac", l->gpu_absent_frac);
+    table_number(t, "launch_cost_us", m.cost_us);
+    table_number(t, "critical_launch_cost_us", m.critical_us);
+    table_number(t, "launch_cost_ratio", m.ratio);
+    table_number(t, "spare_launch_cost_us", m.spare_us);
+}
+
 static void launch_row(struct table *t, const struct run_result *r, const struct probe_rates *l)
 {
     char name[32];
@@ -308,7 +349,7 @@ static void launch_row(struct table *t, const struct run_result *r, const struct
     table_text(t, "thread", name);
     table_number(t, "launches_per_s", kernels);
     table_number(t, "graph_launches_per_s", graphs);
-    table_number(t, "launches_per_step", ratio(kernels + graphs, engine->steps_per_s));
+    table_number(t, "launches_per_step", rows_launches_per_step(r, l));
     table_text(t, "launch_p50_us", "");
     table_text(t, "launch_p99_us", "");
     table_number(t, "launch_api_frac", l->launch_frac);
@@ -336,6 +377,7 @@ static void launch_row(struct table *t, const struct run_result *r, const struct
     table_number(t, "waves_per_s", engine->waves_per_s);
     table_number(t, "dummy_steps_per_s", engine->dummy_steps_per_s);
     table_number(t, "collective_wait_frac", engine->collective_wait_frac);
+    launch_margin(t, r, l);
     table_end_row(t);
 }
 

@@ -37,6 +37,8 @@ void rows_close(struct rows *rows);
 
 /* "EngineCore_DP0" or "Worker_DP0_1": the thread that a row of launch.csv is about. */
 void rows_launcher_name(const struct probe_rates *launcher, char out[32]);
+/* Kernels and graphs a step of its engine core, steps without tokens included. */
+double rows_launches_per_step(const struct run_result *r, const struct probe_rates *launcher);
 /* Least and greatest share of an API server in the window's tokens; NAN without tokens. */
 void rows_api_shares(const struct run_result *r, double *least, double *greatest);
 const char *rows_outcome_name(enum run_outcome outcome);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "engine/model/host_profile.h"
+#include "harness/report/launching.h"
 #include "harness/report/rows.h"
 #include "harness/report/text.h"
 
@@ -188,6 +189,8 @@ static void average_fields(struct summary_point *p, const struct run_result *res
         {&p->gpu_starved_frac, offsetof(struct run_result, gpu_starved_frac)},
         {&p->dp_imbalance_frac, offsetof(struct run_result, dp_imbalance_frac)},
         {&p->rank_jain, offsetof(struct run_result, rank_jain)},
+        {&p->itl_mean_ms, offsetof(struct run_result, latency[RUN_ITL].mean_ms)},
+        {&p->rank_steps_per_tok, offsetof(struct run_result, rank_steps_per_tok)},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         *fields[i].to = mean_field(p, results, count, fields[i].from);
@@ -196,6 +199,7 @@ static void average_fields(struct summary_point *p, const struct run_result *res
         double least;
         double greatest;
         if (shown(p, &results[i])) {
+            p->run = p->run != NULL ? p->run : &results[i];
             rows_api_shares(&results[i], &least, &greatest);
             p->api_min_share = fmin(p->api_min_share, least);
             p->api_max_share = fmax(p->api_max_share, greatest);
@@ -333,6 +337,8 @@ static void build_point(struct summary *s, const struct scenario_cell *cell,
     point.along = s->scaling ? axis_number(s->scenario, cell, s->scenario->scaling.along) : 0;
     collect_rates(&point, results, count);
     average_fields(&point, results, count);
+    point.launches_per_s = point.run != NULL ? launching_rate(point.run) : STATS_UNKNOWN;
+    point.forecast = forecast_of(cell);
     summarise_launch(&point, results, count);
     stages_limiting(NULL, 0, &point.verdict);
     if (point.shown_count > 0) {
@@ -462,7 +468,8 @@ static void answer_curve(const struct summary *s, struct summary_curve *c)
 
 static double mean_length(const struct scenario_lengths *l)
 {
-    return l->kind == SCENARIO_LENGTHS_LOGNORMAL ? l->mean : ((double)l->lo + l->hi) / 2;
+    struct load_range range = scenario_range(l);
+    return lengths_mean(&range);
 }
 
 static double microseconds(time_ps t)
@@ -486,23 +493,18 @@ static void predict(struct summary_curve *c)
     double batch = c->deciding->launch.batch_mean;
     batch = batch > 0 ? batch : cell->topology.max_num_seqs;
     batch = fmax(1, batch / c->api_servers_count); /* an engine core's message to one of them */
-    struct scaling_host host = {
-        .request_us = microseconds(h->api_request),
-        .prompt_token_us = microseconds(h->api_prompt_token),
-        .message_us = microseconds(h->api_message),
-        .output_token_us = microseconds(h->api_output_token),
-    };
+    struct host_profile host = *h;
     double per_core = c->points[0]->tok_per_s / c->points[0]->along;
     p->known = per_core > 0 && output > 0;
     p->profile = h->name;
-    p->token_us = host.output_token_us;
+    p->token_us = microseconds(h->api_output_token);
     p->token_lo_us = microseconds(h->api_output_token_lo);
     p->token_hi_us = microseconds(h->api_output_token_hi);
-    p->ceiling = scaling_api_server_ceiling(&host, prompt, output, batch);
-    host.output_token_us = p->token_lo_us;
-    p->ceiling_fast = scaling_api_server_ceiling(&host, prompt, output, batch);
-    host.output_token_us = p->token_hi_us;
-    p->ceiling_slow = scaling_api_server_ceiling(&host, prompt, output, batch);
+    p->ceiling = closed_form_api_server(&host, prompt, output, batch);
+    host.api_output_token = h->api_output_token_lo;
+    p->ceiling_fast = closed_form_api_server(&host, prompt, output, batch);
+    host.api_output_token = h->api_output_token_hi;
+    p->ceiling_slow = closed_form_api_server(&host, prompt, output, batch);
     p->knee = scaling_api_server_knee(p->ceiling, c->api_servers_count, per_core);
     p->knee_fast = scaling_api_server_knee(p->ceiling_fast, c->api_servers_count, per_core);
     p->knee_slow = scaling_api_server_knee(p->ceiling_slow, c->api_servers_count, per_core);

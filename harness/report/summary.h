@@ -6,6 +6,7 @@
 #ifndef HARNESS_REPORT_SUMMARY_H
 #define HARNESS_REPORT_SUMMARY_H
 
+#include "harness/report/forecast.h"
 #include "harness/report/result.h"
 
 enum {
@@ -69,6 +70,11 @@ struct summary_point {
     struct stage_summary stages[STAGES_MAX]; /* servers_count: of one run */
     uint32_t stages_count;
     struct summary_launch launch;
+    const struct run_result *run; /* the first one shown; NULL: none */
+    struct forecast forecast;     /* by closed forms, before anything ran */
+    double itl_mean_ms;
+    double rank_steps_per_tok;
+    double launches_per_s; /* kernels and graphs of all launching threads, of `run` */
 };
 
 /* Predicted from a host profile's constants: what an API server carries at both ends of the

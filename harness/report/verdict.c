@@ -377,6 +377,14 @@ void verdict_title(const struct summary *s, char *out, size_t cap)
         text_add(&t, "%s", s->scenario->general.name);
         return;
     }
+    bool any = false;
+    for (uint32_t i = 0; i < s->curves_count; i++) {
+        any = any || s->curves[i].decided;
+    }
+    if (!any) {
+        text_add(&t, "Where extra %s stop helping is undecided", s->plural);
+        return;
+    }
     text_add(&t, "Extra %s stop helping", s->plural);
     for (uint32_t i = 0; i < s->curves_count && i < 4; i++) {
         title_curve(&t, &s->curves[i], i == 0);

@@ -62,7 +62,8 @@ static void conclude(struct session *m, enum run_outcome outcome, const char *re
 struct topology measure_topology(const struct scenario_cell *cell, uint64_t seed)
 {
     struct topology t = cell->topology;
-    (void)snprintf(t.listen_host, sizeof t.listen_host, "127.0.0.1");
+    /* Nodes have addresses of their own. */
+    (void)snprintf(t.listen_host, sizeof t.listen_host, "%s", t.nodes_count > 0 ? "" : "127.0.0.1");
     t.listen_port = 0;
     t.seed = seed;
     t.shutdown_grace_ns = SHUTDOWN_GRACE_NS;
@@ -70,11 +71,6 @@ struct topology measure_topology(const struct scenario_cell *cell, uint64_t seed
 }
 
 /* ---- load client ---- */
-
-static struct load_range range_of(const struct scenario_lengths *lengths)
-{
-    return (struct load_range){.lo = lengths->lo, .hi = lengths->hi};
-}
 
 static enum load_mode mode_of(const struct scenario_load *load)
 {
@@ -84,7 +80,17 @@ static enum load_mode mode_of(const struct scenario_load *load)
     if (load->mode == SCENARIO_LOAD_TRACE) {
         return LOAD_TRACE;
     }
-    return load->arrival.kind == SCENARIO_ARRIVAL_CONSTANT ? LOAD_OPEN_CONSTANT : LOAD_OPEN_POISSON;
+    switch ((enum scenario_arrival_kind)load->arrival.kind) {
+    case SCENARIO_ARRIVAL_POISSON:
+        break;
+    case SCENARIO_ARRIVAL_CONSTANT:
+        return LOAD_OPEN_CONSTANT;
+    case SCENARIO_ARRIVAL_GAMMA:
+        return LOAD_OPEN_GAMMA;
+    case SCENARIO_ARRIVAL_BURSTS:
+        return LOAD_OPEN_BURSTS;
+    }
+    return LOAD_OPEN_POISSON;
 }
 
 static struct load_options client_options(const struct session *m)
@@ -93,18 +99,21 @@ static struct load_options client_options(const struct session *m)
     const struct scenario_load *load = &cell->load;
     const struct scenario_workload *work = &cell->workload;
     struct load_options o = {
-        .port = m->system.port,
         .mode = mode_of(load),
         .users_count = load->users_count,
         .rate_per_s = load->rate_per_s,
+        .gap_cv = load->arrival.cv,
+        .burst_count = load->arrival.burst_count,
+        .burst_every_ns = load->arrival.burst_every_ns,
         .requests_max = work->requests_count,
         .seed = m->options->run->seed,
-        .prompt_tokens = range_of(&work->prompt),
-        .output_tokens = range_of(&work->output),
+        .prompt_tokens = scenario_range(&work->prompt),
+        .output_tokens = scenario_range(&work->output),
         .residual_first_outputs = load->first_outputs == SCENARIO_FIRST_RESIDUAL,
         .shared_prefix = work->shared_prefix_frac,
         .max_model_len = cell->topology.max_model_len,
         .time_scale = work->time_scale,
+        .temperature = work->temperature,
         .stream = work->stream,
         .ignore_eos = work->ignore_eos,
         .warmup_ns = load->warmup_ns,
@@ -119,7 +128,14 @@ static struct load_options client_options(const struct session *m)
      * later. */
     uint32_t slots = cell->topology.engines_count * cell->topology.max_num_seqs;
     o.residual_users_count = slots < load->users_count ? slots : load->users_count;
-    (void)snprintf(o.host, sizeof o.host, "127.0.0.1");
+    for (uint32_t i = 0; i < m->system.launchers_count; i++) {
+        const struct system_launcher *l = &m->system.launchers[i];
+        if (l->port > 0) {
+            struct load_target *target = &o.targets[o.targets_count++];
+            (void)snprintf(target->host, sizeof target->host, "%s", l->host);
+            target->port = l->port;
+        }
+    }
     (void)snprintf(o.model, sizeof o.model, "%s", cell->topology.model);
     if (work->source == SCENARIO_SOURCE_TRACE) {
         (void)snprintf(o.trace_path, sizeof o.trace_path, "%s", work->trace);
@@ -391,6 +407,7 @@ static void begin_result(const struct measure_options *o, struct run_result *r)
         .outcome = RUN_OK,
         .token_basis = "",
         .client_ceiling_frac = STATS_UNKNOWN,
+        .rank_steps_per_tok = STATS_UNKNOWN,
         .launch_busy_frac = STATS_UNKNOWN,
         .gpu_busy_frac = STATS_UNKNOWN,
         .gpu_starved_frac = STATS_UNKNOWN,

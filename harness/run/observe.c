@@ -11,6 +11,16 @@
 #include <string.h>
 #include <unistd.h>
 
+static enum status read_system(const struct system *system, struct proc_tree *out,
+                               struct error *error)
+{
+    int32_t pids[TOPOLOGY_NODES_MAX];
+    for (uint32_t i = 0; i < system->launchers_count; i++) {
+        pids[i] = system->launchers[i].pid;
+    }
+    return proc_trees_read(pids, system->launchers_count, out, error);
+}
+
 void observe(const struct system *system, struct observation *out)
 {
     struct error error;
@@ -19,7 +29,7 @@ void observe(const struct system *system, struct observation *out)
         return;
     }
     out->taken = true;
-    out->system_known = proc_tree_read(system->launcher, &out->system, &error) == STATUS_OK;
+    out->system_known = read_system(system, &out->system, &error) == STATUS_OK;
     out->harness_known = proc_tree_read(getpid(), &out->harness, &error) == STATUS_OK;
     out->host_known = proc_cpu_read(&out->host, &error) == STATUS_OK;
 }
@@ -238,14 +248,17 @@ static void fill_engine_shares(struct run_result *r)
     double most = 0;
     double sum = 0;
     double prompt = 0;
+    double steps = 0;
     for (uint32_t i = 0; i < r->engines_count; i++) {
         double rate = r->engines[i].output_tokens_per_s;
+        steps += r->engines[i].steps_per_s + r->engines[i].dummy_steps_per_s;
         r->engine_tok_per_s[r->engines[i].instance] = rate;
         most = rate > most ? rate : most;
         sum += rate;
         prompt += r->engines[i].prompt_tokens_per_s;
     }
     r->prompt_tok_per_s = prompt;
+    r->rank_steps_per_tok = sum > 0 ? steps / sum : STATS_UNKNOWN;
     r->rank_jain = stats_jain(r->engine_tok_per_s, r->engines_count);
     r->dp_imbalance_frac = most > 0 ? 1 - sum / r->engines_count / most : STATS_UNKNOWN;
 }
@@ -310,6 +323,26 @@ static void fill_host(const struct observation *a, const struct observation *b,
         stages_host_limited(r->host_cores_used + r->others_cores_used, host.usable_cores);
 }
 
+/* Asynchronous workers wait for results on a thread of their own. */
+static void join_output_thread(struct run_result *r, const struct probe_rates *output)
+{
+    for (uint32_t i = 0; i < r->launchers_count; i++) {
+        struct probe_rates *t = &r->launchers[i];
+        if (t->kind == THREAD_WORKER_MAIN && t->instance == output->instance &&
+            t->sub == output->sub) {
+            t->output_wait_frac = output->sync_wait_frac;
+        }
+    }
+}
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct probe_rates *x = a;
+    const struct probe_rates *y = b;
+    return x->instance != y->instance ? (x->instance > y->instance) - (x->instance < y->instance)
+                                      : (x->sub > y->sub) - (x->sub < y->sub);
+}
+
 void observe_fill(const struct observation *a, const struct observation *b,
                   const struct topology *topology, struct run_result *r)
 {
@@ -332,6 +365,14 @@ void observe_fill(const struct observation *a, const struct observation *b,
             add_gpu_stage(r, &t, backlog_frac(a, b, t.instance), topology);
         }
     }
+    for (uint32_t i = 0; i < slots; i++) {
+        struct probe_rates t;
+        if (probe_diff(&a->ledger, &b->ledger, i, &t) && t.kind == THREAD_WORKER_OUTPUT) {
+            join_output_thread(r, &t);
+        }
+    }
+    qsort(r->launchers, r->launchers_count, sizeof *r->launchers, by_rank);
+    qsort(r->engines, r->engines_count, sizeof *r->engines, by_rank);
     add_client_stage(r);
     fill_engine_shares(r);
     scale_engine_use(r);

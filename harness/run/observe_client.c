@@ -240,11 +240,17 @@ static void collect(const struct load_shared *client, struct run_result *r, stru
     }
 }
 
-/* In closed loop a latency says how long the queue was made, so those columns stay empty. */
+/*
+ * In closed loop a latency says how long the queue was made, and the window's edges cut most
+ * requests: those columns stay empty. Gaps between events are free of both: a gap counts, whole,
+ * where it ends in the window, whatever becomes of its request.
+ */
 static void fill_latencies(const struct load_header *h, struct run_result *r, struct samples *s)
 {
     r->sent_rps = r->window_s > 0 ? (double)s->sent / r->window_s : STATS_UNKNOWN;
     if (h->options.mode == LOAD_CLOSED) {
+        r->latency[RUN_ICL] = latency_of_histogram(&h->icl);
+        r->latency[RUN_ITL] = latency_of_histogram(&h->itl);
         return;
     }
     r->offered_rps = r->window_s > 0 ? (double)r->requests_count / r->window_s : STATS_UNKNOWN;

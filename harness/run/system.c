@@ -94,7 +94,7 @@ static enum status make_folder(char out[FOLDER_BYTES], struct error *error)
     return STATUS_OK;
 }
 
-/* ---- what the launcher says ---- */
+/* ---- what launchers say ---- */
 
 static void fail(struct system *s, const char *text)
 {
@@ -104,31 +104,48 @@ static void fail(struct system *s, const char *text)
     }
 }
 
-static void take_line(struct system *s)
+static void take_ready(struct system *s, struct system_launcher *l, const char *port)
 {
-    s->line[s->line_bytes] = '\0';
-    s->line_bytes = 0;
+    l->ready = true;
+    l->port = (uint32_t)strtoul(port, NULL, 10);
+    s->port = s->port == 0 ? l->port : s->port;
+}
+
+static void take_joinable(struct system *s, struct system_launcher *l)
+{
+    const char *colon = strrchr(l->line, ':');
+    l->joinable = true;
+    if (colon != NULL && s->ledger.topology->handshake_port == 0) {
+        ledger_set_handshake_port(&s->ledger, (uint32_t)strtoul(colon + 1, NULL, 10));
+    }
+}
+
+static void take_line(struct system *s, struct system_launcher *l)
+{
+    l->line[l->line_bytes] = '\0';
+    l->line_bytes = 0;
     char text[SYSTEM_LINE_BYTES + 32];
-    if (strncmp(s->line, "ready ", 6) == 0) {
-        s->ready = true;
-        s->port = (uint32_t)strtoul(s->line + 6, NULL, 10);
-    } else if (strncmp(s->line, "died ", 5) == 0) {
-        (void)snprintf(text, sizeof text, "%s died", s->line + 5);
+    if (strncmp(l->line, "ready ", 6) == 0) {
+        take_ready(s, l, l->line + 6);
+    } else if (strncmp(l->line, "joinable ", 9) == 0) {
+        take_joinable(s, l);
+    } else if (strncmp(l->line, "died ", 5) == 0) {
+        (void)snprintf(text, sizeof text, "%s died", l->line + 5);
         fail(s, text);
-    } else if (strncmp(s->line, "failed ", 7) == 0) {
-        fail(s, s->line + 7);
-    } else if (strncmp(s->line, "warning ", 8) == 0) {
+    } else if (strncmp(l->line, "failed ", 7) == 0) {
+        fail(s, l->line + 7);
+    } else if (strncmp(l->line, "warning ", 8) == 0) {
         s->warnings_count++;
-        (void)dprintf(s->log_fd >= 0 ? s->log_fd : STDERR_FILENO, "%s\n", s->line);
+        (void)dprintf(s->log_fd >= 0 ? s->log_fd : STDERR_FILENO, "%s\n", l->line);
     }
 }
 
 /* False at the end of the pipe. */
-static bool read_events(struct system *s)
+static bool read_events(struct system *s, struct system_launcher *l)
 {
     char bytes[1024];
     for (;;) {
-        ssize_t count = read(s->events_fd, bytes, sizeof bytes);
+        ssize_t count = read(l->events_fd, bytes, sizeof bytes);
         if (count < 0) {
             return errno == EAGAIN || errno == EINTR;
         }
@@ -137,31 +154,47 @@ static bool read_events(struct system *s)
         }
         for (ssize_t i = 0; i < count; i++) {
             if (bytes[i] == '\n') {
-                take_line(s);
-            } else if (s->line_bytes < SYSTEM_LINE_BYTES - 1) {
-                s->line[s->line_bytes++] = bytes[i];
+                take_line(s, l);
+            } else if (l->line_bytes < SYSTEM_LINE_BYTES - 1) {
+                l->line[l->line_bytes++] = bytes[i];
             }
         }
     }
 }
 
-bool system_failed(struct system *s)
+static void look_at(struct system *s, struct system_launcher *l)
 {
-    bool open = read_events(s);
     int status = 0;
-    if (s->running && child_ended(s->launcher, &status)) {
+    bool open = read_events(s, l);
+    if (l->running && child_ended(l->pid, &status)) {
         char how[32];
         char text[64];
-        s->running = false;
-        (void)read_events(s);
+        l->running = false;
+        (void)read_events(s, l);
         child_describe(status, how);
-        (void)snprintf(text, sizeof text, "launcher (pid %d) %s", (int)s->launcher, how);
+        (void)snprintf(text, sizeof text, "launcher (pid %d) %s", (int)l->pid, how);
         fail(s, text);
-    } else if (!open && s->running) {
+    } else if (!open && l->running) {
         /* The pipe ends a moment before the process: the next look finds the reason. */
         (void)poll(NULL, 0, 1);
     }
+}
+
+bool system_failed(struct system *s)
+{
+    for (uint32_t i = 0; i < s->launchers_count; i++) {
+        look_at(s, &s->launchers[i]);
+    }
     return s->failed;
+}
+
+void system_wait(const struct system *s, int timeout_ms)
+{
+    struct pollfd fds[TOPOLOGY_NODES_MAX];
+    for (uint32_t i = 0; i < s->launchers_count; i++) {
+        fds[i] = (struct pollfd){.fd = s->launchers[i].events_fd, .events = POLLIN};
+    }
+    (void)poll(fds, s->launchers_count, timeout_ms);
 }
 
 /* ---- life ---- */
@@ -183,7 +216,18 @@ static enum status fill_host(struct topology *t, struct error *error)
     return STATUS_OK;
 }
 
-static enum status start_launcher(struct system *s, int log_fd, struct error *error)
+/* Where the HTTP of a node is, and where its sockets for other nodes are. */
+static void fill_addresses(struct topology *t)
+{
+    for (uint32_t i = 0; i < t->nodes_count; i++) {
+        if (t->nodes[i].host[0] == '\0') {
+            (void)snprintf(t->nodes[i].host, sizeof t->nodes[i].host, "127.0.0.%u", i + 1);
+        }
+    }
+}
+
+static enum status spawn_launcher(struct system *s, struct system_launcher *l, uint32_t node,
+                                  struct error *error)
 {
     int events[2];
     if (pipe2(events, O_CLOEXEC) != 0) {
@@ -193,39 +237,71 @@ static enum status start_launcher(struct system *s, int log_fd, struct error *er
     char role[] = "launcher";
     char parent_flag[] = "--parent";
     char parent[16];
+    char index_flag[] = "--index";
+    char index[16];
+    char *arguments[7] = {path, role, parent_flag, parent, NULL};
     child_program_folder(path, sizeof path - 16);
     (void)strcat(path, "/harness-node"); // NOLINT: room was left above
     (void)snprintf(parent, sizeof parent, "%d", (int)getpid());
-    char *arguments[] = {path, role, parent_flag, parent, NULL};
+    (void)snprintf(index, sizeof index, "%u", node);
+    if (s->ledger.topology->nodes_count > 0) {
+        arguments[4] = index_flag;
+        arguments[5] = index;
+    }
     struct child_options options = {
         .path = path,
         .arguments = arguments,
         .fd3 = s->ledger.fd,
         .fd4 = events[1],
-        .stderr_fd = log_fd,
+        .stderr_fd = s->log_fd,
         .death_signal = SIGTERM,
     };
-    enum status status = child_start(&options, &s->launcher, error);
+    enum status status = child_start(&options, &l->pid, error);
     (void)close(events[1]);
-    s->events_fd = events[0];
-    s->running = status == STATUS_OK;
-    (void)fcntl(s->events_fd, F_SETFL, O_NONBLOCK);
+    l->events_fd = events[0];
+    l->running = status == STATUS_OK;
+    (void)fcntl(l->events_fd, F_SETFL, O_NONBLOCK);
     return status;
 }
 
-static enum status wait_ready(struct system *s, const struct system_options *o, struct error *error)
+static enum status start_launcher(struct system *s, uint32_t node, struct error *error)
 {
-    int64_t deadline = clock_now_ns() + o->start_timeout_ns;
-    while (!s->ready) {
-        struct pollfd fd = {.fd = s->events_fd, .events = POLLIN};
-        (void)poll(&fd, 1, WAIT_SLICE_MS);
+    const struct topology *t = s->ledger.topology;
+    struct system_launcher *l = &s->launchers[s->launchers_count++];
+    const char *host = t->listen_host[0] != '\0' ? t->listen_host : t->nodes[node].host;
+    l->events_fd = -1;
+    (void)snprintf(l->host, sizeof l->host, "%s", host);
+    return spawn_launcher(s, l, node, error);
+}
+
+static bool all_ready(const struct system *s)
+{
+    for (uint32_t i = 0; i < s->launchers_count; i++) {
+        if (!s->launchers[i].ready) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool can_join(const struct system *s)
+{
+    return s->launchers[0].joinable;
+}
+
+static enum status wait_for(struct system *s, bool (*met)(const struct system *s),
+                            const struct system_options *o, int64_t deadline_ns,
+                            struct error *error)
+{
+    while (!met(s)) {
+        system_wait(s, WAIT_SLICE_MS);
         if (system_failed(s)) {
             return error_set(error, STATUS_DIED, "%s", s->reason);
         }
         if (o->interrupted != NULL && o->interrupted()) {
             return error_set(error, STATUS_TIMEOUT, "interrupted");
         }
-        if (clock_now_ns() > deadline) {
+        if (clock_now_ns() > deadline_ns) {
             return error_set(error, STATUS_TIMEOUT,
                              "the serving system did not start within %lld s",
                              (long long)(o->start_timeout_ns / 1000000000));
@@ -234,20 +310,44 @@ static enum status wait_ready(struct system *s, const struct system_options *o, 
     return STATUS_OK;
 }
 
+/* The head is first: the others read in the ledger where it listens. Independent nodes wait for
+ * nobody. */
+static enum status start_launchers(struct system *s, const struct system_options *o,
+                                   struct error *error)
+{
+    const struct topology *t = s->ledger.topology;
+    int64_t deadline_ns = clock_now_ns() + o->start_timeout_ns;
+    bool joined = t->balancing != (uint32_t)BALANCING_INDEPENDENT;
+    if (o->which == SYSTEM_ONLY_JOINING) {
+        TRY(start_launcher(s, 1, error));
+        return wait_for(s, all_ready, o, deadline_ns, error);
+    }
+    TRY(start_launcher(s, 0, error));
+    if (o->which == SYSTEM_ALL_NODES && t->nodes_count > 1) {
+        if (joined) {
+            TRY(wait_for(s, can_join, o, deadline_ns, error));
+        }
+        for (uint32_t i = 1; i < t->nodes_count; i++) {
+            TRY(start_launcher(s, i, error));
+        }
+    }
+    return wait_for(s, all_ready, o, deadline_ns, error);
+}
+
 enum status system_start(const struct system_options *options, struct system *out,
                          struct error *error)
 {
     struct topology topology = options->topology;
-    *out = (struct system){.events_fd = -1, .log_fd = options->log_fd, .ledger = {.fd = -1}};
+    *out = (struct system){.log_fd = options->log_fd, .ledger = {.fd = -1}};
     TRY(fill_host(&topology, error));
+    if (options->which == SYSTEM_ALL_NODES) {
+        fill_addresses(&topology);
+    }
     TRY(make_folder(out->socket_dir, error));
     (void)snprintf(topology.socket_dir, sizeof topology.socket_dir, "%s", out->socket_dir);
     enum status status = ledger_create(&topology, &out->ledger, error);
     if (status == STATUS_OK) {
-        status = start_launcher(out, options->log_fd, error);
-    }
-    if (status == STATUS_OK) {
-        status = wait_ready(out, options, error);
+        status = start_launchers(out, options, error);
     }
     if (status != STATUS_OK) {
         system_stop(out);
@@ -258,16 +358,27 @@ enum status system_start(const struct system_options *options, struct system *ou
 
 void system_stop(struct system *s)
 {
-    if (s->running) {
-        int status;
-        int64_t grace = s->ledger.topology->shutdown_grace_ns + STOP_MARGIN_NS;
-        child_stop(s->launcher, SIGTERM, grace, &status);
-        s->running = false;
+    for (uint32_t i = 0; i < s->launchers_count; i++) {
+        if (s->launchers[i].running) {
+            (void)kill(s->launchers[i].pid, SIGTERM);
+        }
     }
-    if (s->events_fd >= 0) {
-        (void)read_events(s);
-        (void)close(s->events_fd);
-        s->events_fd = -1;
+    int64_t deadline_ns = clock_now_ns() + STOP_MARGIN_NS;
+    if (s->launchers_count > 0) {
+        deadline_ns += s->ledger.topology->shutdown_grace_ns;
+    }
+    for (uint32_t i = 0; i < s->launchers_count; i++) {
+        struct system_launcher *l = &s->launchers[i];
+        if (l->running) {
+            int status;
+            child_stop(l->pid, SIGTERM, deadline_ns - clock_now_ns(), &status);
+            l->running = false;
+        }
+        if (l->events_fd >= 0) {
+            (void)read_events(s, l);
+            (void)close(l->events_fd);
+            l->events_fd = -1;
+        }
     }
     if (s->socket_dir[0] != '\0') {
         remove_folder(s->socket_dir);

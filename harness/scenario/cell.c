@@ -440,7 +440,6 @@ static void fill_cell(struct expander *x, struct scenario_cell *cell)
     parse_section(x, sections.load, cell, &cell->load);
     cell->topology = server.topology;
     cell->topology.seed = x->scenario->general.seed;
-    cell->topology.heartbeat_interval_ns = 5000000000;
     cell->topology.shutdown_grace_ns = 5000000000;
     (void)snprintf(cell->topology.listen_host, sizeof cell->topology.listen_host, "127.0.0.1");
     (void)snprintf(cell->server, sizeof cell->server, "%s", sections.server->name);

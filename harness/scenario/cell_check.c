@@ -4,6 +4,7 @@
 #include "harness/scenario/cell.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "engine/model/shapes.h"
@@ -25,6 +26,10 @@ static void check_server(struct checker *c)
 {
     const struct topology *t = &c->cell->topology;
     struct settings_section *s = c->sections->server;
+    if (t->heartbeat_interval_ns < t->publish_interval_ns) {
+        problems_add(c->problems, origin_of(s, "heartbeat_interval"),
+                     "heartbeat_interval: it is less than publish_interval");
+    }
     const struct model_shape *model = model_shape_find(t->model);
     if (t->max_num_batched_tokens < t->max_num_seqs) {
         problems_add(c->problems, origin_of(s, "max_num_batched_tokens"),
@@ -55,17 +60,46 @@ static void check_server(struct checker *c)
     }
 }
 
+/* Whether `count` of something can be shared out evenly. */
+static bool check_share(struct checker *c, const char *what, uint32_t count)
+{
+    uint32_t nodes = c->cell->topology.nodes_count;
+    if (count % nodes == 0) {
+        return true;
+    }
+    problems_add(c->problems, origin_of(c->sections->server, "nodes"),
+                 "nodes: %u %s cannot be divided evenly among %u nodes", count, what, nodes);
+    return false;
+}
+
+static void check_nodes(struct checker *c)
+{
+    const struct topology *t = &c->cell->topology;
+    bool divided = t->balancing != (uint32_t)BALANCING_INTERNAL;
+    bool even = check_share(c, "engine cores", t->engines_count);
+    even = (!divided || check_share(c, "API servers", t->api_servers_count)) && even;
+    uint32_t sharing = topology_engines_per_gpu(t);
+    if (even && t->engines_count / t->nodes_count % sharing != 0) {
+        problems_add(
+            c->problems, origin_of(c->sections->server, "engines_per_gpu"),
+            "engines_per_gpu: the %u engine cores of a node cannot share GPUs by %u: a GPU "
+            "belongs to one node",
+            t->engines_count / t->nodes_count, sharing);
+    }
+}
+
 /* How engine cores belong together. */
 static void check_ranks(struct checker *c)
 {
     const struct topology *t = &c->cell->topology;
     struct settings_section *s = c->sections->server;
     const struct model_shape *model = model_shape_find(t->model);
-    if (model != NULL && model->experts_count > 0 && t->engines_count > 1 && t->lockstep == 0) {
+    uint32_t ranks = topology_data_parallel_size(t);
+    if (model != NULL && model->experts_count > 0 && ranks > 1 && t->lockstep == 0) {
         problems_add(c->problems, origin_of(s, "lockstep"),
                      "lockstep: %s has experts, which its %u engine cores divide among them: they "
                      "must step together",
-                     model->name, t->engines_count);
+                     model->name, ranks);
     }
     if (t->gpu_sharing == GPU_OWN && t->engines_per_gpu > 1) {
         problems_add(c->problems, origin_of(s, "engines_per_gpu"),
@@ -74,10 +108,33 @@ static void check_ranks(struct checker *c)
     }
 }
 
+struct load_range scenario_range(const struct scenario_lengths *lengths)
+{
+    bool spread = lengths->kind == SCENARIO_LENGTHS_LOGNORMAL;
+    return (struct load_range){
+        .lo = lengths->lo,
+        .hi = lengths->hi,
+        .mean = lengths->mean,
+        .sd = spread ? lengths->sd : 0,
+    };
+}
+
+static void check_lengths(struct checker *c, const char *key,
+                          const struct scenario_lengths *lengths)
+{
+    struct load_range range = scenario_range(lengths);
+    if (lengths_inside_frac(&range) < LENGTHS_INSIDE_MIN) {
+        problems_add(c->problems, origin_of(c->sections->workload, key),
+                     "%s: less than 1%% of this lognormal lies between min and max", key);
+    }
+}
+
 static void check_workload(struct checker *c)
 {
     const struct scenario_workload *w = &c->cell->workload;
     struct settings_section *s = c->sections->workload;
+    check_lengths(c, "prompt", &w->prompt);
+    check_lengths(c, "output", &w->output);
     uint64_t longest = (uint64_t)w->prompt.hi + w->output.hi;
     if (w->source == SCENARIO_SOURCE_SYNTHETIC && longest > c->cell->topology.max_model_len) {
         problems_add(c->problems, origin_of(s, "prompt"),
@@ -94,6 +151,32 @@ static void check_workload(struct checker *c)
     }
 }
 
+/* Bursts say their rate themselves; one given beside them must be the same. */
+static void check_arrival(struct checker *c)
+{
+    struct scenario_load *l = &c->cell->load;
+    struct settings_section *s = c->sections->load;
+    if (l->arrival.kind == SCENARIO_ARRIVAL_GAMMA && l->arrival.cv < 0.01) {
+        problems_add(c->problems, origin_of(s, "arrival"),
+                     "arrival: cv= wants 0.01 to 10: write constant for equal gaps");
+    }
+    if (l->arrival.kind == SCENARIO_ARRIVAL_BURSTS) {
+        double every_s = (double)l->arrival.burst_every_ns / 1e9;
+        double rate_per_s = every_s > 0 ? l->arrival.burst_count / every_s : 0;
+        if (l->arrival.burst_every_ns == 0) {
+            problems_add(c->problems, origin_of(s, "arrival"),
+                         "arrival: every= needs more than 0s");
+        } else if (l->rate_per_s > 0 && fabs(l->rate_per_s / rate_per_s - 1) > 0.001) {
+            problems_add(c->problems, origin_of(s, "rate"),
+                         "rate: bursts of %u every %gs are %g/s, not %g/s: leave rate out",
+                         l->arrival.burst_count, every_s, rate_per_s, l->rate_per_s);
+        }
+        l->rate_per_s = rate_per_s;
+    } else if (!(l->rate_per_s > 0)) {
+        problems_add(c->problems, origin_of(s, "rate"), "rate: an open loop needs more than 0/s");
+    }
+}
+
 static void check_load(struct checker *c)
 {
     const struct scenario_load *l = &c->cell->load;
@@ -106,11 +189,8 @@ static void check_load(struct checker *c)
         problems_add(c->problems, origin_of(s, "users"), "users: %u are more than inflight_max, %u",
                      l->users_count, l->inflight_max_count);
     }
-    if (l->mode == SCENARIO_LOAD_OPEN && !(l->rate_per_s > 0)) {
-        problems_add(c->problems, origin_of(s, "rate"), "rate: an open loop needs more than 0/s");
-    }
-    if (l->arrival.kind == SCENARIO_ARRIVAL_BURSTS && l->arrival.burst_every_ns == 0) {
-        problems_add(c->problems, origin_of(s, "arrival"), "arrival: every= needs more than 0s");
+    if (l->mode == SCENARIO_LOAD_OPEN) {
+        check_arrival(c);
     }
     if (trace && c->cell->workload.source != SCENARIO_SOURCE_TRACE) {
         problems_add(c->problems, origin_of(s, "mode"),
@@ -125,27 +205,19 @@ static void check_load(struct checker *c)
     }
 }
 
-/* What the load client cannot do yet is refused, so that nothing is measured under a wrong name. */
-static void check_supported(struct checker *c)
+void scenario_split_nodes(struct topology *t)
 {
-    const struct scenario_workload *w = &c->cell->workload;
-    const struct scenario_load *l = &c->cell->load;
-    static const char *const lengths[] = {"prompt", "output"};
-    const struct scenario_lengths *values[] = {&w->prompt, &w->output};
-    for (int i = 0; i < 2; i++) {
-        if (values[i]->kind == SCENARIO_LENGTHS_LOGNORMAL) {
-            problems_add(c->problems, origin_of(c->sections->workload, lengths[i]),
-                         "%s: lognormal is not supported by this build", lengths[i]);
-        }
+    bool divided = t->balancing != (uint32_t)BALANCING_INTERNAL;
+    uint32_t engines = t->engines_count / t->nodes_count;
+    uint32_t servers = t->api_servers_count / t->nodes_count;
+    for (uint32_t i = 0; i < t->nodes_count; i++) {
+        struct topology_node *n = &t->nodes[i];
+        *n = (struct topology_node){.engines_first = i * engines, .engines_count = engines};
+        n->api_servers_first = divided ? i * servers : 0;
+        n->api_servers_count = divided ? servers : 0;
     }
-    if (w->temperature > 0) {
-        problems_add(c->problems, origin_of(c->sections->workload, "temperature"),
-                     "temperature: only 0 is supported by this build");
-    }
-    if (l->mode == SCENARIO_LOAD_OPEN &&
-        (l->arrival.kind == SCENARIO_ARRIVAL_GAMMA || l->arrival.kind == SCENARIO_ARRIVAL_BURSTS)) {
-        problems_add(c->problems, origin_of(c->sections->load, "arrival"),
-                     "arrival: gamma and bursts are not supported by this build");
+    if (!divided) {
+        t->nodes[0].api_servers_count = t->api_servers_count;
     }
 }
 
@@ -171,9 +243,15 @@ void cell_check(struct scenario_cell *cell, const struct option_server *server,
     t->lockstep = server->lockstep ? 1 : 0;
     t->finish_check_first = server->finish_check_first ? 1 : 0;
     t->dummy_eager = server->dummy_graph ? 0 : 1;
+    if (t->nodes_count > 1) {
+        check_nodes(&c);
+        scenario_split_nodes(t);
+    } else {
+        t->nodes_count = 0;
+        t->balancing = BALANCING_INTERNAL;
+    }
     check_ranks(&c);
     check_server(&c);
     check_workload(&c);
     check_load(&c);
-    check_supported(&c);
 }

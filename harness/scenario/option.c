@@ -65,6 +65,14 @@ static const struct option options[] = {
      .initial = "api_servers=1 dp=1 tp=1 pp=1",
      .help = "api_servers=A dp=D tp=T pp=P: API servers, engine cores, tensor- and "
              "pipeline-parallel workers of each"},
+    {AT(OPTION_COUNT, "server", "nodes", struct option_server, topology.nodes_count), .min = 1,
+     .max = TOPOLOGY_NODES_MAX, .initial = "1",
+     .help = "machines stood in for by loopback addresses, each with a launcher and an equal share "
+             "of the engine cores; topology counts all nodes"},
+    {AT(OPTION_CHOICE, "server", "balancing", struct option_server, topology.balancing),
+     .choices = "internal|hybrid|independent", .initial = "internal",
+     .help = "who chooses the engine core: the API servers of the first node among all; those of "
+             "each node among its own; or nodes that know nothing of each other (replicas)"},
     {AT(OPTION_DEVICE, "server", "device", struct option_server, topology),
      .initial = "emulated gpu=h100 model=llama-3.1-8b",
      .help = "emulated gpu=NAME model=NAME: the GPU stood in for and the model whose shape sets "
@@ -117,13 +125,19 @@ static const struct option options[] = {
         topology.publish_interval_ns),
      .min = 100000, .max = 60 * SECOND_NS, .initial = "100ms",
      .help = "how often the coordinator publishes the engine cores' request counts"},
+    {AT(OPTION_TIME, "server", "heartbeat_interval", struct option_server,
+        topology.heartbeat_interval_ns),
+     .min = 100000, .max = 60 * SECOND_NS, .initial = "5s",
+     .help =
+         "how often the coordinator publishes when no count changed; at least publish_interval"},
     {AT(OPTION_BOOL, "server", "publish", struct option_server, publish), .initial = "yes",
      .help = "engine cores tell the coordinator their request counts; no: API servers know only "
              "their own requests, as in vLLM before dense ranks published"},
     {AT(OPTION_CHOICE, "server", "router", struct option_server, topology.router_rule),
-     .choices = "score|weighted_sum|round_robin|rust", .initial = "score",
+     .choices = "score|weighted_sum|round_robin|rust|weighted_sum_fixed_start", .initial = "score",
      .help = "how an API server chooses the engine core of a request; score: vLLM's since 2026-07, "
-             "weighted_sum: before, rust: the Rust front end's"},
+             "weighted_sum: before, weighted_sum_fixed_start: before ties rotated, rust: the Rust "
+             "front end's"},
     {AT(OPTION_TIME, "server", "launch_extra", struct option_server, topology.launch_extra_ns),
      .max = SECOND_NS, .initial = "0us", .help = "CPU time added to each launch, for experiments"},
     {AT(OPTION_COUNT, "server", "queue_depth", struct option_server, topology.queue_depth),
@@ -151,6 +165,22 @@ static const struct option options[] = {
     {AT(OPTION_TIME, "server", "engine_step", struct option_server, topology.engine_step_ns),
      .max = SECOND_NS, .initial = "0us",
      .help = "host time of an engine core's step instead of the profile's; 0us: the profile's"},
+    {AT(OPTION_SWITCH, "server", "interpreter_lock", struct option_server,
+        topology.interpreter_lock),
+     .initial = "no",
+     .help = "the main, input and output threads of an engine core take turns in host time, as "
+             "under Python's interpreter lock"},
+    {AT(OPTION_TIME, "server", "engine_input_request", struct option_server,
+        topology.host.engine_input_request_ns),
+     .max = SECOND_NS, .initial = "0us",
+     .help = "host time of an engine core's input thread for a request; nothing is published"},
+    {AT(OPTION_TIME, "server", "engine_output_message", struct option_server,
+        topology.host.engine_output_message_ns),
+     .max = SECOND_NS, .initial = "0us",
+     .help = "host time of an engine core's output thread for a message"},
+    {AT(OPTION_TIME, "server", "engine_output_token", struct option_server,
+        topology.host.engine_output_token_ns),
+     .max = SECOND_NS, .initial = "0us", .help = "and for each token in it"},
 
     {AT(OPTION_BOOL, "client", "balance", struct scenario_client, balance), .initial = "yes",
      .help = "spread requests equally over the API servers, and check that it worked"},

@@ -19,6 +19,7 @@
 
 #include "engine/base/status.h"
 #include "engine/ledger/topology.h"
+#include "harness/load/lengths.h"
 #include "harness/scenario/problems.h"
 
 enum {
@@ -86,6 +87,8 @@ struct scenario_lengths {
     uint32_t mean; /* LOGNORMAL: of the distribution before it is limited to lo..hi */
     uint32_t sd;   /* LOGNORMAL */
 };
+/* As the load client draws them. */
+struct load_range scenario_range(const struct scenario_lengths *lengths);
 
 enum scenario_source {
     SCENARIO_SOURCE_SYNTHETIC,
@@ -136,7 +139,7 @@ struct scenario_load {
     uint32_t mode;                   /* enum scenario_load_mode */
     uint32_t users_count;            /* CLOSED */
     struct scenario_arrival arrival; /* OPEN */
-    double rate_per_s;               /* OPEN */
+    double rate_per_s;               /* OPEN; of bursts, what they come to */
     int64_t warmup_ns;
     int64_t measure_ns;     /* the window; SCENARIO_MEASURE_ALL: to the end of the trace */
     uint32_t batches_count; /* of the window, for batch means */
@@ -250,6 +253,10 @@ int64_t scenario_total_ns(const struct scenario *scenario);
 /* The value of `axis` ("dp") in a cell, NULL if there is no such axis. */
 const char *scenario_axis_value(const struct scenario *scenario, const struct scenario_cell *cell,
                                 const char *axis);
+
+/* Fills nodes[0 .. nodes_count - 1]: equal shares of the engine cores, and of the API servers
+ * unless balancing is internal (then node 0 has them all). Hosts and ports stay empty. */
+void scenario_split_nodes(struct topology *t);
 
 /* Every value as `key = value  ; origin`, section by section: a scenario file of its own that
  * expands to the same cells. */

@@ -429,7 +429,7 @@ static enum status parse_lengths(const struct option *option, const char *text,
 static enum status parse_arrival(const char *text, const struct value_machine *machine,
                                  struct scenario_arrival *out, struct error *error)
 {
-    static const struct option cv_limits = {.min = 0, .max = 100};
+    static const struct option cv_limits = {.min = 0, .max = 10};
     static const struct option burst_limits = {.min = 1, .max = 1 << 20};
     const char *at = text;
     char word[WORD_BYTES_MAX] = "";

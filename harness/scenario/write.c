@@ -73,6 +73,19 @@ static void write_load(const struct scenario_load *load, FILE *out)
     }
 }
 
+static const char *balancing_name(uint32_t balancing)
+{
+    switch ((enum balancing)balancing) {
+    case BALANCING_INTERNAL:
+        return "internal";
+    case BALANCING_HYBRID:
+        return "hybrid";
+    case BALANCING_INDEPENDENT:
+        break;
+    }
+    return "independent";
+}
+
 void scenario_write_cells(const struct scenario *scenario, FILE *out)
 {
     int width = 0;
@@ -83,9 +96,13 @@ void scenario_write_cells(const struct scenario *scenario, FILE *out)
     for (uint32_t i = 0; i < scenario->cells_count; i++) {
         const struct scenario_cell *cell = &scenario->cells[i];
         const struct topology *t = &cell->topology;
-        (void)fprintf(out, "%4u  %-*s  %s: api_servers=%u dp=%u tp=%u pp=%u  %s: ", i + 1, width,
+        (void)fprintf(out, "%4u  %-*s  %s: api_servers=%u dp=%u tp=%u pp=%u", i + 1, width,
                       cell->name, cell->server, t->api_servers_count, t->engines_count, t->tp,
-                      t->pp, cell->load.name);
+                      t->pp);
+        if (t->nodes_count > 1) {
+            (void)fprintf(out, " on %u %s nodes", t->nodes_count, balancing_name(t->balancing));
+        }
+        (void)fprintf(out, "  %s: ", cell->load.name);
         write_load(&cell->load, out);
         (void)fprintf(out, "  %s  ", cell->workload.name);
         write_time(scenario_run_ns(scenario, cell), out);

@@ -1,7 +1,8 @@
 /*
- * collective_test.c - the all-reduce between threads and between processes: results against a
- * serial reduction of the same random values, and every way in which a rank can fail to take part
- * ends with an error that names it, never with values. Time-outs are bounded from below only.
+ * collective_test.c - the all-reduce between threads and between processes, through shared memory
+ * and over TCP: results against a serial reduction of the same random values, and every way in
+ * which a rank can fail to take part ends with an error that names it, never with values. Time-outs
+ * are bounded from below only.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,74 +18,21 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/random.h"
-#include "engine/collective/collective.h"
+#include "helper_group.h"
 
 enum {
     RANKS = 4,
     CALLS = 200,
-    VALUES = 12,
 };
-static const int64_t long_ns = 60000000000;
 static const int64_t short_ns = 150000000;
-
-static struct collective create(uint32_t ranks_count, enum wait_mode wait)
-{
-    struct collective_options options = {
-        .name = "finish check", .ranks_count = ranks_count, .wait = (uint32_t)wait};
-    struct collective c;
-    assert_int_equal(collective_create(&options, &c, NULL), STATUS_OK);
-    return c;
-}
-
-static int32_t input(uint32_t rank, uint32_t call, uint32_t i)
-{
-    return (int32_t)(random_at(rank * 1000 + i, call) % 2000001) - 1000000;
-}
-
-static int32_t expected(enum collective_op op, uint32_t ranks, uint32_t call, uint32_t i)
-{
-    int32_t result = input(0, call, i);
-    for (uint32_t r = 1; r < ranks; r++) {
-        int32_t v = input(r, call, i);
-        if (op == COLLECTIVE_SUM) {
-            result += v;
-        } else if ((op == COLLECTIVE_MIN) == (v < result)) {
-            result = v;
-        }
-    }
-    return result;
-}
-
-/* True if all of this rank's calls gave what they should. */
-static bool run_calls(struct collective *c, uint32_t calls)
-{
-    for (uint32_t n = 0; n < calls; n++) {
-        int32_t values[VALUES];
-        struct collective_call call = {.tag = n / 2,
-                                       .op = (enum collective_op)(n % 3),
-                                       .count = 1 + n % VALUES,
-                                       .timeout_ns = long_ns};
-        for (uint32_t i = 0; i < VALUES; i++) {
-            values[i] = input(c->rank, n, i);
-        }
-        if (collective_all_reduce(c, &call, values, NULL) != STATUS_OK) {
-            return false;
-        }
-        for (uint32_t i = 0; i < VALUES; i++) {
-            int32_t want = i < call.count ? expected(call.op, RANKS, n, i) : input(c->rank, n, i);
-            if (values[i] != want) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
+/* Each test that takes one as its state runs with both. */
+static enum transport shared = TRANSPORT_SHARED;
+static enum transport tcp = TRANSPORT_TCP;
 
 /* ---- threads ---- */
 
 struct rank_thread {
-    struct collective *made;
+    const struct group *group;
     uint32_t rank;
     bool ok;
     pthread_t id;
@@ -94,24 +42,26 @@ static void *rank_main(void *context)
 {
     struct rank_thread *t = context;
     struct collective c;
-    if (collective_open(dup(t->made->fd), t->rank, &c, NULL) != STATUS_OK) {
+    if (!group_join(t->group, t->rank, &c)) {
         return NULL;
     }
-    /* All threads through one mapping, so that a race detector sees that they share it. */
     struct collective mine = c;
-    mine.header = t->made->header;
-    mine.ranks = t->made->ranks;
-    t->ok = run_calls(&mine, CALLS);
+    if (t->group->transport == TRANSPORT_SHARED) {
+        /* All threads through one mapping, so that a race detector sees that they share it. */
+        mine.header = t->group->made.header;
+        mine.ranks = t->group->made.ranks;
+    }
+    t->ok = group_run_calls(&mine, CALLS);
     collective_close(&c);
     return NULL;
 }
 
-static void threads_reduce(enum wait_mode wait)
+static void threads_reduce(enum transport transport, enum wait_mode wait)
 {
-    struct collective made = create(RANKS, wait);
+    struct group group = group_create(transport, RANKS, wait);
     struct rank_thread threads[RANKS] = {0};
     for (uint32_t r = 0; r < RANKS; r++) {
-        threads[r].made = &made;
+        threads[r].group = &group;
         threads[r].rank = r;
         assert_int_equal(pthread_create(&threads[r].id, NULL, rank_main, &threads[r]), 0);
     }
@@ -119,112 +69,76 @@ static void threads_reduce(enum wait_mode wait)
         assert_int_equal(pthread_join(threads[r].id, NULL), 0);
         assert_true(threads[r].ok);
     }
-    collective_close(&made);
+    group_close(&group);
 }
 
 static void threads_reduce_asleep(void **state)
 {
-    (void)state;
-    threads_reduce(WAIT_BLOCK);
+    threads_reduce(*(const enum transport *)*state, WAIT_BLOCK);
 }
 
 static void threads_reduce_spinning(void **state)
 {
-    (void)state;
-    threads_reduce(WAIT_SPIN);
+    threads_reduce(*(const enum transport *)*state, WAIT_SPIN);
 }
 
 /* ---- processes ---- */
 
-typedef int rank_body(struct collective *c);
-
-static pid_t start_rank(const struct collective *made, uint32_t rank, rank_body *body)
-{
-    pid_t pid = fork();
-    if (pid == 0) {
-        struct collective c;
-        if (collective_open(dup(made->fd), rank, &c, NULL) != STATUS_OK) {
-            _exit(100);
-        }
-        int result = body(&c);
-        collective_close(&c);
-        _exit(result);
-    }
-    assert_true(pid > 0);
-    return pid;
-}
-
-static void assert_exit(pid_t pid, int want)
-{
-    int how = 0;
-    assert_int_equal(waitpid(pid, &how, 0), pid);
-    assert_true(WIFEXITED(how));
-    assert_int_equal(WEXITSTATUS(how), want);
-}
-
 static int all_calls(struct collective *c)
 {
-    return run_calls(c, CALLS) ? 0 : 1;
+    return group_run_calls(c, CALLS) ? 0 : 1;
 }
 
 static void processes_reduce(void **state)
 {
-    (void)state;
-    struct collective made = create(RANKS, WAIT_BLOCK);
+    enum transport transport = *(const enum transport *)*state;
+    struct group made = group_create(transport, RANKS, WAIT_BLOCK);
     pid_t pids[RANKS];
     for (uint32_t r = 0; r < RANKS; r++) {
-        pids[r] = start_rank(&made, r, all_calls);
+        pids[r] = group_start(&made, r, all_calls);
     }
     for (uint32_t r = 0; r < RANKS; r++) {
-        assert_exit(pids[r], 0);
+        assert_rank_exit(pids[r], 0);
     }
-    collective_close(&made);
+    group_close(&made);
 }
 
 /* Two collectives of one system do not disturb each other, in whatever order ranks come to them. */
-static struct collective second;
+static struct group second;
 
 static int both(struct collective *c)
 {
     struct collective other;
-    if (collective_open(dup(second.fd), c->rank, &other, NULL) != STATUS_OK) {
+    if (!group_join(&second, c->rank, &other)) {
         return 101;
     }
-    bool ok = run_calls(c, 3) && run_calls(&other, CALLS) && run_calls(c, CALLS);
+    bool ok = group_run_calls(c, 3) && group_run_calls(&other, CALLS) && group_run_calls(c, CALLS);
     collective_close(&other);
     return ok ? 0 : 1;
 }
 
 static void two_instances_are_independent(void **state)
 {
-    (void)state;
-    struct collective made = create(RANKS, WAIT_BLOCK);
-    second = create(RANKS, WAIT_BLOCK);
+    enum transport transport = *(const enum transport *)*state;
+    struct group made = group_create(transport, RANKS, WAIT_BLOCK);
+    second = group_beside(&made);
     pid_t pids[RANKS];
     for (uint32_t r = 0; r < RANKS; r++) {
-        pids[r] = start_rank(&made, r, both);
+        pids[r] = group_start(&made, r, both);
     }
     for (uint32_t r = 0; r < RANKS; r++) {
-        assert_exit(pids[r], 0);
+        assert_rank_exit(pids[r], 0);
     }
-    collective_close(&made);
-    collective_close(&second);
+    group_close(&made);
+    group_close(&second);
 }
 
 /* ---- failures: the test itself is rank 0 ---- */
 
-static enum status call_as(struct collective *c, uint64_t tag, int64_t timeout_ns, int32_t *value,
-                           struct error *error)
-{
-    struct collective_call call = {
-        .tag = tag, .op = COLLECTIVE_SUM, .count = 1, .timeout_ns = timeout_ns};
-    return collective_all_reduce(c, &call, value, error);
-}
-
-static struct collective join(const struct collective *made, uint32_t rank)
+static struct collective join(const struct group *group, uint32_t rank)
 {
     struct collective c;
-    assert_int_equal(collective_open(dup(made->fd), rank, &c, NULL), STATUS_OK);
+    assert_true(group_join(group, rank, &c));
     return c;
 }
 
@@ -233,7 +147,7 @@ static int one_call_fewer(struct collective *c)
 {
     for (uint64_t tag = 1; tag <= 5; tag++) {
         int32_t value = 1;
-        if (call_as(c, tag, long_ns, &value, NULL) != STATUS_OK || value != 3) {
+        if (group_call(c, tag, long_ns, &value, NULL) != STATUS_OK || value != 3) {
             return 1;
         }
     }
@@ -248,47 +162,47 @@ static int sixth_breaks(struct collective *c)
     int32_t value = 1;
     for (uint64_t tag = 1; tag <= 5; tag++) {
         value = 1;
-        if (call_as(c, tag, long_ns, &value, NULL) != STATUS_OK || value != 3) {
+        if (group_call(c, tag, long_ns, &value, NULL) != STATUS_OK || value != 3) {
             return 1;
         }
     }
     value = 1;
-    enum status status = call_as(c, 6, long_ns, &value, &error);
+    enum status status = group_call(c, 6, long_ns, &value, &error);
     if (status != STATUS_DIED || value != 1 || strstr(error.text, "rank 0 broke off") == NULL) {
         return 2;
     }
-    return call_as(c, 7, long_ns, &value, NULL) == STATUS_DIED ? 0 : 3;
+    return group_call(c, 7, long_ns, &value, NULL) == STATUS_DIED ? 0 : 3;
 }
 
 static void a_missing_call_ends_in_a_time_out_that_names_the_rank(void **state)
 {
-    (void)state;
+    enum transport transport = *(const enum transport *)*state;
     struct error error;
-    struct collective made = create(3, WAIT_BLOCK);
+    struct group made = group_create(transport, 3, WAIT_BLOCK);
+    pid_t short_one = group_start(&made, 1, one_call_fewer);
+    pid_t other = group_start(&made, 2, sixth_breaks);
     struct collective c = join(&made, 0);
-    pid_t short_one = start_rank(&made, 1, one_call_fewer);
-    pid_t other = start_rank(&made, 2, sixth_breaks);
     int32_t value = 1;
     for (uint64_t tag = 1; tag <= 5; tag++) {
         value = 1;
-        assert_int_equal(call_as(&c, tag, long_ns, &value, &error), STATUS_OK);
+        assert_int_equal(group_call(&c, tag, long_ns, &value, &error), STATUS_OK);
         assert_int_equal(value, 3);
     }
     value = 42;
     int64_t begin_ns = clock_now_ns();
-    assert_int_equal(call_as(&c, 6, short_ns * 4, &value, &error), STATUS_TIMEOUT);
+    assert_int_equal(group_call(&c, 6, short_ns * 4, &value, &error), STATUS_TIMEOUT);
     assert_true(clock_now_ns() - begin_ns >= short_ns * 4);
     assert_int_equal(value, 42);
     assert_non_null(strstr(error.text, "finish check: rank 0 waited 0.600 s in call 6 (tag 6)"));
     assert_non_null(strstr(error.text, "for rank 1"));
     assert_null(strstr(error.text, "never joined"));
     /* Broken from here on. */
-    assert_int_equal(call_as(&c, 7, long_ns, &value, &error), STATUS_TIMEOUT);
-    assert_exit(other, 0);
+    assert_int_equal(group_call(&c, 7, long_ns, &value, &error), STATUS_TIMEOUT);
+    assert_rank_exit(other, 0);
     assert_int_equal(kill(short_one, SIGKILL), 0);
     assert_int_equal(waitpid(short_one, NULL, 0), short_one);
     collective_close(&c);
-    collective_close(&made);
+    group_close(&made);
 }
 
 static void time_out_names_all_that_are_missing(void **state)
@@ -296,13 +210,13 @@ static void time_out_names_all_that_are_missing(void **state)
     (void)state;
     for (int wait = WAIT_BLOCK; wait <= WAIT_SPIN; wait++) {
         struct error error;
-        struct collective made = create(4, (enum wait_mode)wait);
+        struct group made = group_create(TRANSPORT_SHARED, 4, (enum wait_mode)wait);
         struct collective c = join(&made, 1);
         int32_t value = 1;
-        assert_int_equal(call_as(&c, 9, short_ns, &value, &error), STATUS_TIMEOUT);
+        assert_int_equal(group_call(&c, 9, short_ns, &value, &error), STATUS_TIMEOUT);
         assert_non_null(strstr(error.text, "0 (never joined), 2 (never joined), 3 (never joined)"));
         collective_close(&c);
-        collective_close(&made);
+        group_close(&made);
     }
 }
 
@@ -310,36 +224,36 @@ static void time_out_names_all_that_are_missing(void **state)
 static int leaves_one_out(struct collective *c)
 {
     int32_t value = 1;
-    if (call_as(c, 1, long_ns, &value, NULL) != STATUS_OK || value != 2) {
+    if (group_call(c, 1, long_ns, &value, NULL) != STATUS_OK || value != 2) {
         return 1;
     }
     value = 1000;
-    return call_as(c, 3, long_ns, &value, NULL) == STATUS_PROTOCOL && value == 1000 ? 0 : 2;
+    return group_call(c, 3, long_ns, &value, NULL) == STATUS_PROTOCOL && value == 1000 ? 0 : 2;
 }
 
 static void misaligned_calls_never_mix_values(void **state)
 {
-    (void)state;
+    enum transport transport = *(const enum transport *)*state;
     struct error error;
-    struct collective made = create(2, WAIT_BLOCK);
+    struct group made = group_create(transport, 2, WAIT_BLOCK);
+    pid_t pid = group_start(&made, 1, leaves_one_out);
     struct collective c = join(&made, 0);
-    pid_t pid = start_rank(&made, 1, leaves_one_out);
     int32_t value = 1;
-    assert_int_equal(call_as(&c, 1, long_ns, &value, &error), STATUS_OK);
+    assert_int_equal(group_call(&c, 1, long_ns, &value, &error), STATUS_OK);
     value = 5;
-    assert_int_equal(call_as(&c, 2, long_ns, &value, &error), STATUS_PROTOCOL);
+    assert_int_equal(group_call(&c, 2, long_ns, &value, &error), STATUS_PROTOCOL);
     assert_int_equal(value, 5);
     assert_non_null(strstr(error.text, "call 2 of rank 0 has tag 2"));
     assert_non_null(strstr(error.text, "of rank 1 3"));
-    assert_exit(pid, 0);
+    assert_rank_exit(pid, 0);
     collective_close(&c);
-    collective_close(&made);
+    group_close(&made);
 }
 
 static int dies(struct collective *c)
 {
     int32_t value = 1;
-    (void)call_as(c, 1, long_ns, &value, NULL);
+    (void)group_call(c, 1, long_ns, &value, NULL);
     (void)kill(getpid(), SIGKILL);
     return 0;
 }
@@ -347,33 +261,33 @@ static int dies(struct collective *c)
 static int leaves(struct collective *c)
 {
     int32_t value = 1;
-    return call_as(c, 1, long_ns, &value, NULL) == STATUS_OK ? 0 : 1;
+    return group_call(c, 1, long_ns, &value, NULL) == STATUS_OK ? 0 : 1;
 }
 
 static void the_dead_and_the_gone_are_named_at_once(void **state)
 {
-    (void)state;
+    enum transport transport = *(const enum transport *)*state;
     static const struct {
-        rank_body *body;
+        group_body *body;
         const char *text;
     } cases[] = {{dies, "rank 1 died before call 2"}, {leaves, "rank 1 has left before call 2"}};
     for (int i = 0; i < 4; i++) {
         struct error error;
-        struct collective made = create(2, i < 2 ? WAIT_BLOCK : WAIT_SPIN);
+        struct group made = group_create(transport, 2, i < 2 ? WAIT_BLOCK : WAIT_SPIN);
+        pid_t pid = group_start(&made, 1, cases[i % 2].body);
         struct collective c = join(&made, 0);
-        pid_t pid = start_rank(&made, 1, cases[i % 2].body);
         int32_t value = 1;
-        assert_int_equal(call_as(&c, 1, long_ns, &value, &error), STATUS_OK);
+        assert_int_equal(group_call(&c, 1, long_ns, &value, &error), STATUS_OK);
         int64_t begin_ns = clock_now_ns();
         value = 3;
         /* The child is a zombie by then. */
-        assert_int_equal(call_as(&c, 2, long_ns, &value, &error), STATUS_DIED);
+        assert_int_equal(group_call(&c, 2, long_ns, &value, &error), STATUS_DIED);
         assert_non_null(strstr(error.text, cases[i % 2].text));
         assert_int_equal(value, 3);
         assert_true(clock_now_ns() - begin_ns < long_ns);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         collective_close(&c);
-        collective_close(&made);
+        group_close(&made);
     }
 }
 
@@ -386,38 +300,38 @@ static void bad_use_is_refused(void **state)
     assert_int_equal(collective_create(&options, &c, &error), STATUS_INVALID);
     options.ranks_count = COLLECTIVE_RANKS_MAX + 1;
     assert_int_equal(collective_create(&options, &c, &error), STATUS_INVALID);
-    struct collective made = create(1, WAIT_BLOCK);
-    assert_int_equal(collective_open(made.fd, 1, &c, &error), STATUS_PROTOCOL);
+    struct group made = group_create(TRANSPORT_SHARED, 1, WAIT_BLOCK);
+    assert_int_equal(collective_open(made.made.fd, 1, &c, &error), STATUS_PROTOCOL);
     assert_int_equal(collective_open(-1, 0, &c, &error), STATUS_PROTOCOL);
     struct collective alone = join(&made, 0);
-    assert_int_equal(collective_open(made.fd, 0, &c, &error), STATUS_PROTOCOL);
+    assert_int_equal(collective_open(made.made.fd, 0, &c, &error), STATUS_PROTOCOL);
     /* One rank needs nobody; sums that do not fit are an error only with several. */
     int32_t value = INT32_MAX;
-    assert_int_equal(call_as(&alone, 1, 0, &value, &error), STATUS_OK);
+    assert_int_equal(group_call(&alone, 1, 0, &value, &error), STATUS_OK);
     assert_int_equal(value, INT32_MAX);
     collective_close(&alone);
-    collective_close(&made);
+    group_close(&made);
 }
 
 static int adds_one(struct collective *c)
 {
     int32_t value = 1;
-    return call_as(c, 1, long_ns, &value, NULL) == STATUS_INVALID && value == 1 ? 0 : 1;
+    return group_call(c, 1, long_ns, &value, NULL) == STATUS_INVALID && value == 1 ? 0 : 1;
 }
 
 static void sums_that_do_not_fit_are_an_error_on_all_ranks(void **state)
 {
-    (void)state;
+    enum transport transport = *(const enum transport *)*state;
     struct error error;
-    struct collective made = create(2, WAIT_BLOCK);
+    struct group made = group_create(transport, 2, WAIT_BLOCK);
+    pid_t pid = group_start(&made, 1, adds_one);
     struct collective c = join(&made, 0);
-    pid_t pid = start_rank(&made, 1, adds_one);
     int32_t value = INT32_MAX;
-    assert_int_equal(call_as(&c, 1, long_ns, &value, &error), STATUS_INVALID);
+    assert_int_equal(group_call(&c, 1, long_ns, &value, &error), STATUS_INVALID);
     assert_int_equal(value, INT32_MAX);
-    assert_exit(pid, 0);
+    assert_rank_exit(pid, 0);
     collective_close(&c);
-    collective_close(&made);
+    group_close(&made);
 }
 
 /* ---- what ranks agree on before a forward ---- */
@@ -444,32 +358,38 @@ static int agrees(struct collective *c)
 
 static void ranks_agree_on_a_step(void **state)
 {
-    (void)state;
-    struct collective made = create(3, WAIT_BLOCK);
+    enum transport transport = *(const enum transport *)*state;
+    struct group made = group_create(transport, 3, WAIT_BLOCK);
     pid_t pids[3];
     for (uint32_t r = 0; r < 3; r++) {
-        pids[r] = start_rank(&made, r, agrees);
+        pids[r] = group_start(&made, r, agrees);
     }
     for (uint32_t r = 0; r < 3; r++) {
-        assert_exit(pids[r], 0);
+        assert_rank_exit(pids[r], 0);
     }
-    collective_close(&made);
+    group_close(&made);
 }
+
+#define WITH_BOTH(test)                           \
+    {#test "_shared", test, NULL, NULL, &shared}, \
+    {                                             \
+#test "_tcp", test, NULL, NULL, &tcp      \
+    }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(threads_reduce_asleep),
-        cmocka_unit_test(threads_reduce_spinning),
-        cmocka_unit_test(processes_reduce),
-        cmocka_unit_test(two_instances_are_independent),
-        cmocka_unit_test(a_missing_call_ends_in_a_time_out_that_names_the_rank),
+        WITH_BOTH(threads_reduce_asleep),
+        WITH_BOTH(threads_reduce_spinning),
+        WITH_BOTH(processes_reduce),
+        WITH_BOTH(two_instances_are_independent),
+        WITH_BOTH(a_missing_call_ends_in_a_time_out_that_names_the_rank),
         cmocka_unit_test(time_out_names_all_that_are_missing),
-        cmocka_unit_test(misaligned_calls_never_mix_values),
-        cmocka_unit_test(the_dead_and_the_gone_are_named_at_once),
-        cmocka_unit_test(sums_that_do_not_fit_are_an_error_on_all_ranks),
+        WITH_BOTH(misaligned_calls_never_mix_values),
+        WITH_BOTH(the_dead_and_the_gone_are_named_at_once),
         cmocka_unit_test(bad_use_is_refused),
-        cmocka_unit_test(ranks_agree_on_a_step),
+        WITH_BOTH(sums_that_do_not_fit_are_an_error_on_all_ranks),
+        WITH_BOTH(ranks_agree_on_a_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

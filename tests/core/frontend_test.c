@@ -687,6 +687,29 @@ static void unknown_ids_are_dropped(void **state)
     assert_nothing_left();
 }
 
+/* Outputs count from the ADD until the request is over here, whatever its engine still sends. */
+static void a_handle_is_found_while_outputs_count(void **state)
+{
+    (void)state;
+    make(1, &byte_detokenizer);
+    assert_int_equal(frontend_handle_of(f, "cmpl-00000001"), FRONTEND_HANDLE_NONE);
+    struct frontend_request request = request_of(1, true);
+    request.stop_count = 1;
+    request.stop[0] = "x";
+    struct frontend_send send = submit(&request);
+    char id[REQUEST_ID_BYTES_MAX];
+    (void)strcpy(id, send.request.id);
+    struct frontend_send other = submit_plain(2, false);
+    assert_int_equal(frontend_handle_of(f, id), send.handle);
+    assert_int_equal(frontend_handle_of(f, other.request.id), other.handle);
+    give(id, "a", FINISH_NONE);
+    assert_int_equal(frontend_handle_of(f, id), send.handle);
+    give(id, "x", FINISH_NONE); /* stopped here, the engine has not heard of it */
+    assert_int_equal(frontend_handle_of(f, id), FRONTEND_HANDLE_NONE);
+    frontend_cancel(f, other.handle);
+    assert_int_equal(frontend_handle_of(f, "cmpl-00000002"), FRONTEND_HANDLE_NONE);
+}
+
 static void dropped_by_the_engine_is_told(void **state)
 {
     (void)state;
@@ -783,6 +806,7 @@ int main(void)
         TEST(stop_hit_then_cancel_is_one_abort),
         TEST(cancel_of_what_is_over_does_nothing),
         TEST(unknown_ids_are_dropped),
+        TEST(a_handle_is_found_while_outputs_count),
         TEST(dropped_by_the_engine_is_told),
         TEST(failure_ends_everything),
         TEST(options_are_checked),

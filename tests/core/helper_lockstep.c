@@ -364,6 +364,22 @@ static void send_counts(struct lockstep *s, uint32_t rank)
     }
 }
 
+static void resume(struct lockstep *s, uint32_t rank)
+{
+    struct rank *r = &s->ranks[rank];
+    switch (engine_core_resume(r->core, &r->unfinished)) {
+    case RESUME_DONE:
+        r->resumes_done++;
+        break;
+    case RESUME_LATER:
+        r->resumes_waiting++;
+        break;
+    case RESUME_ALLREDUCE:
+        join_reduction(s, rank, STAGE_RESUME);
+        break;
+    }
+}
+
 static void handle(struct lockstep *s, uint32_t rank, struct note *note)
 {
     struct rank *r = &s->ranks[rank];
@@ -383,17 +399,7 @@ static void handle(struct lockstep *s, uint32_t rank, struct note *note)
         r->pauses_waiting++;
         break;
     case NOTE_RESUME:
-        switch (engine_core_resume(r->core, &r->unfinished)) {
-        case RESUME_DONE:
-            r->resumes_done++;
-            break;
-        case RESUME_REFUSED:
-            r->resumes_refused++;
-            break;
-        case RESUME_ALLREDUCE:
-            join_reduction(s, rank, STAGE_RESUME);
-            break;
-        }
+        resume(s, rank);
         break;
     case NOTE_OUTPUTS:
     case NOTE_FIRST:
@@ -408,6 +414,11 @@ static bool run_input(struct lockstep *s, uint32_t rank)
     if (engine_core_pause_done(r->core)) {
         r->pauses_done += r->pauses_waiting;
         r->pauses_waiting = 0;
+        if (r->resumes_waiting > 0) {
+            r->resumes_waiting--;
+            resume(s, rank);
+            return true;
+        }
     }
     if (!engine_core_has_work(r->core) && r->inbox.count == 0) {
         return false;

@@ -71,7 +71,7 @@ struct rank {
     uint32_t pauses_waiting;
     uint32_t pauses_done;
     uint32_t resumes_done;
-    uint32_t resumes_refused;
+    uint32_t resumes_waiting; /* for the end of a pause */
 };
 
 struct lockstep_options {

@@ -530,7 +530,7 @@ static void pause_modes(uint32_t ranks, uint32_t depth, enum pause_mode mode)
     assert_int_equal(s.finished[FINISH_LENGTH], mode == PAUSE_ABORT ? 1 : 8);
     for (uint32_t r = 0; r < ranks; r++) {
         assert_int_equal(s.ranks[r].resumes_done, 1);
-        assert_int_equal(s.ranks[r].resumes_refused, 0);
+        assert_int_equal(s.ranks[r].resumes_waiting, 0);
     }
 }
 
@@ -566,7 +566,7 @@ static void pause_waits_for_all_ranks(void **state)
     for (int i = 0; i < 200; i++) {
         (void)rank_step(&s, i % 2 == 0 ? 0 : 1);
     }
-    assert_int_equal(s.ranks[0].resumes_refused, 1);
+    assert_int_equal(s.ranks[0].resumes_waiting, 1);
     assert_true(s.ranks[0].forwards > 10);
     assert_ranks(0, true);
     assert_false(engine_core_wave(s.ranks[0].core)->ignore_start_dp_wave);
@@ -575,6 +575,39 @@ static void pause_waits_for_all_ranks(void **state)
     assert_int_equal(s.ranks[0].pauses_done, 1);
     assert_int_equal(s.ranks[1].pauses_done, 1);
     assert_ranks(1, false);
+}
+
+/*
+ * A resume comes behind a pause, before the pause's answer: to `early` while the pause is pending,
+ * to the other rank when it is over. Both must resume, or one would wait for the other for ever.
+ */
+static void resume_behind_a_pending_pause(void **state)
+{
+    (void)state;
+    for (uint32_t early = 0; early < 2; early++) {
+        uint32_t late = 1 - early;
+        lockstep_close(&s);
+        lockstep_open(&s, &two_ranks);
+        lockstep_pause(&s, PAUSE_KEEP);
+        assert_true(deliver_to_rank(&s, 0, early));
+        lockstep_resume(&s);
+        assert_true(deliver_to_rank(&s, 0, early));
+        ranks_run(&s);
+        assert_int_equal(s.ranks[early].resumes_waiting, 1);
+        assert_true(deliver_to_rank(&s, 0, late));
+        ranks_run(&s);
+        assert_int_equal(s.ranks[late].pauses_done, 1);
+        assert_int_equal(s.ranks[early].pauses_done, 1);
+        assert_int_equal(s.ranks[early].resumes_done, 0); /* in the barrier */
+        assert_true(deliver_to_rank(&s, 0, late));
+        ranks_run(&s);
+        assert_int_equal(s.ranks[early].resumes_done, 1);
+        assert_int_equal(s.ranks[late].resumes_done, 1);
+        (void)lockstep_submit(&s, 0, early, 2);
+        lockstep_settle(&s);
+        lockstep_assert_quiet(&s);
+        assert_int_equal(s.finished[FINISH_LENGTH], 1);
+    }
 }
 
 /* ---- random deliveries ---- */
@@ -734,6 +767,7 @@ int main(void)
         TEST(counts_carry_wave_and_step),
         TEST(pause_and_resume),
         TEST(pause_waits_for_all_ranks),
+        TEST(resume_behind_a_pending_pause),
         TEST(random_requests),
         TEST(random_everything),
     };

@@ -280,6 +280,143 @@ static void burst_of_many_clients_is_spread(void **state)
     }
 }
 
+/* ---- every small burst ---- */
+
+enum {
+    SMALL_ENGINES = 8,
+    SMALL_EACH = 8,
+    SMALL_CLIENTS = 4
+};
+
+/* k*n requests of one client on frozen zeros: k on each engine, and after each n one more on each.
+ */
+static void every_small_burst_of_one_client(void **state)
+{
+    (void)state;
+    static const enum router_rule rules[] = {ROUTER_SCORE, ROUTER_WEIGHTED_SUM, ROUTER_ROUND_ROBIN,
+                                             ROUTER_RUST, ROUTER_WEIGHTED_SUM_FIXED_START};
+    for (uint32_t i = 0; i < 5 * SMALL_ENGINES * SMALL_CLIENTS * SMALL_CLIENTS; i++) {
+        uint32_t engines = i % SMALL_ENGINES + 1;
+        uint32_t clients = i / SMALL_ENGINES % SMALL_CLIENTS + 1;
+        uint32_t client = i / (SMALL_ENGINES * SMALL_CLIENTS) % SMALL_CLIENTS % clients;
+        struct router r = make_router(engines, client, clients);
+        router_set_rule(&r, rules[i / (SMALL_ENGINES * SMALL_CLIENTS * SMALL_CLIENTS)]);
+        for (uint32_t k = 1; k <= SMALL_EACH; k++) {
+            for (uint32_t j = 0; j < engines; j++) {
+                (void)router_choose(&r, RANK_NONE);
+            }
+            for (uint32_t j = 0; j < engines; j++) {
+                assert_int_equal(r.inflight[j], k);
+            }
+        }
+    }
+}
+
+/* Which client sends the i-th request of `each` * clients. */
+static uint32_t sender(int order, uint32_t i, uint32_t each, uint32_t clients)
+{
+    switch (order) {
+    case 0:
+        return i / each; /* one after the other */
+    case 1:
+        return i % clients; /* in turns */
+    default:
+        return clients - 1 - i / each;
+    }
+}
+
+static void burst_of_clients(int order, uint32_t engines, uint32_t each, uint32_t clients)
+{
+    struct router routers[SMALL_CLIENTS];
+    uint32_t total[SMALL_ENGINES] = {0};
+    uint32_t least = UINT32_MAX;
+    uint32_t most = 0;
+    arena.used_bytes = 0;
+    for (uint32_t c = 0; c < clients; c++) {
+        router_init(&routers[c], &arena, engines, c, clients);
+        for (uint32_t j = 0; j < engines; j++) {
+            routers[c].counts[j] = (struct engine_counts){0};
+            routers[c].inflight[j] = 0;
+        }
+    }
+    for (uint32_t i = 0; i < each * clients; i++) {
+        total[router_choose(&routers[sender(order, i, each, clients)], RANK_NONE)]++;
+    }
+    for (uint32_t j = 0; j < engines; j++) {
+        least = total[j] < least ? total[j] : least;
+        most = total[j] > most ? total[j] : most;
+    }
+    assert_true(most - least <= clients);
+}
+
+/* Clients that know of each other only frozen zeros: engines differ by one request a client. */
+static void every_small_burst_of_many_clients(void **state)
+{
+    (void)state;
+    for (int order = 0; order < 3; order++) {
+        for (uint32_t engines = 1; engines <= SMALL_ENGINES; engines++) {
+            for (uint32_t clients = 1; clients <= SMALL_CLIENTS; clients++) {
+                for (uint32_t each = 1; each <= SMALL_EACH * engines; each++) {
+                    burst_of_clients(order, engines, each, clients);
+                }
+            }
+        }
+    }
+}
+
+/*
+ * On any frozen snapshot a burst fills up the valleys: no engine was given a request while another
+ * stood lower. What a request adds is one for each client, since the others do the same.
+ */
+static void every_snapshot_is_levelled(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 2000; seed++) {
+        struct random random = random_stream(seed, "snapshot", 0);
+        uint32_t engines = (uint32_t)random_range(&random, 1, SMALL_ENGINES);
+        uint32_t clients = (uint32_t)random_range(&random, 1, SMALL_CLIENTS);
+        struct router r = make_router(engines, 0, clients);
+        uint32_t base[SMALL_ENGINES];
+        for (uint32_t j = 0; j < engines; j++) {
+            r.counts[j].waiting = (uint32_t)random_range(&random, 0, 9);
+            r.counts[j].running = (uint32_t)random_range(&random, 0, 9);
+            base[j] = r.counts[j].waiting + r.counts[j].running;
+        }
+        int64_t requests = random_range(&random, 1, SMALL_EACH * engines);
+        for (int64_t i = 0; i < requests; i++) {
+            (void)router_choose(&r, RANK_NONE);
+        }
+        for (uint32_t i = 0; i < engines * engines; i++) {
+            uint32_t given = i / engines;
+            uint32_t other = i % engines;
+            assert_true(r.inflight[given] == 0 || base[given] + clients * (r.inflight[given] - 1) <=
+                                                      base[other] + clients * r.inflight[other]);
+        }
+    }
+}
+
+/* A rank asked for gets the request, however loaded it is and whatever the rule; the next free
+ * choice starts where it would have. */
+static void every_rank_asked_for_wins(void **state)
+{
+    (void)state;
+    for (int rule = ROUTER_SCORE; rule <= ROUTER_WEIGHTED_SUM_FIXED_START; rule++) {
+        for (uint32_t engines = 1; engines <= SMALL_ENGINES; engines++) {
+            for (uint32_t rank = 0; rank < engines; rank++) {
+                struct router r = make_router(engines, 0, 1);
+                router_set_rule(&r, (enum router_rule)rule);
+                r.counts[rank] = (struct engine_counts){1000, 1000, 1.0};
+                for (uint32_t k = 1; k <= SMALL_EACH; k++) {
+                    assert_int_equal(router_choose(&r, (int32_t)rank), rank);
+                    assert_int_equal(r.inflight[rank], k);
+                }
+                assert_int_equal(r.counts[rank].waiting, 1000);
+                assert_int_equal(r.start, 0);
+            }
+        }
+    }
+}
+
 /* ---- other rules ---- */
 
 static struct router make_other(uint32_t engines, uint32_t client, uint32_t clients,
@@ -310,6 +447,28 @@ static void weighted_sum_vectors(void **state)
     router_publish(&r, zeros, 3);
     assert_int_equal(r.inflight[2], 2);
     assert_int_equal(router_choose(&r, RANK_NONE), 0);
+}
+
+/* As before, but every scan starts at the client's first engine, also after a publish. */
+static void fixed_start_vectors(void **state)
+{
+    (void)state;
+    static const struct engine_counts lb[] = {{2, 1, 0.0}, {0, 8, 1.0}, {1, 5, 0.0}};
+    static const struct engine_counts zeros[3] = {{0}};
+    struct router r = make_other(3, 1, 2, ROUTER_WEIGHTED_SUM_FIXED_START);
+    assert_int_equal(r.start, 1);
+    router_publish(&r, lb, 3);
+    assert_int_equal(router_choose(&r, RANK_NONE), 1); /* 9 8 9 */
+    assert_int_equal(router_choose(&r, RANK_NONE), 2); /* 9 16 9, from 1 on */
+    assert_int_equal(router_choose(&r, RANK_NONE), 0); /* 9 16 17 */
+    for (int i = 0; i < 5; i++) {
+        router_publish(&r, zeros, 3);
+        assert_int_equal(router_choose(&r, RANK_NONE), 1);
+    }
+    assert_int_equal(router_choose(&r, RANK_NONE), 2);
+    assert_int_equal(router_choose(&r, RANK_NONE), 0);
+    assert_int_equal(router_choose(&r, RANK_NONE), 1); /* 8 8 8 */
+    assert_int_equal(r.start, 1);
 }
 
 static void round_robin_vectors(void **state)
@@ -398,7 +557,12 @@ int main(void)
         cmocka_unit_test(equals_oracle),
         cmocka_unit_test(burst_of_one_client_is_exact),
         cmocka_unit_test(burst_of_many_clients_is_spread),
+        cmocka_unit_test(every_small_burst_of_one_client),
+        cmocka_unit_test(every_small_burst_of_many_clients),
+        cmocka_unit_test(every_snapshot_is_levelled),
+        cmocka_unit_test(every_rank_asked_for_wins),
         cmocka_unit_test(weighted_sum_vectors),
+        cmocka_unit_test(fixed_start_vectors),
         cmocka_unit_test(round_robin_vectors),
         cmocka_unit_test(rust_vectors),
         cmocka_unit_test(stats_are_not_for_others),

@@ -391,25 +391,6 @@ static void lock_step_pads_and_runs_dummies(void **state)
     device_close(&f.device);
 }
 
-static void later_pipeline_stages_begin_later(void **state)
-{
-    (void)state;
-    struct device_result first;
-    struct device_result second;
-    struct fixture f = {.topology = topology_of("llama-3.1-8b", "h100")};
-    f.topology.pp = 2;
-    open_device(&f, 0);
-    struct step_plan plan = plan_of(&f, 1, 1, 1);
-    uint64_t stage_ns = run_step(&f, &plan, &first);
-    device_close(&f.device);
-    open_device(&f, 1);
-    int64_t begin_ns = clock_now_ns();
-    (void)run_step(&f, &plan, &second);
-    assert_true(second.started_ns - begin_ns >= (int64_t)stage_ns - 1000);
-    assert_in_range(stage_ns, roofline_ns(&f, &plan) / 2 - 1000, roofline_ns(&f, &plan) / 2 + 1000);
-    device_close(&f.device);
-}
-
 static void bad_plans_are_refused(void **state)
 {
     (void)state;
@@ -438,7 +419,6 @@ int main(void)
         cmocka_unit_test(shared_memory_is_divided),
         cmocka_unit_test(devices_on_one_gpu_slow_each_other_down),
         cmocka_unit_test(lock_step_pads_and_runs_dummies),
-        cmocka_unit_test(later_pipeline_stages_begin_later),
         cmocka_unit_test(bad_plans_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -113,13 +113,19 @@ void e2e_start(const struct topology *topology, struct system *out)
 void e2e_stop(struct system *s)
 {
     struct remains remains = remains_of(s);
-    pid_t launcher = s->launcher;
+    uint32_t launchers_count = s->launchers_count;
+    pid_t launchers[TOPOLOGY_NODES_MAX];
+    for (uint32_t i = 0; i < launchers_count; i++) {
+        launchers[i] = s->launchers[i].pid;
+    }
     system_stop(s);
     system_free(s);
     remains_assert_none(&remains);
     assert_false(remains_folder(&remains));
-    assert_int_equal(waitpid(launcher, NULL, WNOHANG), -1);
-    assert_int_equal(errno, ECHILD);
+    for (uint32_t i = 0; i < launchers_count; i++) {
+        assert_int_equal(waitpid(launchers[i], NULL, WNOHANG), -1);
+        assert_int_equal(errno, ECHILD);
+    }
 }
 
 /* ---- remains ---- */

@@ -286,6 +286,9 @@ struct counts {
     double stop;
     double e2e;
     double ttft;
+    double itl;
+    double e2e_s;
+    double ttft_s;
 };
 
 static struct counts read_counts(void)
@@ -300,6 +303,9 @@ static struct counts read_counts(void)
         .stop = metric_sum(a.body, reason, "finished_reason=\"stop\""),
         .e2e = metric_sum(a.body, "vllm:e2e_request_latency_seconds_count", ""),
         .ttft = metric_sum(a.body, "vllm:time_to_first_token_seconds_count", ""),
+        .itl = metric_sum(a.body, "vllm:inter_token_latency_seconds_count", ""),
+        .e2e_s = metric_sum(a.body, "vllm:e2e_request_latency_seconds_sum", ""),
+        .ttft_s = metric_sum(a.body, "vllm:time_to_first_token_seconds_sum", ""),
     };
     answer_free(&a);
     return c;
@@ -325,6 +331,22 @@ static void metrics_count_what_was_served(void **state)
     assert_int_equal((int)(after.stop - before.stop), 0);
     assert_int_equal((int)(after.e2e - before.e2e), 5);
     assert_int_equal((int)(after.ttft - before.ttft), 5);
+    assert_int_equal((int)(after.itl - before.itl), 5 * 10);
+}
+
+/* A caller that waits for the whole answer got its first token as early as one that reads along:
+ * a small part of 200 steps. */
+static void whole_answers_have_a_first_token_too(void **state)
+{
+    (void)state;
+    struct counts before = read_counts();
+    struct completion c;
+    complete("{\"prompt\":\"count me\",\"max_tokens\":200,\"ignore_eos\":true}", &c);
+    assert_int_equal(c.status, 200);
+    struct counts after = read_counts();
+    assert_int_equal((int)(after.ttft - before.ttft), 1);
+    assert_int_equal((int)(after.itl - before.itl), 199);
+    assert_true(after.ttft_s - before.ttft_s < 0.5 * (after.e2e_s - before.e2e_s));
 }
 
 static void one_connection_serves_many_requests(void **state)
@@ -437,6 +459,7 @@ int main(void)
         cmocka_unit_test(texts_end_by_themselves),
         cmocka_unit_test(information_is_served),
         cmocka_unit_test(metrics_count_what_was_served),
+        cmocka_unit_test(whole_answers_have_a_first_token_too),
         cmocka_unit_test(one_connection_serves_many_requests),
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(a_long_pipeline_does_not_stall),

@@ -24,15 +24,23 @@ struct shape {
     uint32_t a;
     uint32_t d;
     uint32_t tp;
-    uint32_t executor;
+    uint32_t pp;
+    enum executor_kind executor;
     uint32_t async_depth;
+    bool lockstep;
 };
+
+static uint32_t launching_of(const struct shape *s)
+{
+    return s->d * s->tp * s->pp;
+}
 
 static uint32_t workers_of(const struct shape *s)
 {
-    bool own_thread = s->tp == 1 && (s->executor == EXECUTOR_UNIPROC ||
-                                     (s->executor == EXECUTOR_AUTO && s->d == 1));
-    return own_thread ? 0 : s->tp;
+    uint32_t workers = s->tp * s->pp;
+    bool own_thread = workers == 1 && (s->executor == EXECUTOR_UNIPROC ||
+                                       (s->executor == EXECUTOR_AUTO && s->d == 1));
+    return own_thread ? 0 : workers;
 }
 
 static uint32_t processes_of(const struct shape *s)
@@ -40,7 +48,8 @@ static uint32_t processes_of(const struct shape *s)
     return 1 + s->a + s->d + s->d * workers_of(s) + (s->d > 1 ? 1 : 0);
 }
 
-/* Every rank must have launched before launching threads can be counted. */
+/* Every rank must have launched before launching threads can be counted. In lock-step one request
+ * makes all of them launch. */
 static void use_every_rank(const struct system *s, uint32_t ranks)
 {
     for (uint32_t rank = 0; rank < ranks; rank++) {
@@ -101,14 +110,14 @@ static void assert_counts(const struct system *system, const struct shape *s)
     struct probe_snapshot ledger;
     struct proc_thread_row rows[PROC_THREAD_ROWS];
     int64_t workers = s->d * workers_of(s);
-    assert_int_equal(proc_tree_read(system->launcher, &tree, NULL), STATUS_OK);
+    assert_int_equal(proc_tree_read(system->launchers[0].pid, &tree, NULL), STATUS_OK);
     assert_int_equal(probe_snapshot(&system->ledger, &ledger, NULL), STATUS_OK);
     assert_int_equal(tree.processes_count, processes_of(s));
     assert_names(&tree, s);
     proc_thread_rows(system->ledger.topology, &ledger, &tree, rows);
     assert_true(proc_thread_rows_agree(rows));
     assert_row(rows, "processes", processes_of(s), false, true);
-    assert_row(rows, "launching", s->d * s->tp, true, false);
+    assert_row(rows, "launching", launching_of(s), true, true);
     assert_row(rows, "launcher", 1, true, true);
     assert_row(rows, "api_server", s->a, true, true);
     assert_row(rows, "coordinator", s->d > 1 ? 1 : 0, true, true);
@@ -121,17 +130,58 @@ static void assert_counts(const struct system *system, const struct shape *s)
     probe_snapshot_free(&ledger);
 }
 
+static uint64_t launches_of(const struct ledger_thread *t)
+{
+    return ledger_get(&t->launches_count[LAUNCH_CLASS_KERNEL]) +
+           ledger_get(&t->launches_count[LAUNCH_CLASS_GRAPH]) +
+           ledger_get(&t->launches_count[LAUNCH_CLASS_COPY]);
+}
+
+/* The parts of a launching thread's time are its life up to its last turn. False between the
+ * writing of two of them. */
+static bool parts_add_up(void *ctx)
+{
+    const struct ledger_thread *t = ctx;
+    uint64_t parts_ns = ledger_get(&t->prepare_ns) + ledger_get(&t->queue_full_ns) +
+                        ledger_get(&t->sync_wait_ns) + ledger_get(&t->idle_ns);
+    for (int c = 0; c < LAUNCH_CLASSES_COUNT; c++) {
+        parts_ns += ledger_get(&t->launch_ns[c]);
+    }
+    return parts_ns == ledger_get(&t->beat_ns) - ledger_get(&t->started_ns);
+}
+
+/* Exactly the workers' main threads launch, or the engine cores' where there are no workers. */
+static void assert_launching_threads(const struct system *system, const struct shape *s)
+{
+    enum ledger_thread_kind kind = workers_of(s) > 0 ? THREAD_WORKER_MAIN : THREAD_ENGINE_MAIN;
+    uint32_t launching = 0;
+    for (uint32_t i = 0; i < ledger_threads_count(&system->ledger); i++) {
+        struct ledger_thread *t = &system->ledger.threads[i];
+        if (t->kind == (uint32_t)kind) {
+            assert_true(launches_of(t) > 0);
+            assert_true(e2e_wait(parts_add_up, t, HANG_MS));
+            launching++;
+        } else {
+            assert_int_equal(launches_of(t), 0);
+        }
+    }
+    assert_int_equal(launching, launching_of(s));
+}
+
 static void run_shape(const struct shape *s)
 {
     struct system system;
     struct topology t = e2e_topology(s->a, s->d);
     t.tp = s->tp;
-    t.executor = s->executor;
+    t.pp = s->pp;
+    t.executor = (uint32_t)s->executor;
     t.async_depth = s->async_depth;
+    t.lockstep = s->lockstep ? 1 : 0;
     e2e_start(&t, &system);
     assert_int_equal(topology_processes(system.ledger.topology), processes_of(s));
-    use_every_rank(&system, s->d);
+    use_every_rank(&system, s->lockstep ? 1 : s->d);
     assert_counts(&system, s);
+    assert_launching_threads(&system, s);
     assert_int_equal(strncmp(system.socket_dir, getenv("TMPDIR"), strlen(getenv("TMPDIR"))), 0);
     assert_false(system_failed(&system));
     e2e_stop(&system);
@@ -140,22 +190,29 @@ static void run_shape(const struct shape *s)
 static void counts_follow_the_formulas(void **state)
 {
     (void)state;
-    for (uint32_t a = 1; a <= 2; a++) {
-        for (uint32_t d = 1; d <= 4; d *= 2) {
-            struct shape s = {.a = a, .d = d, .tp = 1, .executor = EXECUTOR_AUTO, .async_depth = 2};
-            run_shape(&s);
-        }
+    for (uint32_t cell = 0; cell < 3 * 3 * 2; cell++) {
+        struct shape s = {.a = 1U << cell % 3,
+                          .d = 1U << cell / 3 % 3,
+                          .tp = 1 + cell / 9,
+                          .pp = 1,
+                          .executor = EXECUTOR_AUTO,
+                          .async_depth = 2};
+        run_shape(&s);
     }
 }
 
-static void workers_are_counted_too(void **state)
+static void other_settings_follow_them_too(void **state)
 {
     (void)state;
     static const struct shape shapes[] = {
-        {.a = 1, .d = 1, .tp = 2, .executor = EXECUTOR_AUTO, .async_depth = 2},
-        {.a = 1, .d = 2, .tp = 2, .executor = EXECUTOR_AUTO, .async_depth = 1},
-        {.a = 1, .d = 1, .tp = 1, .executor = EXECUTOR_MULTIPROC, .async_depth = 2},
-        {.a = 1, .d = 2, .tp = 1, .executor = EXECUTOR_UNIPROC, .async_depth = 2},
+        {.a = 1, .d = 1, .tp = 1, .pp = 2, .async_depth = 2},
+        {.a = 1, .d = 1, .tp = 2, .pp = 2, .async_depth = 2},
+        {.a = 1, .d = 2, .tp = 2, .pp = 2, .async_depth = 1},
+        {.a = 1, .d = 2, .tp = 2, .pp = 1, .async_depth = 1},
+        {.a = 1, .d = 1, .tp = 1, .pp = 1, .executor = EXECUTOR_MULTIPROC, .async_depth = 2},
+        {.a = 2, .d = 2, .tp = 1, .pp = 1, .executor = EXECUTOR_UNIPROC, .async_depth = 2},
+        {.a = 1, .d = 2, .tp = 1, .pp = 1, .async_depth = 2, .lockstep = true},
+        {.a = 1, .d = 2, .tp = 2, .pp = 2, .async_depth = 2, .lockstep = true},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         run_shape(&shapes[i]);
@@ -211,7 +268,7 @@ int main(void)
     e2e_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_follow_the_formulas),
-        cmocka_unit_test(workers_are_counted_too),
+        cmocka_unit_test(other_settings_follow_them_too),
         cmocka_unit_test(the_accept_queue_may_be_shared),
         cmocka_unit_test(a_failed_start_leaves_nothing),
     };

@@ -1,7 +1,8 @@
 /*
  * rates_test.c - the emulated host: what is booked is exactly count times constant for each stage,
  * and a stage that has a backlog is busy all the time. One API server in front of four engine cores
- * is that stage here. How fast it is on this machine is not asked.
+ * is that stage here. How fast it is on this machine is not asked. Under an interpreter lock the
+ * threads of an engine core are one such stage.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -143,6 +144,92 @@ static void occupancy_is_count_times_constant(void **state)
     e2e_stop(&served);
 }
 
+/* ---- interpreter lock ---- */
+
+enum {
+    LOCK_STEP_NS = 1200000, /* of the main thread; the device takes less */
+    LOCK_INPUT_NS = 500000,
+    LOCK_MESSAGE_NS = 300000,
+    LOCK_TOKEN_NS = 60000,
+    LOCK_SLEEPERS_NS = 30000000, /* booked and not yet slept off: at most a message each */
+};
+
+struct engine_threads {
+    const struct ledger_thread *main;
+    const struct ledger_thread *input;
+    const struct ledger_thread *output;
+};
+
+static uint64_t booked_by(const struct engine_threads *e)
+{
+    return ledger_get(&e->main->occupancy_ns) + ledger_get(&e->input->occupancy_ns) +
+           ledger_get(&e->output->occupancy_ns);
+}
+
+/* Share of the time that the three threads of one engine core have booked, with a backlog. */
+static double engine_booked_frac(bool interpreter_lock)
+{
+    pthread_t users[USERS];
+    int indices[USERS];
+    struct topology t = e2e_topology(1, 1);
+    t.interpreter_lock = interpreter_lock ? 1 : 0;
+    t.engine_step_ns = LOCK_STEP_NS;
+    t.host.engine_input_request_ns = LOCK_INPUT_NS;
+    t.host.engine_output_message_ns = LOCK_MESSAGE_NS;
+    t.host.engine_output_token_ns = LOCK_TOKEN_NS;
+    e2e_start(&t, &served);
+    struct engine_threads e = {.main = e2e_thread(&served, THREAD_ENGINE_MAIN, 0, 0),
+                               .input = e2e_thread(&served, THREAD_ENGINE_INPUT, 0, 0),
+                               .output = e2e_thread(&served, THREAD_ENGINE_OUTPUT, 0, 0)};
+    assert_true(e.main != NULL && e.input != NULL && e.output != NULL);
+    atomic_store(&stop_users, false);
+    for (int i = 0; i < USERS; i++) {
+        indices[i] = i;
+        assert_int_equal(pthread_create(&users[i], NULL, user_main, &indices[i]), 0);
+    }
+    e2e_sleep_ms(RAMP_MS);
+    int64_t begin_ns = clock_now_ns();
+    uint64_t before_ns = booked_by(&e);
+    e2e_sleep_ms(WINDOW_MS);
+    int64_t end_ns = clock_now_ns();
+    uint64_t after_ns = booked_by(&e);
+    atomic_store(&stop_users, true);
+    for (int i = 0; i < USERS; i++) {
+        assert_int_equal(pthread_join(users[i], NULL), 0);
+    }
+    assert_int_equal(atomic_load(&failures), 0);
+    assert_true(e2e_wait(all_quiet, NULL, HANG_MS));
+    e2e_sleep_ms(300);
+    assert_int_equal(ledger_get(&e.main->occupancy_ns),
+                     ledger_get(&e.main->steps_count) * LOCK_STEP_NS);
+    assert_int_equal(ledger_get(&e.input->requests_count), ledger_get(&e.main->requests_count));
+    assert_int_equal(ledger_get(&e.input->occupancy_ns),
+                     ledger_get(&e.input->requests_count) * LOCK_INPUT_NS);
+    assert_int_equal(ledger_get(&e.output->output_tokens), ledger_get(&e.main->output_tokens));
+    assert_int_equal(ledger_get(&e.output->occupancy_ns),
+                     ledger_get(&e.output->messages_out_count) * LOCK_MESSAGE_NS +
+                         ledger_get(&e.output->output_tokens) * LOCK_TOKEN_NS);
+    assert_false(system_failed(&served));
+    e2e_stop(&served);
+    return (double)(after_ns - before_ns) / (double)(end_ns - begin_ns);
+}
+
+/* Main thread and output thread have more than enough to do. With the lock they share one
+ * interpreter, which is never idle and never used twice; without it they overlap. */
+static void an_interpreter_is_used_by_one_thread_at_a_time(void **state)
+{
+    (void)state;
+    double shared = engine_booked_frac(true);
+    const double slack = (double)LOCK_SLEEPERS_NS / ((double)WINDOW_MS * 1e6);
+    if (!(shared >= 0.97 && shared <= 1.0 + slack)) {
+        fail_msg("the interpreter is booked for %f of the time", shared);
+    }
+    double apart = engine_booked_frac(false);
+    if (apart < 1.2) {
+        fail_msg("without a lock the threads are booked for %f of the time", apart);
+    }
+}
+
 /* Profile native books nothing. */
 static void native_books_nothing(void **state)
 {
@@ -154,6 +241,8 @@ static void native_books_nothing(void **state)
     assert_int_equal(c.status, 200);
     assert_int_equal(E2E_SUM(&served, THREAD_API_MAIN, occupancy_ns), 0);
     assert_int_equal(E2E_SUM(&served, THREAD_ENGINE_MAIN, occupancy_ns), 0);
+    assert_int_equal(E2E_SUM(&served, THREAD_ENGINE_INPUT, occupancy_ns), 0);
+    assert_int_equal(E2E_SUM(&served, THREAD_ENGINE_OUTPUT, occupancy_ns), 0);
     e2e_stop(&served);
 }
 
@@ -162,6 +251,7 @@ int main(void)
     e2e_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(occupancy_is_count_times_constant),
+        cmocka_unit_test(an_interpreter_is_used_by_one_thread_at_a_time),
         cmocka_unit_test(native_books_nothing),
     };
     return e2e_end(cmocka_run_group_tests(tests, NULL, NULL));

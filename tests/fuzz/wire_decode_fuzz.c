@@ -44,6 +44,11 @@ static enum status frontend_again(unsigned which, struct wire_decoder *d, const 
     uint32_t count;
     struct error error;
     if (which == 3) {
+        const char *id = NULL;
+        if (wire_decode_request_id(d, data, size, &id, &error) == STATUS_OK &&
+            strlen(id) >= REQUEST_ID_BYTES_MAX) {
+            abort();
+        }
         TRY(wire_decode_request(d, data, size, &request, &error));
         wire_encode_request(b, &request);
     } else if (which == 4) {

@@ -85,10 +85,10 @@ enum {
 /* Cost of the best non-decreasing fit: each bit of `cuts` ends a block of equal values. */
 static double best_by_search(const double *values, const double *weights)
 {
-    double best = INFINITY;
+    double best = (double)INFINITY;
     for (unsigned cuts = 0; cuts < 1U << (POINTS - 1); cuts++) {
         double cost = 0;
-        double previous = -INFINITY;
+        double previous = -(double)INFINITY;
         bool monotone = true;
         for (int from = 0; from < POINTS;) {
             int to = from;

@@ -133,6 +133,8 @@ static void add_threads(struct run_result *r, double rate)
             .idle_frac = 0.25,
             .gpu_busy_frac = 0.97,
             .gpu_idle_frac = 0.01,
+            .gpu_absent_frac = 0.02,
+            .output_wait_frac = cores > 1 ? 0.93 : STATS_UNKNOWN,
         };
         t.launches_per_s[LAUNCH_CLASS_GRAPH] = t.steps_per_s;
         t.launches_per_s[LAUNCH_CLASS_KERNEL] = t.steps_per_s / 10;
@@ -212,6 +214,7 @@ static void fill(struct run_result *r, const struct scenario *scenario, uint32_t
                              .inflight_max = cell->load.users_count,
                              .client_cpu_frac = 0.2,
                              .rank_jain = 1,
+                             .rank_steps_per_tok = 1.0 / 29,
                              .dp_imbalance_frac = 0.01,
                              .launch_busy_frac = 0.05,
                              .gpu_busy_frac = 0.9,

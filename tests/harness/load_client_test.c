@@ -28,14 +28,15 @@
 static struct load_options closed_options(uint32_t users, uint64_t requests)
 {
     return (struct load_options){
-        .host = "127.0.0.1",
+        .targets = {{.host = "127.0.0.1"}},
+        .targets_count = 1,
         .model = "null",
         .mode = LOAD_CLOSED,
         .users_count = users,
         .requests_max = requests,
         .seed = 7,
-        .prompt_tokens = {4, 40},
-        .output_tokens = {1, 20},
+        .prompt_tokens = {.lo = 4, .hi = 40},
+        .output_tokens = {.lo = 1, .hi = 20},
         .stream = 1,
         .window_ns = 60000 * MS, /* ends when the requests do */
         .batches_count = 8,
@@ -59,7 +60,7 @@ static enum status run(const struct null_options *null_options, struct load_opti
 {
     struct null_process server;
     assert_int_equal(null_start(null_options, &server, NULL), STATUS_OK);
-    o->port = server.port;
+    o->targets[0].port = server.port;
     assert_int_equal(load_shared_create(o, shared, NULL), STATUS_OK);
     enum status status = load_run(&shared->header->options, shared, error);
     null_stop(&server);
@@ -234,7 +235,7 @@ static void too_few_connections_make_arrivals_late(void **state)
     (void)state;
     struct null_options server = {.events_each_send = 1, .send_gap_ns = MS};
     struct load_options o = open_options(5000.0, 60, 2);
-    o.output_tokens = (struct load_range){10, 10};
+    o.output_tokens = (struct load_range){.lo = 10, .hi = 10};
     struct load_shared shared;
     assert_int_equal(run(&server, &o, &shared, NULL), STATUS_OK);
     check_books(&shared);
@@ -367,6 +368,100 @@ static void connections_are_spread_evenly(void **state)
     load_shared_close(&shared);
 }
 
+/* Two servers behind one load; caller stops them. */
+static void start_two(const struct null_options null_options[2], struct null_process servers[2],
+                      struct load_options *o)
+{
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(null_start(&null_options[i], &servers[i], NULL), STATUS_OK);
+        o->targets[i] = o->targets[0];
+        o->targets[i].port = servers[i].port;
+    }
+    o->targets_count = 2;
+}
+
+static void stop_two(struct null_process servers[2])
+{
+    null_stop(&servers[0]);
+    null_stop(&servers[1]);
+}
+
+/* The second one answers everything with 500: that is how it is known who answered. */
+static const struct null_options good_and_bad[2] = {
+    {0}, {.fault = NULL_FAULT_STATUS_500, .fault_period = 1}};
+
+static bool answered_by_second(const struct load_record *r)
+{
+    return atomic_load(&r->outcome) == LOAD_OUTCOME_HTTP_5XX;
+}
+
+/* A user stays with one server, and every second user with the second. */
+static void two_servers_share_the_users(void **state)
+{
+    (void)state;
+    struct null_process servers[2];
+    struct load_options o = closed_options(7, 210);
+    struct load_shared shared;
+    start_two(good_and_bad, servers, &o);
+    assert_int_equal(load_shared_create(&o, &shared, NULL), STATUS_OK);
+    assert_int_equal(load_run(&shared.header->options, &shared, NULL), STATUS_OK);
+    stop_two(servers);
+    check_books(&shared);
+    assert_int_equal(count_of(&shared, LOAD_OUTCOME_OK) + count_of(&shared, LOAD_OUTCOME_HTTP_5XX),
+                     210);
+    uint32_t users[7] = {0};
+    for (int i = 0; i < 210; i++) {
+        const struct load_record *r = &shared.records[i];
+        assert_int_equal(answered_by_second(r), r->connection % 2);
+        users[r->connection]++;
+    }
+    for (int i = 0; i < 7; i++) {
+        assert_true(users[i] > 0);
+    }
+    load_shared_close(&shared);
+}
+
+/* While both servers have idle connections, request k goes to server k modulo 2. */
+static void arrivals_go_to_each_server_in_turn(void **state)
+{
+    (void)state;
+    struct null_process servers[2];
+    struct load_options o = open_options(2000, 300, 64);
+    struct load_shared shared;
+    start_two(good_and_bad, servers, &o);
+    assert_int_equal(load_shared_create(&o, &shared, NULL), STATUS_OK);
+    assert_int_equal(load_run(&shared.header->options, &shared, NULL), STATUS_OK);
+    stop_two(servers);
+    assert_int_equal(count_of(&shared, LOAD_OUTCOME_OK) + count_of(&shared, LOAD_OUTCOME_HTTP_5XX),
+                     300);
+    uint32_t out_of_turn = 0;
+    for (uint32_t i = 0; i < 300; i++) {
+        out_of_turn += answered_by_second(&shared.records[i]) != (i % 2 == 1);
+    }
+    /* All of one server's 32 connections busy at a moment: possible on a stalled machine. */
+    assert_true(out_of_turn <= 30);
+    load_shared_close(&shared);
+}
+
+static void an_api_server_at_the_wrong_address_is_an_error(void **state)
+{
+    (void)state;
+    struct null_process servers[2];
+    const struct null_options null_options[2] = {
+        {.api_servers_count = 1}, {.api_servers_count = 1}}; /* both call themselves 0 */
+    struct load_options o = closed_options(4, 10);
+    struct load_shared shared;
+    struct error error = {0};
+    o.balance = 1;
+    o.api_servers_count = 2;
+    start_two(null_options, servers, &o);
+    assert_int_equal(load_shared_create(&o, &shared, NULL), STATUS_OK);
+    assert_int_equal(load_run(&shared.header->options, &shared, &error), STATUS_PROTOCOL);
+    stop_two(servers);
+    assert_non_null(strstr(error.text, "API server 0 answered at"));
+    load_shared_close(&shared);
+}
+
 static void impossible_balance_is_an_error_that_says_so(void **state)
 {
     (void)state;
@@ -392,7 +487,7 @@ static void a_server_that_is_not_there_is_an_error(void **state)
     (void)state;
     int fd = -1;
     struct load_options o = closed_options(2, 10);
-    assert_int_equal(listener_open(0, &fd, &o.port, NULL), STATUS_OK);
+    assert_int_equal(listener_open(0, &fd, &o.targets[0].port, NULL), STATUS_OK);
     (void)close(fd); /* a port that nobody listens on */
     o.connect_timeout_ns = 200 * MS;
     struct load_shared shared;
@@ -429,7 +524,7 @@ static void start_both(struct null_process *server, struct load_shared *shared, 
     struct null_options null_options = {0};
     struct load_options o = closed_options(8, 0);
     assert_int_equal(null_start(&null_options, server, NULL), STATUS_OK);
-    o.port = server->port;
+    o.targets[0].port = server->port;
     assert_int_equal(load_shared_create(&o, shared, NULL), STATUS_OK);
     *client = start_client(shared);
     wait_for_ok(shared, 200);
@@ -538,7 +633,7 @@ static void a_region_of_another_kind_is_refused(void **state)
 {
     (void)state;
     struct load_options o = closed_options(1, 1);
-    o.port = 1;
+    o.targets[0].port = 1;
     struct load_shared shared;
     struct load_shared again;
     assert_int_equal(load_shared_create(&o, &shared, NULL), STATUS_OK);
@@ -576,6 +671,9 @@ int main(void)
         cmocka_unit_test(tokens_behind_one_event_are_found_by_usage),
         cmocka_unit_test(answers_need_not_be_streams),
         cmocka_unit_test(connections_are_spread_evenly),
+        cmocka_unit_test(two_servers_share_the_users),
+        cmocka_unit_test(arrivals_go_to_each_server_in_turn),
+        cmocka_unit_test(an_api_server_at_the_wrong_address_is_an_error),
         cmocka_unit_test(impossible_balance_is_an_error_that_says_so),
         cmocka_unit_test(a_server_that_is_not_there_is_an_error),
         cmocka_unit_test(records_outlive_a_killed_client),

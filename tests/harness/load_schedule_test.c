@@ -1,6 +1,7 @@
 /*
  * load_schedule_test.c - arrivals, lengths and prompts against their distributions:
- * Kolmogorov-Smirnov for Poisson gaps, a chi-square for the residual life, both at fixed seeds;
+ * Kolmogorov-Smirnov for Poisson and gamma gaps, a chi-square for the residual life and for
+ * log-normal lengths, means and variances with bounds of four standard errors, all at fixed seeds;
  * request bytes against json-c.
  */
 #include <math.h>
@@ -25,16 +26,16 @@ enum {
 static struct load_options base_options(enum load_mode mode)
 {
     return (struct load_options){
-        .host = "127.0.0.1",
-        .port = 8000,
+        .targets = {{.host = "127.0.0.1", .port = 8000}},
+        .targets_count = 1,
         .model = "m",
         .mode = mode,
         .users_count = DRAWS,
         .rate_per_s = 137.0,
         .requests_max = DRAWS,
         .seed = 20260917,
-        .prompt_tokens = {16, 48},
-        .output_tokens = {128, 384},
+        .prompt_tokens = {.lo = 16, .hi = 48},
+        .output_tokens = {.lo = 128, .hi = 384},
         .time_scale = 1.0,
         .window_ns = 1000000000,
         .batches_count = 8,
@@ -98,6 +99,130 @@ static void a_constant_rate_does_not_drift(void **state)
     assert_true(llabs(item.offset_ns - 100000000000000) <= 1); /* 300,000 / 3 s */
 }
 
+/* Gaps of DRAWS requests in mean gaps; the caller frees them. */
+static double *draw_gaps(const struct load_options *o)
+{
+    struct schedule s;
+    struct schedule_item item;
+    double *gaps = malloc(DRAWS * sizeof *gaps);
+    int64_t before_ns = 0;
+    assert_non_null(gaps);
+    schedule_init(&s, o, NULL);
+    for (int i = 0; i < DRAWS; i++) {
+        assert_true(schedule_next(&s, &item));
+        assert_true(item.offset_ns >= before_ns);
+        gaps[i] = (double)(item.offset_ns - before_ns) * 1e-9 * o->rate_per_s;
+        before_ns = item.offset_ns;
+    }
+    return gaps;
+}
+
+/* In mean gaps: the mean is 1, the variance cv^2, and a gamma distribution's fourth central moment
+ * is (3 + 6 cv^2) cv^4. */
+static void gamma_gaps_have_their_mean_and_variance(void **state)
+{
+    (void)state;
+    static const double cvs[] = {0.01, 0.3, 1.0, 2.0, 4.0};
+    for (int k = 0; k < 5; k++) {
+        struct load_options o = base_options(LOAD_OPEN_GAMMA);
+        o.gap_cv = cvs[k];
+        double variance = cvs[k] * cvs[k];
+        double *gaps = draw_gaps(&o);
+        double sum = 0.0;
+        double squares = 0.0;
+        for (int i = 0; i < DRAWS; i++) {
+            sum += gaps[i];
+            squares += (gaps[i] - 1.0) * (gaps[i] - 1.0);
+        }
+        assert_true(fabs(sum / DRAWS - 1.0) < 4.0 * cvs[k] / sqrt(DRAWS));
+        double error = variance * sqrt((2.0 + 6.0 * variance) / DRAWS);
+        assert_true(fabs(squares / DRAWS - variance) < 4.0 * error);
+        free(gaps);
+    }
+}
+
+/* Shapes 4, 1 and 1/2, whose distribution functions need no incomplete gamma function. */
+static double gamma_below(int shape_index, double x)
+{
+    switch (shape_index) {
+    case 0: {
+        double y = 4.0 * x;
+        return 1.0 - exp(-y) * (1.0 + y + y * y / 2.0 + y * y * y / 6.0);
+    }
+    case 1:
+        return 1.0 - exp(-x);
+    default:
+        return erf(sqrt(x / 2.0));
+    }
+}
+
+static void gamma_gaps_have_their_shape(void **state)
+{
+    (void)state;
+    static const double cvs[] = {0.5, 1.0, M_SQRT2};
+    for (int k = 0; k < 3; k++) {
+        struct load_options o = base_options(LOAD_OPEN_GAMMA);
+        o.gap_cv = cvs[k];
+        double *gaps = draw_gaps(&o);
+        qsort(gaps, DRAWS, sizeof *gaps, compare_doubles);
+        double distance = 0.0;
+        for (int i = 0; i < DRAWS; i++) {
+            double expected = gamma_below(k, gaps[i]);
+            distance = fmax(distance, fabs(expected - (double)i / DRAWS));
+            distance = fmax(distance, fabs(expected - (double)(i + 1) / DRAWS));
+        }
+        assert_true(distance < 1.95 / sqrt(DRAWS)); /* 0.1 % */
+        free(gaps);
+    }
+}
+
+/* Rare and late: arrivals beyond the end of time stay in order. */
+static void long_gaps_end_at_the_end_of_time(void **state)
+{
+    (void)state;
+    struct load_options o = base_options(LOAD_OPEN_GAMMA);
+    o.gap_cv = 10.0;
+    o.rate_per_s = 0.001;
+    free(draw_gaps(&o));
+    o = base_options(LOAD_OPEN_BURSTS);
+    o.burst_count = 1;
+    o.burst_every_ns = INT64_MAX / 4;
+    free(draw_gaps(&o));
+}
+
+static void bursts_come_together_and_on_time(void **state)
+{
+    (void)state;
+    enum {
+        OF = 8
+    };
+    struct load_options o = base_options(LOAD_OPEN_BURSTS);
+    o.rate_per_s = 0.0; /* not looked at */
+    o.burst_count = OF;
+    o.burst_every_ns = 400000000;
+    o.requests_max = 0;
+    struct schedule s;
+    struct schedule_item item;
+    double sum = 0.0;
+    double squares = 0.0;
+    int64_t before_ns = -o.burst_every_ns;
+    schedule_init(&s, &o, NULL);
+    assert_int_equal(load_options_check(&o, NULL), STATUS_OK);
+    for (int64_t i = 0; i < (int64_t)DRAWS; i++) {
+        assert_true(schedule_next(&s, &item));
+        assert_int_equal(item.offset_ns, i / OF * o.burst_every_ns);
+        double gap_s = (double)(item.offset_ns - before_ns) * 1e-9;
+        sum += gap_s;
+        squares += gap_s * gap_s;
+        before_ns = item.offset_ns;
+    }
+    /* A gap is 400 ms for one in eight and 0 for the others. */
+    double mean = sum / DRAWS;
+    assert_true(fabs(mean - 0.05) < 1e-9);
+    assert_true(fabs(squares / DRAWS - mean * mean - 0.4 * 0.4 * (1.0 / OF) * (1.0 - 1.0 / OF)) <
+                1e-9);
+}
+
 /* Chi-square of counts against probabilities, normalised: about 0 with deviation 1 for many cells.
  */
 static double chi_square_z(const uint32_t *counts, const double *probabilities, uint32_t cells,
@@ -121,7 +246,7 @@ static void first_outputs_follow_the_residual_life(void **state)
     };
     struct load_options o = base_options(LOAD_CLOSED);
     o.residual_first_outputs = 1;
-    o.output_tokens = (struct load_range){LO, HI};
+    o.output_tokens = (struct load_range){.lo = LO, .hi = HI};
     o.requests_max = 0;
     uint32_t counts[HI] = {0};
     double expected[HI];
@@ -152,6 +277,112 @@ static void first_outputs_follow_the_residual_life(void **state)
         whole[item.output_tokens - LO]++;
     }
     assert_true(chi_square_z(whole, uniform, HI - LO + 1, DRAWS) < 4.0);
+}
+
+/* P(length = tokens) for a log-normal length rounded to whole tokens, before limits. */
+static double log_normal_probability(const struct load_range *range, uint32_t tokens)
+{
+    double sigma_squared = log(1.0 + (double)range->sd * range->sd / range->mean / range->mean);
+    double mu = log(range->mean) - sigma_squared / 2.0;
+    double scale = sqrt(2.0 * sigma_squared);
+    double above_least = erfc((log(tokens - 0.5) - mu) / scale);
+    return (above_least - erfc((log(tokens + 0.5) - mu) / scale)) / 2.0;
+}
+
+enum {
+    BINS = 32
+};
+
+/* What lengths within the limits should be like. */
+struct lengths_wanted {
+    double inside;
+    double mean;
+    double variance;
+    double fourth; /* central moment */
+    double bins[BINS];
+};
+
+static uint32_t bin_of(const struct load_range *range, uint32_t tokens)
+{
+    return (tokens - range->lo) * BINS / (range->hi - range->lo + 1);
+}
+
+static struct lengths_wanted want_lengths(const struct load_range *range)
+{
+    struct lengths_wanted w = {0};
+    for (uint32_t t = range->lo; t <= range->hi; t++) {
+        double p = log_normal_probability(range, t);
+        w.inside += p;
+        w.mean += p * t;
+        w.bins[bin_of(range, t)] += p;
+    }
+    w.mean /= w.inside;
+    for (uint32_t i = 0; i < BINS; i++) {
+        w.bins[i] /= w.inside;
+    }
+    for (uint32_t t = range->lo; t <= range->hi; t++) {
+        double p = log_normal_probability(range, t) / w.inside;
+        double away = (t - w.mean) * (t - w.mean);
+        w.variance += p * away;
+        w.fourth += p * away * away;
+    }
+    return w;
+}
+
+static void log_normal_lengths_are_cut_at_their_limits(void **state)
+{
+    (void)state;
+    static const struct load_range ranges[] = {
+        {.lo = 16, .hi = 1024, .mean = 512, .sd = 256},  /* cut above */
+        {.lo = 100, .hi = 300, .mean = 200, .sd = 400},  /* cut on both sides */
+        {.lo = 1, .hi = 64, .mean = 20, .sd = 10},       /* hardly cut */
+        {.lo = 1000, .hi = 3000, .mean = 512, .sd = 256} /* the tail alone */
+    };
+    for (int k = 0; k < 4; k++) {
+        struct load_options o = base_options(LOAD_CLOSED);
+        o.prompt_tokens = ranges[k];
+        o.output_tokens = ranges[3 - k];
+        assert_int_equal(load_options_check(&o, NULL), STATUS_OK);
+        struct lengths_wanted want = want_lengths(&ranges[k]);
+        assert_true(fabs(lengths_inside_frac(&ranges[k]) - want.inside) < 1e-6);
+        assert_true(fabs(lengths_mean(&ranges[k]) / want.mean - 1.0) < 2e-3);
+        struct schedule s;
+        struct schedule_item item;
+        uint32_t counts[BINS] = {0};
+        double sum = 0.0;
+        double squares = 0.0;
+        schedule_init(&s, &o, NULL);
+        for (int i = 0; i < DRAWS; i++) {
+            assert_true(schedule_next(&s, &item));
+            assert_in_range(item.prompt_tokens, ranges[k].lo, ranges[k].hi);
+            assert_in_range(item.output_tokens, ranges[3 - k].lo, ranges[3 - k].hi);
+            counts[bin_of(&ranges[k], item.prompt_tokens)]++;
+            sum += item.prompt_tokens;
+            squares += (item.prompt_tokens - want.mean) * (item.prompt_tokens - want.mean);
+        }
+        assert_true(fabs(sum / DRAWS - want.mean) < 4.0 * sqrt(want.variance / DRAWS));
+        assert_true(fabs(squares / DRAWS - want.variance) <
+                    4.0 * sqrt((want.fourth - want.variance * want.variance) / DRAWS));
+        assert_true(chi_square_z(counts, want.bins, BINS, DRAWS) < 4.0);
+    }
+}
+
+/* With limits far away the mean and the deviation are those asked for. */
+static void wide_log_normal_lengths_keep_their_mean(void **state)
+{
+    (void)state;
+    static const struct load_range wide = {.lo = 1, .hi = LOAD_TOKENS_MAX, .mean = 512, .sd = 256};
+    struct random r = random_stream(3, "lengths", 0);
+    double sum = 0.0;
+    double squares = 0.0;
+    for (int i = 0; i < DRAWS; i++) {
+        double away = lengths_draw(&wide, &r) - 512.0;
+        sum += away;
+        squares += away * away;
+    }
+    assert_true(fabs(sum / DRAWS) < 4.0 * 256.0 / sqrt(DRAWS));
+    assert_true(fabs(sqrt(squares / DRAWS) / 256.0 - 1.0) < 0.05);
+    assert_true(fabs(lengths_mean(&wide) - 512.0) < 0.01);
 }
 
 static void only_the_named_users_start_in_the_middle(void **state)
@@ -205,7 +436,7 @@ static void a_shared_prefix_is_shared_and_no_more(void **state)
 {
     (void)state;
     struct load_options o = base_options(LOAD_CLOSED);
-    o.prompt_tokens = (struct load_range){40, 40};
+    o.prompt_tokens = (struct load_range){.lo = 40, .hi = 40};
     o.shared_prefix = 0.25;
     struct schedule s;
     struct schedule_item a;
@@ -291,6 +522,7 @@ static void request_bytes_are_http_and_json(void **state)
     struct load_options o = base_options(LOAD_CLOSED);
     o.ignore_eos = 1;
     o.continuous_usage = 1;
+    o.temperature = 0.75;
     (void)strcpy(o.model, "a \"quoted\" name");
     struct schedule_item item = {
         .number = 4711, .prompt_tokens = 33, .output_tokens = 9, .trace_index = SCHEDULE_NO_TRACE};
@@ -317,6 +549,7 @@ static void request_bytes_are_http_and_json(void **state)
     assert_string_equal(json_object_get_string(member(body, "model")), o.model);
     assert_int_equal(json_object_get_int(member(body, "max_tokens")), 9);
     assert_true(json_object_get_boolean(member(body, "ignore_eos")));
+    assert_true(fabs(json_object_get_double(member(body, "temperature")) - 0.75) < 1e-9);
     assert_true(json_object_get_boolean(member(body, "stream")));
     struct json_object *stream = member(body, "stream_options");
     assert_true(json_object_get_boolean(member(stream, "include_usage")));
@@ -353,6 +586,21 @@ static void options_that_make_no_sense_are_named(void **state)
     assert_non_null(strstr(error.text, "balanced"));
     o = base_options(LOAD_TRACE);
     assert_int_equal(load_options_check(&o, &error), STATUS_INVALID);
+    o = base_options(LOAD_OPEN_GAMMA);
+    assert_int_equal(load_options_check(&o, &error), STATUS_INVALID);
+    assert_non_null(strstr(error.text, "coefficient of variation"));
+    o = base_options(LOAD_OPEN_BURSTS);
+    o.burst_count = 3;
+    assert_int_equal(load_options_check(&o, &error), STATUS_INVALID);
+    assert_non_null(strstr(error.text, "bursts"));
+    o = base_options(LOAD_CLOSED);
+    o.prompt_tokens = (struct load_range){.lo = 100, .hi = 200, .mean = 50, .sd = 5};
+    assert_int_equal(load_options_check(&o, &error), STATUS_INVALID);
+    assert_non_null(strstr(error.text, "prompt tokens"));
+    o = base_options(LOAD_CLOSED);
+    o.temperature = 3.0;
+    assert_int_equal(load_options_check(&o, &error), STATUS_INVALID);
+    assert_non_null(strstr(error.text, "temperature"));
     o = base_options(LOAD_CLOSED);
     o.window_ns = 0;
     assert_int_equal(load_options_check(&o, &error), STATUS_INVALID);
@@ -363,6 +611,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(poisson_gaps_are_exponential),
         cmocka_unit_test(a_constant_rate_does_not_drift),
+        cmocka_unit_test(gamma_gaps_have_their_mean_and_variance),
+        cmocka_unit_test(gamma_gaps_have_their_shape),
+        cmocka_unit_test(long_gaps_end_at_the_end_of_time),
+        cmocka_unit_test(bursts_come_together_and_on_time),
+        cmocka_unit_test(log_normal_lengths_are_cut_at_their_limits),
+        cmocka_unit_test(wide_log_normal_lengths_keep_their_mean),
         cmocka_unit_test(first_outputs_follow_the_residual_life),
         cmocka_unit_test(only_the_named_users_start_in_the_middle),
         cmocka_unit_test(a_request_depends_on_seed_and_number_only),

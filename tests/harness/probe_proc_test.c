@@ -185,6 +185,17 @@ static void claim_system(struct ledger *l)
     (void)ledger_thread_claim(l, THREAD_ENGINE_OUTPUT, 0, 0);
 }
 
+/* The slot that has launched becomes that of the model system's engine core. */
+static void name_launching_thread(struct ledger *l, const struct proc_tree *tree)
+{
+    for (size_t i = 0; i < tree->threads_count; i++) {
+        if (proc_thread_kind(&tree->threads[i]) == THREAD_ENGINE_MAIN) {
+            l->threads[2].pid = tree->threads[i].pid;
+            l->threads[2].tid = tree->threads[i].tid;
+        }
+    }
+}
+
 static void three_counts_stand_side_by_side(void **state)
 {
     (void)state;
@@ -193,9 +204,10 @@ static void three_counts_stand_side_by_side(void **state)
     assert_int_equal(ledger_create(&t, &l, NULL), STATUS_OK);
     claim_system(&l);
     struct probe_snapshot snapshot;
-    assert_int_equal(probe_snapshot(&l, &snapshot, NULL), STATUS_OK);
     pid_t root = start_system();
     struct proc_tree tree = wait_for_threads(root, 5);
+    name_launching_thread(&l, &tree);
+    assert_int_equal(probe_snapshot(&l, &snapshot, NULL), STATUS_OK);
     assert_int_equal(tree.processes_count, 3);
     assert_int_equal(tree.processes[0].pid, root);
     assert_string_equal(tree.processes[0].comm, "launcher");
@@ -213,10 +225,17 @@ static void three_counts_stand_side_by_side(void **state)
     assert_int_equal(row_of(rows, "processes").counted_proc, 3);
     assert_int_equal(row_of(rows, "launching").expected_count, 1);
     assert_int_equal(row_of(rows, "launching").counted_ledger, 1);
+    assert_int_equal(row_of(rows, "launching").counted_proc, 1);
     assert_int_equal(row_of(rows, "library").counted_proc,
                      1); /* the thread without a name of its own */
     assert_int_equal(row_of(rows, "worker").counted_proc, 0);
     assert_true(proc_thread_rows_agree(rows));
+    /* A thread that the ledger has and /proc has not. */
+    snapshot.threads[2].tid = 0;
+    proc_thread_rows(&t, &snapshot, &tree, rows);
+    assert_int_equal(row_of(rows, "launching").counted_proc, 0);
+    assert_false(proc_thread_rows_agree(rows));
+    snapshot.threads[2].tid = l.threads[2].tid;
     /* One more API server expected than there is: that must show. */
     t.api_servers_count = 2;
     proc_thread_rows(&t, &snapshot, &tree, rows);

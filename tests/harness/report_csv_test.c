@@ -139,7 +139,9 @@ static const char header[] =
     "launch_busy_frac,gpu_busy_frac,gpu_starved_frac,dp_imbalance_frac,git_rev,server_rev,host,"
     "kernel,cpu_model,gpu_model,driver,governor,config_hash,"
     "censored_count,host_limited,host_cores_used,others_cores_used,outcome,tokens_mismatch_count,"
-    "api_min_share,api_max_share,rank_jain,hops_residual_max_ms,reason\n";
+    "api_min_share,api_max_share,rank_jain,hops_residual_max_ms,reason,"
+    "rank_steps_per_tok,launches_per_s,predicted_output_tok_per_s,predicted_limit,"
+    "predicted_rank_steps_per_tok,predicted_itl_mean_ms,predicted_launches_per_s\n";
 
 static void runs_have_the_published_columns(void **state)
 {

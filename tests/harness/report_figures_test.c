@@ -75,8 +75,9 @@ static void figures_hold_their_series(void **state)
     folder_make(folder);
     (void)snprintf(odd, sizeof odd, "%s/it's a folder", folder);
     struct report_conclusion c = write_report(odd, &sweep, SCENARIO_PLOT_SVG | SCENARIO_PLOT_DUMB);
-    assert_int_equal(c.figures_count, 8);
+    assert_int_equal(c.figures_count, 9);
     expect_in(odd, "figures/01-capacity.svg", "1 API server: more stop helping at 3 [3, 4)");
+    expect_in(odd, "figures/01-capacity.svg", "predicted by closed forms");
     expect_in(odd, "figures/01-capacity.svg", "2 API servers: more stop helping at 6 [6, 8)");
     expect_in(odd, "figures/01-capacity.svg", "4 API servers: more still help at 8");
     expect_in(odd, "figures/01-capacity.svg", "output tokens/s");
@@ -107,7 +108,7 @@ static void odd_data_breaks_no_script(void **state)
         skip();
     }
     folder_make(folder);
-    assert_int_equal(write_report(folder, &sweep, SCENARIO_PLOT_SVG).figures_count, 8);
+    assert_int_equal(write_report(folder, &sweep, SCENARIO_PLOT_SVG).figures_count, 9);
     for (uint32_t i = 0; i < sweep.count; i++) {
         sweep_fail(&sweep.results[i], RUN_SERVER_FAILED, "no model");
     }
@@ -148,11 +149,13 @@ static void the_report_has_its_sections(void **state)
         "**With 1 API server extra engine cores stop helping at 3 [3, 4)",
         "| 1 API server | 3 to 4 | ",
         "| 1 API server | gpu 97 % | gpu 97 % | mixed 98 % | api_server 98 % |",
-        "| api_servers=4,dp=8 | 8 | workers' main threads |",
+        "| api_servers=4,dp=8 |  |  |",
+        " Worker_DP7_0 |",
+        "| api_servers=4,dp=8 | tokens/s | 52.5 k | ",
         "| engine_core | 8 | 8 | 8 |",
         "| worker | 8 | 8 | 8 |",
         "Counts agree in 36 of 36 runs.",
-        "| api_servers=4,dp=1 | 25 % | 25 % | 25 % | 1.000 |",
+        "| api_servers=4,dp=1 | 25/25/25/25 | 1.00 | 1.000 | 100 | 1.00 | 1.000 |",
         "| queue | 2.000 |",
         "command: `harness run fake.ini`",
         "## What was not instrumented",

@@ -102,9 +102,7 @@ static const struct row value_rows[] = {
     {WORKLOAD "prompt = 12\n", "t.ini:8:10: prompt: '12' is no token count: write 128tok or 2Ktok"},
     {WORKLOAD "prompt = unifrom lo=1tok hi=2tok\n",
      "t.ini:8:10: prompt: unknown distribution 'unifrom', did you mean 'uniform'?"},
-    {WORKLOAD "prompt = lognormal mean=512tok sd=256tok min=16tok max=2Kitok\n",
-     "t.ini:8:10: prompt: lognormal is not supported by this build"},
-    {WORKLOAD "temperature = 0.7\n", "t.ini:8:15: temperature: only 0 is supported by this build"},
+    {WORKLOAD "temperature = 2.7\n", "t.ini:8:15: temperature: want 0 to 2, got 2.7"},
     {WORKLOAD "prompt = uniform lo=3tok hi=2tok\n",
      "t.ini:8:10: prompt: the least value 3 is above the greatest, 2"},
     {WORKLOAD "prompt = uniform lo=3tok lo=2tok\n", "t.ini:8:10: prompt: 'lo=' is given twice"},
@@ -147,6 +145,28 @@ static const struct row server_rows[] = {
             "lockstep = no\n",
      "t.ini:10:12: lockstep: qwen3-30b-a3b has experts, which its 2 engine cores divide among "
      "them: they must step together"},
+    {SERVER "nodes = 17\n", "t.ini:8:9: nodes: want 1 to 16, got 17"},
+    {SERVER "node = 2\n", "t.ini:8:1: unknown key 'node', did you mean 'nodes'?"},
+    {SERVER "balancing = hybird\n",
+     "t.ini:8:13: balancing: unknown value 'hybird', did you mean 'hybrid'? (one of internal, "
+     "hybrid, independent)"},
+    {SERVER "topology = api_servers=1 dp=4\nnodes = 3\n",
+     "t.ini:9:9: nodes: 4 engine cores cannot be divided evenly among 3 nodes"},
+    {SERVER "topology = api_servers=3 dp=5\nnodes = 2\nbalancing = hybrid\n",
+     "t.ini:9:9: nodes: 5 engine cores cannot be divided evenly among 2 nodes\n"
+     "t.ini:9:9: nodes: 3 API servers cannot be divided evenly among 2 nodes"},
+    {SERVER "topology = api_servers=3 dp=4\nnodes = 2\n", ""},
+    {SERVER "topology = api_servers=2 dp=6\nnodes = 2\ngpu_sharing = side_by_side\n"
+            "engines_per_gpu = 2\n",
+     "t.ini:11:19: engines_per_gpu: the 3 engine cores of a node cannot share GPUs by 2: a GPU "
+     "belongs to one node"},
+    {SERVER "topology = api_servers=2 dp=2\ndevice = emulated gpu=h100 model=qwen3-30b-a3b\n"
+            "nodes = 2\nbalancing = independent\n",
+     ""}, /* two systems of one rank each: nobody to step with */
+    {SERVER "topology = api_servers=2 dp=4\ndevice = emulated gpu=h100 model=qwen3-30b-a3b\n"
+            "nodes = 2\nbalancing = independent\n",
+     "t.ini:7:2: lockstep: qwen3-30b-a3b has experts, which its 2 engine cores divide among them: "
+     "they must step together"},
     {SERVER "engines_per_gpu = 2\n",
      "t.ini:8:19: engines_per_gpu: 2 engine cores cannot share a GPU with gpu_sharing = own"},
     {SERVER "max_num_seqs = 9000\n",
@@ -168,8 +188,16 @@ static const struct row server_rows[] = {
 static const struct row fit_rows[] = {
     {LOAD "measure = 1s\n", "t.ini:5:2: users: a closed loop needs 1 or more"},
     {LOAD "users = 9\ninflight_max = 8\n", "t.ini:6:9: users: 9 are more than inflight_max, 8"},
-    {LOAD "mode = open\nrate = 1/s\nmeasure = 1s\narrival = gamma cv=2\n",
-     "t.ini:9:11: arrival: gamma and bursts are not supported by this build"},
+    {LOAD "mode = open\nrate = 1/s\nmeasure = 1s\narrival = gamma cv=0.001\n",
+     "t.ini:9:11: arrival: cv= wants 0.01 to 10: write constant for equal gaps"},
+    {LOAD "mode = open\nmeasure = 1s\narrival = bursts of=3 every=0s\n",
+     "t.ini:8:11: arrival: every= needs more than 0s"},
+    {LOAD "mode = open\nrate = 7/s\nmeasure = 1s\narrival = bursts of=8 every=400ms\n",
+     "t.ini:7:8: rate: bursts of 8 every 0.4s are 20/s, not 7/s: leave rate out"},
+    {WORKLOAD "prompt = lognormal mean=50tok sd=5tok min=100tok max=200tok\n",
+     "t.ini:8:10: prompt: less than 1% of this lognormal lies between min and max"},
+    {SERVER "publish_interval = 10s\n",
+     "t.ini:7:2: heartbeat_interval: it is less than publish_interval"},
     {LOAD "mode = open\n", "t.ini:5:2: rate: an open loop needs more than 0/s"},
     {LOAD "mode = trace\n", "t.ini:6:8: mode: trace needs a workload with source = trace"},
     {LOAD "mode = open\nrate = 1/s\nmeasure = all\n",

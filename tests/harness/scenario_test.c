@@ -157,6 +157,34 @@ static void test_other_shipped(void **state)
     scenario_close(s);
 }
 
+/* The scenarios about routing: what they ask for, and how long they may take. */
+static void test_shipped_routing(void **state)
+{
+    const struct scenario_options quick = {.quick = true};
+    (void)state;
+    struct scenario *s = open_shipped("silent_ranks", NULL);
+    assert_int_equal(s->cells_count, 6);
+    assert_int_equal(s->cells[0].topology.publish_off, 1);
+    assert_int_equal(s->cells[0].topology.router_rule, 4); /* weighted_sum_fixed_start */
+    assert_int_equal(s->cells[0].topology.heartbeat_interval_ns, 250000000);
+    assert_int_equal(s->cells[1].topology.publish_off, 0);
+    scenario_close(s);
+    s = open_shipped("stale_counts", NULL);
+    const struct scenario_load *bursts = &s->cells[0].load;
+    double in_a_burst = bursts->rate_per_s * (double)bursts->arrival.burst_every_ns / 1e9;
+    assert_int_equal(bursts->arrival.kind, SCENARIO_ARRIVAL_BURSTS);
+    assert_true(in_a_burst > bursts->arrival.burst_count - 0.001);
+    assert_true(in_a_burst < bursts->arrival.burst_count + 0.001);
+    assert_int_equal(s->cells[0].topology.heartbeat_interval_ns, 5000000000);
+    scenario_close(s);
+    static const char *const names[] = {"silent_ranks", "stale_counts", "api_servers"};
+    for (int i = 0; i < 3; i++) {
+        s = open_shipped(names[i], &quick);
+        assert_in_range(scenario_total_ns(s), 1, INT64_C(90000000000));
+        scenario_close(s);
+    }
+}
+
 /* ---- precedence and origins ---- */
 
 static void test_precedence(void **state)
@@ -606,15 +634,25 @@ static void test_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_saturation),    cmocka_unit_test(test_saturation_quick),
-        cmocka_unit_test(test_other_shipped), cmocka_unit_test(test_precedence),
-        cmocka_unit_test(test_text),          cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_times),         cmocka_unit_test(test_other_values),
-        cmocka_unit_test(test_wait_auto),     cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_sweeps),        cmocka_unit_test(test_chosen_sections),
-        cmocka_unit_test(test_order),         cmocka_unit_test(test_include),
-        cmocka_unit_test(test_include_cycle), cmocka_unit_test(test_include_depth),
-        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_saturation),
+        cmocka_unit_test(test_saturation_quick),
+        cmocka_unit_test(test_other_shipped),
+        cmocka_unit_test(test_shipped_routing),
+        cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_other_values),
+        cmocka_unit_test(test_wait_auto),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_sweeps),
+        cmocka_unit_test(test_chosen_sections),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_include),
+        cmocka_unit_test(test_include_cycle),
+        cmocka_unit_test(test_include_depth),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

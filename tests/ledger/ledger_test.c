@@ -64,6 +64,20 @@ static void a_second_mapping_sees_the_first(void **state)
     ledger_close(&l);
 }
 
+static void the_port_of_node_0_is_seen_by_all(void **state)
+{
+    (void)state;
+    struct topology t = {.api_servers_count = 1, .engines_count = 1, .tp = 1, .pp = 1};
+    struct ledger first;
+    struct ledger second;
+    assert_int_equal(ledger_create(&t, &first, NULL), STATUS_OK);
+    assert_int_equal(ledger_open(dup(first.fd), &second, NULL), STATUS_OK);
+    ledger_set_handshake_port(&first, 29550);
+    assert_int_equal(second.topology->handshake_port, 29550);
+    ledger_close(&second);
+    ledger_close(&first);
+}
+
 static void untouched_memory_takes_no_pages(void **state)
 {
     (void)state;
@@ -307,6 +321,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_second_mapping_sees_the_first),
+        cmocka_unit_test(the_port_of_node_0_is_seen_by_all),
         cmocka_unit_test(untouched_memory_takes_no_pages),
         cmocka_unit_test(the_file_can_not_be_cut),
         cmocka_unit_test(impossible_topologies_are_refused),

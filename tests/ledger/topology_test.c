@@ -75,6 +75,26 @@ static void engine_cores_may_share_gpus(void **state)
     assert_int_equal(topology_engines_per_gpu(&t), 1);
 }
 
+/* 6 engine cores and 3 API servers on 3 nodes. */
+static void nodes_share_a_group_or_are_groups(void **state)
+{
+    (void)state;
+    struct topology t = shape(3, 6, 1, 1);
+    assert_false(topology_spans_nodes(&t));
+    t.nodes_count = 3;
+    for (uint32_t i = 0; i < 3; i++) {
+        t.nodes[i] = (struct topology_node){.engines_first = 2 * i, .engines_count = 2};
+    }
+    assert_int_equal(topology_node(&t, 2).engines_first, 4);
+    assert_true(topology_spans_nodes(&t));
+    assert_int_equal(topology_data_parallel_size(&t), 6);
+    assert_int_equal(topology_processes(&t), 3 + 3 + 6 * 2 + 1);
+    t.balancing = BALANCING_INDEPENDENT;
+    assert_false(topology_spans_nodes(&t));
+    assert_int_equal(topology_data_parallel_size(&t), 2);
+    assert_int_equal(topology_processes(&t), 3 + 3 + 6 * 2 + 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -82,6 +102,7 @@ int main(void)
         cmocka_unit_test(one_engine_core_with_one_gpu_needs_no_worker),
         cmocka_unit_test(a_setting_forces_either_executor),
         cmocka_unit_test(engine_cores_may_share_gpus),
+        cmocka_unit_test(nodes_share_a_group_or_are_groups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

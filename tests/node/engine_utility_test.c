@@ -181,12 +181,118 @@ static void calls_at_start_up_are_answered(void **state)
     assert_false(ask_bool(f, "is_scheduler_paused"));
 }
 
+/* With any tags or none, also what only a list of strings could be. */
+static void nothing_sleeps_and_no_adapter_is_loaded(void **state)
+{
+    struct fixture *f = *state;
+    assert_true(ask_bool(f, "wake_up"));
+    struct utility_call call = call_of("wake_up");
+    call.arguments_count = 1;
+    assert_true(ask(f, &call).boolean);
+    call = call_of("list_loras");
+    struct utility_reply reply = ask(f, &call);
+    assert_null(reply.failure);
+    assert_int_equal(reply.kind, UTILITY_STRINGS); /* an empty array, of whatever */
+    assert_int_equal(reply.strings_count, 0);
+}
+
+static void count_dummy(void *ctx)
+{
+    uint32_t *count = ctx;
+    (*count)++;
+}
+
+static void an_independent_rank_makes_a_dummy_at_once(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t count = 0;
+    f->utility.dummy_batch = count_dummy;
+    f->utility.ctx = &count;
+    ask_void(f, "execute_dummy_batch");
+    assert_int_equal(count, 1);
+    assert_false(engine_core_has_work(f->core));
+    add(f, "a", 3);
+    assert_true(step(f, NULL));
+    ask_void(f, "execute_dummy_batch");
+    assert_int_equal(count, 2);
+    (void)run_to_the_end(f);
+}
+
+static bool count_barrier(void *ctx, bool unfinished)
+{
+    uint32_t *count = ctx;
+    (*count)++;
+    return unfinished;
+}
+
+/* One loop without input; true if it made a dummy. */
+static bool idle_loop(struct engine_core *core, uint32_t *checks)
+{
+    const struct step_plan *plan = NULL;
+    struct wave_ballot ballot;
+    bool dummy = false;
+    assert_int_equal(engine_core_turn(core, 1, &plan), ENGINE_TURN_DONE);
+    for (;;) {
+        switch (engine_core_wave_next(core, &ballot)) {
+        case WAVE_NEED_NOTHING:
+            return dummy;
+        case WAVE_NEED_DUMMY:
+            dummy = true;
+            break;
+        case WAVE_NEED_ALLREDUCE: /* the other rank has nothing either */
+            assert_int_equal(ballot.unfinished, 0);
+            (*checks)++;
+            engine_core_wave_checked(core, &ballot);
+            break;
+        }
+    }
+}
+
+/* The whole group steps, told through the coordinator, and comes to rest again. */
+static void in_lockstep_a_dummy_is_a_step_of_all_ranks(void **state)
+{
+    (void)state;
+    struct engine_core_options options = {
+        .engine_index = 1,
+        .clients_count = 2,
+        .requests_max = 64,
+        .max_model_len = 64,
+        .max_num_seqs = 8,
+        .max_num_batched_tokens = 64,
+        .num_gpu_blocks = 32,
+        .block_tokens = 4,
+        .async_depth = 1,
+        .wave = {.ranks_count = 2, .check_interval_steps = 4, .announce_start = true},
+    };
+    static struct fixture f;
+    struct engine_outputs notice;
+    uint32_t checks = 0;
+    assert_int_equal(arena_create(engine_core_arena_bytes(&options), &f.arena, NULL), STATUS_OK);
+    assert_int_equal(engine_core_create(&f.arena, &options, &f.core, NULL), STATUS_OK);
+    assert_false(idle_loop(f.core, &checks));
+    ask_void(&f, "execute_dummy_batch");
+    assert_true(engine_core_take_notice(f.core, 1, &notice));
+    assert_int_equal(notice.start_wave, 0);
+    assert_false(engine_core_take_notice(f.core, 1, &notice));
+    assert_true(idle_loop(f.core, &checks));
+    ask_void(&f, "execute_dummy_batch"); /* the wave runs: its next step will do */
+    assert_false(engine_core_take_notice(f.core, 1, &notice));
+    for (uint32_t i = 1; i < 4; i++) {
+        assert_int_equal(checks, 0);
+        assert_true(idle_loop(f.core, &checks));
+    }
+    assert_int_equal(checks, 1);
+    assert_false(idle_loop(f.core, &checks));
+    assert_int_equal(engine_core_wave(f.core)->current_wave, 1);
+    arena_destroy(&f.arena);
+}
+
 static void what_is_not_known_fails_with_words(void **state)
 {
     struct fixture *f = *state;
-    struct utility_call call = call_of("wake_up");
+    struct utility_call call = call_of("save_sharded_state");
     struct utility_reply reply = ask(f, &call);
-    assert_string_equal(reply.failure, "unknown utility method 'wake_up'");
+    assert_string_equal(reply.failure, "unknown utility method 'save_sharded_state'");
     call = call_of("reset_prefix_cache");
     call.arguments_count = 3;
     assert_non_null(ask(f, &call).failure);
@@ -283,6 +389,53 @@ static void a_pause_that_is_lifted_early_fails(void **state)
     (void)run_to_the_end(f);
 }
 
+/* Behind a resume that waits for a pause, calls are taken one after the other, in their order. */
+static void in_lockstep_a_resume_waits_for_the_pause_before_it(void **state)
+{
+    (void)state;
+    struct engine_core_options options = {
+        .clients_count = 2,
+        .requests_max = 64,
+        .max_model_len = 64,
+        .max_num_seqs = 8,
+        .max_num_batched_tokens = 64,
+        .num_gpu_blocks = 32,
+        .block_tokens = 4,
+        .async_depth = 1,
+        .wave = {.ranks_count = 1, .check_interval_steps = 2, .announce_start = true},
+    };
+    static struct fixture f;
+    struct utility_reply reply;
+    uint32_t checks = 0;
+    uint32_t barriers = 0;
+    f.utility.any_unfinished = count_barrier;
+    f.utility.ctx = &barriers;
+    assert_int_equal(arena_create(engine_core_arena_bytes(&options), &f.arena, NULL), STATUS_OK);
+    assert_int_equal(engine_core_create(&f.arena, &options, &f.core, NULL), STATUS_OK);
+    struct utility_call first = pause_with(&f, "keep", false);
+    struct utility_call resume = call_of("resume_scheduler");
+    assert_false(engine_utility_call(&f.utility, f.core, &resume, &reply));
+    struct utility_call second = pause_with(&f, "keep", false);
+    while (!due(&f, first.call_id, &reply)) {
+        assert_true(idle_loop(f.core, &checks));
+    }
+    assert_null(reply.failure);
+    assert_int_equal(checks, 1);
+    assert_int_equal(barriers, 0);
+    assert_true(due(&f, resume.call_id, &reply));
+    assert_null(reply.failure);
+    assert_int_equal(barriers, 1);
+    assert_false(ask_bool(&f, "is_scheduler_paused"));
+    while (!due(&f, second.call_id, &reply)) {
+        assert_true(idle_loop(f.core, &checks));
+    }
+    assert_null(reply.failure);
+    assert_int_equal(checks, 2);
+    ask_void(&f, "resume_scheduler");
+    assert_int_equal(barriers, 2);
+    arena_destroy(&f.arena);
+}
+
 static void too_many_pauses_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -307,12 +460,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(calls_at_start_up_are_answered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_not_known_fails_with_words, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nothing_sleeps_and_no_adapter_is_loaded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_independent_rank_makes_a_dummy_at_once, set_up,
+                                        tear_down),
+        cmocka_unit_test(in_lockstep_a_dummy_is_a_step_of_all_ranks),
         cmocka_unit_test_setup_teardown(prefixes_are_forgotten_only_when_nothing_runs, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_pause_is_answered_when_nothing_is_left_to_do, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(pauses_end_requests_or_freeze_them, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_pause_that_is_lifted_early_fails, set_up, tear_down),
+        cmocka_unit_test(in_lockstep_a_resume_waits_for_the_pause_before_it),
         cmocka_unit_test_setup_teardown(too_many_pauses_are_refused, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/base/clock.h"
+#include "engine/device/cost.h"
 #include "engine/device/device.h"
 #include "engine/node/executor.h"
 
@@ -208,6 +210,17 @@ static void depth_one_has_no_output_thread(void **state)
     stop(&f);
 }
 
+/* Roofline of one of plan_of()'s steps on 1/tp of the model. */
+static int64_t step_ns(const struct topology *t)
+{
+    struct step_load load = {0};
+    for (uint32_t i = 0; i < SEQS; i++) {
+        step_load_add(&load, 100, 1, true);
+    }
+    return ns_from_ps(cost_step(gpu_shape_find(t->gpu), model_shape_find(t->model), t->tp, &load));
+}
+
+/* Device time and launches of every worker are those of its share; results, too, come once. */
 static void all_ranks_launch_and_one_answers(void **state)
 {
     (void)state;
@@ -215,42 +228,111 @@ static void all_ranks_launch_and_one_answers(void **state)
         uint32_t tp;
         uint32_t pp;
         uint32_t answers;
-    } cases[] = {{2, 1, 0}, {1, 2, 1}, {2, 2, 2}};
+        uint32_t async_depth;
+        enum wait_mode wait;
+    } cases[] = {
+        {2, 1, 0, 2, WAIT_BLOCK}, {1, 2, 1, 2, WAIT_SPIN},  {2, 2, 2, 2, WAIT_BLOCK},
+        {1, 3, 2, 1, WAIT_BLOCK}, {2, 2, 2, 1, WAIT_BLOCK},
+    };
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         struct fixture f;
         struct topology t = topology_of(1, cases[c].tp, cases[c].pp);
+        t.async_depth = cases[c].async_depth;
+        t.wait = cases[c].wait;
         assert_int_equal(start(&f, &t, NULL), STATUS_OK);
-        run_steps(&f, 12, 2);
+        run_steps(&f, 12, cases[c].pp - 1 + cases[c].async_depth);
         executor_stop(f.executor);
         for (uint32_t w = 0; w < cases[c].tp * cases[c].pp; w++) {
             struct ledger_thread *worker = find_thread(&f, THREAD_WORKER_MAIN, w);
             struct ledger_thread *output = find_thread(&f, THREAD_WORKER_OUTPUT, w);
             assert_non_null(worker);
-            assert_non_null(output);
-            assert_int_equal(output->messages_out_count, w == cases[c].answers ? 12 : 0);
-            if (w == cases[c].answers) {
-                assert_int_equal(worker->launches_count[LAUNCH_CLASS_GRAPH], 12);
-            } else { /* the stop may have come before its last step */
-                assert_in_range(worker->launches_count[LAUNCH_CLASS_GRAPH], 1, 12);
-            }
+            assert_true((output != NULL) == (cases[c].async_depth == 2));
+            const struct ledger_thread *answering = output != NULL ? output : worker;
+            assert_int_equal(answering->messages_out_count, w == cases[c].answers ? 12 : 0);
+            /* A step is answered when all ranks have launched it. */
+            assert_int_equal(worker->launches_count[LAUNCH_CLASS_GRAPH], 12);
+            assert_int_equal(worker->launches_count[LAUNCH_CLASS_COPY], 12);
+            /* Copies of metadata take a few ns. */
+            int64_t share_ns = 12 * step_ns(&t) / t.pp;
+            assert_in_range(worker->gpu_busy_ns, share_ns - 12, share_ns + 12 * 100);
         }
         ledger_close(&f.ledger);
         assert_no_children();
     }
 }
 
-static void a_dead_worker_is_named(void **state)
+static uint64_t launching_ns(const struct ledger_thread *t)
+{
+    uint64_t sum = 0;
+    for (int c = 0; c < LAUNCH_CLASSES_COUNT; c++) {
+        sum += t->launch_ns[c];
+    }
+    return sum;
+}
+
+/*
+ * Preparing, launching, blocked on a full queue, waiting and idle are the whole life of a launching
+ * thread up to its last turn; what this program knows of them itself bounds them from below.
+ */
+static void time_of_every_launching_thread_adds_up(void **state)
 {
     (void)state;
+    static const struct {
+        uint32_t engines;
+        uint32_t pp;
+        uint32_t async_depth;
+    } cases[] = {{2, 1, 2}, {2, 1, 1}, {1, 2, 2}, {1, 2, 1}};
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct fixture f;
+        struct topology t = topology_of(cases[c].engines, 1, cases[c].pp);
+        t.async_depth = cases[c].async_depth;
+        t.launch = LAUNCH_EAGER;
+        t.queue_depth = 64; /* of hundreds of kernels a step, each longer than its launch */
+        (void)snprintf(t.model, sizeof t.model, "llama-3.1-8b");
+        assert_int_equal(start(&f, &t, NULL), STATUS_OK);
+        struct ledger_thread *first = find_thread(&f, THREAD_WORKER_MAIN, 0);
+        assert_non_null(first);
+        uint64_t idle_ns = ledger_get(&first->idle_ns);
+        clock_sleep_until_ns(clock_now_ns() + 20000000); /* no worker has a plan */
+        run_steps(&f, 10, cases[c].async_depth);
+        executor_stop(f.executor);
+        for (uint32_t w = 0; w < t.pp; w++) {
+            const struct ledger_thread *worker = find_thread(&f, THREAD_WORKER_MAIN, w);
+            uint64_t lived_ns = worker->beat_ns - worker->started_ns;
+            uint64_t parts_ns = worker->prepare_ns + launching_ns(worker) + worker->queue_full_ns +
+                                worker->sync_wait_ns + worker->idle_ns;
+            assert_int_equal(parts_ns, lived_ns);
+            assert_true(worker->queue_full_ns > 0 && worker->prepare_ns > 0);
+            uint64_t kernels = worker->launches_count[LAUNCH_CLASS_KERNEL];
+            uint64_t of_a_step = model_step_kernels(model_shape_find(t.model));
+            assert_int_equal(kernels, 10 * (of_a_step / t.pp));
+            /* Each launch takes its 2 us of CPU time at least. */
+            assert_true(launching_ns(worker) >= kernels * 1500);
+        }
+        assert_true(ledger_get(&first->idle_ns) - idle_ns >= 20000000);
+        if (cases[c].async_depth == 1) { /* waits for the end of its steps itself */
+            assert_true(first->sync_wait_ns > 0);
+            assert_true(first->launches_count[LAUNCH_CLASS_SYNC] >= 10);
+        }
+        ledger_close(&f.ledger);
+        assert_no_children();
+    }
+}
+
+/* Worker 0 of two dies: the other may wait for it, as the next stage or as a rank of the same. */
+static void kill_the_first_worker(uint32_t tp, uint32_t pp)
+{
     struct fixture f;
-    struct topology t = topology_of(2, 2, 1);
+    struct topology t = topology_of(2, tp, pp);
     assert_int_equal(start(&f, &t, NULL), STATUS_OK);
     run_steps(&f, 3, 2);
     struct pollfd death = {.fd = executor_death_fd(f.executor), .events = POLLIN};
     assert_int_equal(poll(&death, 1, 0), 0);
-    struct ledger_thread *answering = find_thread(&f, THREAD_WORKER_MAIN, 0);
-    assert_non_null(answering);
-    pid_t pid = answering->pid;
+    struct ledger_thread *first = find_thread(&f, THREAD_WORKER_MAIN, 0);
+    struct ledger_thread *second = find_thread(&f, THREAD_WORKER_MAIN, 1);
+    assert_non_null(first);
+    assert_non_null(second);
+    pid_t pid = first->pid;
     assert_int_equal(kill(pid, SIGKILL), 0);
     assert_int_equal(poll(&death, 1, 60000), 1);
     char want[64];
@@ -260,9 +342,20 @@ static void a_dead_worker_is_named(void **state)
     struct error error;
     struct step_plan plan = plan_of(&f, 4);
     assert_int_equal(executor_submit(f.executor, &plan, NULL, NULL), STATUS_OK); /* there is room */
+    clock_sleep_until_ns(clock_now_ns() + 50000000); /* the second worker takes it, and waits */
     assert_int_equal(executor_wait(f.executor, 4, &result, &error), STATUS_DIED);
     assert_string_equal(error.text, want);
-    stop(&f);
+    executor_stop(f.executor);
+    assert_int_equal(second->state, LEDGER_THREAD_ENDED); /* in order, not by force */
+    ledger_close(&f.ledger);
+    assert_no_children();
+}
+
+static void a_dead_worker_is_named(void **state)
+{
+    (void)state;
+    kill_the_first_worker(2, 1);
+    kill_the_first_worker(1, 2);
 }
 
 /* A dummy ends before the call does, whatever else is in flight, and takes nobody's result. */
@@ -374,6 +467,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_worker_process_launches_and_answers),
         cmocka_unit_test(depth_one_has_no_output_thread),
         cmocka_unit_test(all_ranks_launch_and_one_answers),
+        cmocka_unit_test(time_of_every_launching_thread_adds_up),
         cmocka_unit_test(a_dead_worker_is_named),
         cmocka_unit_test(dummies_leave_results_where_they_are),
         cmocka_unit_test(a_worker_that_gives_up_says_why),

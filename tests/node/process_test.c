@@ -117,6 +117,7 @@ static void arguments_are_checked(void **state)
     static const char *const wrong[][2] = {
         {"--index", NULL}, {"--index", "x"},          {"--index", "-1"},  {"--index", "7x"},
         {"--index", ""},   {"--index", "2147483648"}, {"--verbose", "1"}, {"--parent", "all"},
+        {"--node", "1"}, /* the ledger's topology has one node only */
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         begin_with(wrong[i][0], wrong[i][1], &out);

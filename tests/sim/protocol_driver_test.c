@@ -22,12 +22,14 @@ enum {
     SEEDS_COUNT = 3000
 };
 
+static const char *program; /* as it was called */
+
 static void run_seed(uint64_t seed, struct protocol_report *report)
 {
     struct error error;
     if (protocol_driver_run(seed, report, &error) != STATUS_OK) {
-        (void)fprintf(stderr, "%s\n%sreplay: HARNESS_PROTOCOL_SEED=%lu\n", error.text,
-                      report->trace, (unsigned long)seed);
+        (void)fprintf(stderr, "%s\n%sreplay: HARNESS_PROTOCOL_SEED=%lu %s\n", error.text,
+                      report->trace, (unsigned long)seed, program);
         fail_msg("%s", error.text);
     }
 }
@@ -51,21 +53,29 @@ static void add(struct protocol_report *sum, const struct protocol_report *repor
     sum->pauses_count += report->pauses_count;
     sum->resumes_count += report->resumes_count;
     sum->quiet_count += report->quiet_count;
+    sum->stalls_count += report->stalls_count;
+    sum->refused_count += report->refused_count;
+    sum->deaths_count += report->deaths_count;
+    sum->errors_count += report->errors_count;
 }
 
 static void print_sum(uint64_t seeds, const struct protocol_report *sum)
 {
-    (void)printf("%lu seeds: %lu events, %lu requests, %lu tokens, %lu cancels, %lu forwards (%lu "
-                 "dummies), %lu checks, %lu waves, %lu starts, %lu first requests, %lu stale "
-                 "requests, %lu publishes (%lu snapshots), %lu pauses, %lu resumes\n",
-                 (unsigned long)seeds, (unsigned long)sum->events_count,
-                 (unsigned long)sum->requests_count, (unsigned long)sum->tokens_count,
-                 (unsigned long)sum->cancels_count, (unsigned long)sum->forwards_count,
-                 (unsigned long)sum->dummies_count, (unsigned long)sum->checks_count,
-                 (unsigned long)sum->waves_count, (unsigned long)sum->starts_count,
-                 (unsigned long)sum->first_requests_count, (unsigned long)sum->stale_requests_count,
-                 (unsigned long)sum->publishes_count, (unsigned long)sum->snapshots_count,
-                 (unsigned long)sum->pauses_count, (unsigned long)sum->resumes_count);
+    (void)printf(
+        "%lu seeds: %lu events, %lu requests, %lu tokens, %lu cancels, %lu forwards (%lu "
+        "dummies), %lu checks, %lu waves, %lu starts, %lu first requests, %lu stale "
+        "requests, %lu publishes (%lu snapshots), %lu pauses, %lu resumes, %lu stalls, %lu "
+        "refused starts, %lu deaths, %lu requests that these ended\n",
+        (unsigned long)seeds, (unsigned long)sum->events_count, (unsigned long)sum->requests_count,
+        (unsigned long)sum->tokens_count, (unsigned long)sum->cancels_count,
+        (unsigned long)sum->forwards_count, (unsigned long)sum->dummies_count,
+        (unsigned long)sum->checks_count, (unsigned long)sum->waves_count,
+        (unsigned long)sum->starts_count, (unsigned long)sum->first_requests_count,
+        (unsigned long)sum->stale_requests_count, (unsigned long)sum->publishes_count,
+        (unsigned long)sum->snapshots_count, (unsigned long)sum->pauses_count,
+        (unsigned long)sum->resumes_count, (unsigned long)sum->stalls_count,
+        (unsigned long)sum->refused_count, (unsigned long)sum->deaths_count,
+        (unsigned long)sum->errors_count);
 }
 
 /* A workload that reaches none of these proves nothing. */
@@ -83,6 +93,10 @@ static void check_corners(uint64_t seeds, const struct protocol_report *sum)
     assert_true(sum->snapshots_count > seeds / 2);
     assert_true(sum->pauses_count > seeds / 4);
     assert_true(sum->resumes_count > seeds / 4);
+    assert_true(sum->stalls_count > seeds / 4);
+    assert_true(sum->refused_count > seeds / 25);
+    assert_true(sum->deaths_count > seeds / 25);
+    assert_true(sum->errors_count > seeds / 40);
 }
 
 static void all_invariants_hold_over_many_seeds(void **state)
@@ -119,8 +133,9 @@ static void equal_seeds_repeat_event_for_event(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    program = argc > 0 ? argv[0] : "";
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_invariants_hold_over_many_seeds),
         cmocka_unit_test(equal_seeds_repeat_event_for_event),
