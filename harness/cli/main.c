@@ -32,6 +32,8 @@ static const struct cli_command commands[] = {
      "harness expand scenarios/saturation.ini --quick --cells", cli_expand},
     {"keys", "[SECTION[.KEY]]", "list the sections and keys of scenarios",
      "harness keys load.users", cli_keys},
+    {"doctor", "[FILE] [options]", "what on this host would spoil a measurement, and what mends it",
+     "harness doctor scenarios/saturation.ini", cli_doctor},
 };
 
 enum {
