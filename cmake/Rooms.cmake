@@ -18,7 +18,7 @@ set(TEST_ENVIRONMENT
     "HARNESS_SOURCE_DIR=${CMAKE_SOURCE_DIR}" "HARNESS_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
 
 # Tests that compare times or count threads of live processes: never beside another test.
-set(SERIAL_TESTS device.device_test device.gpu_test harness.load_client_test harness.probe_proc_test
+set(SERIAL_TESTS device.device_test device.gpu_test harness.foreign_test harness.load_client_test harness.probe_proc_test
                  node.executor_test node.ring_test)
 
 # room_tests(room LINK ...): tests/<room>/*_test.c, one cmocka program and one CTest entry each. helper*.c there are

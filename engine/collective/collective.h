@@ -86,6 +86,10 @@ struct collective_place {
     const char *host; /* IPv4 address */
     uint32_t port;
     uint32_t rank; /* the caller's */
+    /* Asked while rank 0 is not there, on the calling thread: why it will not come any more; NULL:
+     * it may. No function: only the time limits the wait. */
+    const char *(*hopeless)(void *ctx);
+    void *ctx;
 };
 /*
  * Returns when all ranks have joined, so they may come in any order. Collectives of the same ranks
@@ -93,7 +97,7 @@ struct collective_place {
  *   INVALID   rank, number of ranks or place make no sense
  *   IO        rank 0 cannot listen there
  *   TIMEOUT   names the ranks that never joined, as far as this rank knows
- *   DIED      a rank joined, and ended or gave up before the others came
+ *   DIED      a rank joined, and ended or gave up before the others came; or it is hopeless
  *   PROTOCOL  rank 0 refuses this rank: it has another name or number of ranks, or is there already
  */
 MUST_CHECK enum status collective_connect(const struct collective_options *options,

@@ -360,6 +360,18 @@ static enum joining await_ready(struct collective *c, int64_t deadline_ns, bool 
     return joining;
 }
 
+/* Rank 0 is not there. */
+static enum status check_hope(const struct collective *c, const struct collective_place *place,
+                              struct error *error)
+{
+    const char *why = place->hopeless != NULL ? place->hopeless(place->ctx) : NULL;
+    if (why == NULL) {
+        return STATUS_OK;
+    }
+    return error_set(error, STATUS_DIED, "%s: rank %u waits for rank 0 no more: %s", c->name,
+                     c->rank, why);
+}
+
 static enum status join_as_other(struct collective *c, const struct collective_place *place,
                                  int64_t timeout_ns, struct error *error)
 {
@@ -386,6 +398,7 @@ static enum status join_as_other(struct collective *c, const struct collective_p
         }
         if (joining == JOINING_AGAIN) {
             collective_link_close(&c->star->members[0].link);
+            TRY(check_hope(c, place, error));
             clock_sleep_until_ns(clock_now_ns() + retry_ns);
         }
     } while (clock_now_ns() < deadline_ns);

@@ -1,6 +1,6 @@
 /*
  * collective_transport.h - what collective.c has in common for all transports, and what each of
- * them (collective_shared.c, collective_tcp.c) does for it. For the files of this folder only.
+ * them (collective_shared.c, collective_star.c) does for it. For the files of this folder only.
  */
 #ifndef ENGINE_COLLECTIVE_COLLECTIVE_TRANSPORT_H
 #define ENGINE_COLLECTIVE_COLLECTIVE_TRANSPORT_H

@@ -5,6 +5,11 @@
  */
 #include "engine/ledger/topology.h"
 
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/status.h"
+
 static uint32_t workers_configured(const struct topology *t)
 {
     return t->tp * t->pp;
@@ -82,4 +87,52 @@ uint32_t topology_processes(const struct topology *t)
 uint32_t topology_launching_threads(const struct topology *t)
 {
     return t->engines_count * workers_configured(t);
+}
+
+void topology_cpus_add(struct topology_cpus *cpus, uint32_t cpu)
+{
+    ASSERT(cpu < TOPOLOGY_CPUS_MAX);
+    cpus->bits[cpu / 64] |= UINT64_C(1) << (cpu % 64);
+}
+
+bool topology_cpus_has(const struct topology_cpus *cpus, uint32_t cpu)
+{
+    return cpu < TOPOLOGY_CPUS_MAX && (cpus->bits[cpu / 64] >> (cpu % 64) & 1) != 0;
+}
+
+uint32_t topology_cpus_count(const struct topology_cpus *cpus)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < TOPOLOGY_CPUS_MAX / 64; i++) {
+        count += (uint32_t)__builtin_popcountll(cpus->bits[i]);
+    }
+    return count;
+}
+
+void topology_cpus_text(const struct topology_cpus *cpus, char *out, uint32_t cap)
+{
+    out[0] = '\0';
+    for (uint32_t first = 0; first < TOPOLOGY_CPUS_MAX; first++) {
+        uint32_t last = first;
+        size_t used = strlen(out);
+        if (!topology_cpus_has(cpus, first)) {
+            continue;
+        }
+        while (topology_cpus_has(cpus, last + 1)) {
+            last++;
+        }
+        int bytes = snprintf(out + used, cap - used, "%s%u", used > 0 ? "," : "", first);
+        if (last > first && bytes > 0 && (size_t)bytes < cap - used) {
+            used += (size_t)bytes;
+            (void)snprintf(out + used, cap - used, "-%u", last);
+        }
+        first = last;
+    }
+}
+
+const char *topology_pin_name(enum topology_pin pin)
+{
+    static const char *const names[PINS_COUNT] = {"system", "api", "engine", "worker",
+                                                  "coordinator"};
+    return names[pin];
 }

@@ -17,6 +17,23 @@ enum {
     TOPOLOGY_WORKERS_PER_ENGINE_MAX = 16,
     TOPOLOGY_NODES_MAX = 16,
     TOPOLOGY_HOST_BYTES = 64,
+    TOPOLOGY_CPUS_MAX = 1024, /* as glibc's cpu_set_t */
+};
+
+/* CPUs by their numbers. None: not pinned, as whoever starts the process. */
+struct topology_cpus {
+    uint64_t bits[TOPOLOGY_CPUS_MAX / 64];
+};
+
+/* Which processes a set of CPUs is for. Children inherit: workers have their engine core's set and
+ * all others the launcher's unless they have their own. */
+enum topology_pin {
+    PIN_SYSTEM, /* the launcher */
+    PIN_API_SERVER,
+    PIN_ENGINE_CORE,
+    PIN_WORKER,
+    PIN_COORDINATOR,
+    PINS_COUNT
 };
 
 enum accept_policy {
@@ -62,7 +79,7 @@ struct topology_node {
     uint32_t api_servers_count; /* 0: headless */
 };
 
-/* Host profile costs in ns (see engine/device/cost.h for what each is). */
+/* Host profile costs in ns (engine/model/host_profile.h says what each is). */
 struct topology_host {
     char name[32];
     int64_t api_request_ns;
@@ -132,9 +149,19 @@ struct topology {
     int64_t heartbeat_interval_ns; /* 5 s */
     int64_t shutdown_grace_ns;     /* 5 s: one deadline for everything */
 
+    struct topology_cpus pins[PINS_COUNT]; /* by enum topology_pin */
+
     char socket_dir[96]; /* private directory of the ipc sockets, mode 0700, made and removed by the
                             harness */
 };
+
+void topology_cpus_add(struct topology_cpus *cpus, uint32_t cpu);
+bool topology_cpus_has(const struct topology_cpus *cpus, uint32_t cpu);
+uint32_t topology_cpus_count(const struct topology_cpus *cpus);
+/* As the kernel writes it: "0-3,8"; "" for none. */
+void topology_cpus_text(const struct topology_cpus *cpus, char *out, uint32_t cap);
+/* "system", "api", "engine", "worker", "coordinator". */
+const char *topology_pin_name(enum topology_pin pin);
 
 /* Engine cores that make up one data-parallel group: all, or those of a node if independent. */
 uint32_t topology_data_parallel_size(const struct topology *t);

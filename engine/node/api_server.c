@@ -97,12 +97,11 @@ static enum status open_sockets(struct api_server *s, struct error *error)
 /* The engine core of another node that is gone; of this node's its launcher knows more. */
 static enum status find_lost(struct api_server *s, struct error *error)
 {
-    const struct topology_node *own = &s->process.own;
     int lost;
     while (peers_lost(&s->peers, &lost)) {
         for (uint32_t rank = 0; lost >= 0 && rank < TOPOLOGY_ENGINES_MAX; rank++) {
-            bool local = rank - own->engines_first < own->engines_count;
-            if (s->engine_connections[rank] == lost && !local) {
+            if (s->engine_ready[rank] && s->engine_connections[rank] == lost &&
+                !process_has_engine(&s->process, rank)) {
                 return error_set(error, STATUS_DIED, "EngineCore_DP%u (connection lost)", rank);
             }
         }
@@ -525,7 +524,8 @@ int api_server_main(int argc, char **argv)
                                       .vocab_size = model != NULL ? model->vocab : 0};
     s.thread = ledger_thread_claim(&s.process.ledger, THREAD_API_MAIN, s.index, 0);
     occupancy_init(&s.occupancy, s.thread, clock_now_ns());
-    if (start(&s, &error) != STATUS_OK) {
+    if (process_pin(s.process.topology, PIN_API_SERVER, &error) != STATUS_OK ||
+        start(&s, &error) != STATUS_OK) {
         return process_fail(&error);
     }
     process_event("ready");

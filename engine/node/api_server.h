@@ -119,9 +119,9 @@ struct api_server {
     void *output; /* PULL from engine cores */
     void *stats;  /* XSUB to the coordinator, NULL if there is none */
     void *context;
-    struct peers peers; /* engine cores of other nodes; none if all are here */
-    int engine_connections[TOPOLOGY_ENGINES_MAX]; /* by rank */
-    bool engine_ready[TOPOLOGY_ENGINES_MAX];      /* they announced themselves */
+    struct peers peers;                      /* engine cores of other nodes; none if all are here */
+    bool engine_ready[TOPOLOGY_ENGINES_MAX]; /* by rank: they announced themselves, */
+    int engine_connections[TOPOLOGY_ENGINES_MAX]; /* over these */
     struct wire_decoder *decoder;
     struct wire_buffer buffer;
     struct arena arena;

@@ -21,7 +21,8 @@
 #define BEAT   (500 * PS_PER_MS)
 #define SETTLE (50 * PS_PER_MS)
 
-static const int64_t launcher_first_ns = 200000000; /* it hears of its own children's deaths */
+/* Head start of the launcher, which hears of its own children's deaths and knows their names. */
+static const int64_t launcher_first_ns = 1000000000;
 
 struct relay {
     struct process process;
@@ -136,26 +137,32 @@ static void note_subscriber(struct relay *r, const struct socket_message *m)
     }
 }
 
+static enum status take_subscription(struct relay *r, const struct socket_message *m,
+                                     struct error *error)
+{
+    if (is_byte(m, 0)) {
+        return STATUS_OK; /* one is gone: the launcher ends the start, and says who it is */
+    }
+    if (!is_byte(m, 1)) {
+        return error_set(error, STATUS_PROTOCOL,
+                         "coordinator: an engine core sent something else than its subscription");
+    }
+    note_subscriber(r, m);
+    coordinator_subscribe(r->coordinator);
+    return take_actions(r, error);
+}
+
 /* No engine core starts to serve before all are subscribed: then none can miss a broadcast. */
 static enum status wait_for_subscriptions(struct relay *r, struct error *error)
 {
-    uint32_t seen = 0;
-    while (seen < topology_data_parallel_size(r->process.topology)) {
+    while (r->subscribers_count < topology_data_parallel_size(r->process.topology)) {
         zmq_pollitem_t item = {.socket = r->back, .events = ZMQ_POLLIN};
         (void)zmq_poll(&item, 1, -1);
         struct socket_message m;
         while (socket_receive(r->back, &m)) {
-            bool subscribe = is_byte(&m, 1);
-            note_subscriber(r, &m);
+            enum status status = take_subscription(r, &m, error);
             socket_message_free(&m);
-            if (!subscribe) {
-                return error_set(
-                    error, STATUS_PROTOCOL,
-                    "coordinator: an engine core sent something else than its subscription");
-            }
-            seen++;
-            coordinator_subscribe(r->coordinator);
-            TRY(take_actions(r, error));
+            TRY(status);
         }
     }
     return STATUS_OK;
@@ -258,10 +265,8 @@ static long wait_ms(const struct relay *r)
 /* An engine core of this node is its launcher's to notice. */
 static enum status name_lost(const struct relay *r, int connection, struct error *error)
 {
-    const struct topology_node *own = &r->process.own;
-    for (uint32_t i = 0; i < TOPOLOGY_ENGINES_MAX; i++) {
-        bool local = i - own->engines_first < own->engines_count;
-        if (r->counters[i] == connection && !local) {
+    for (uint32_t i = 0; connection >= 0 && i < TOPOLOGY_ENGINES_MAX; i++) {
+        if (r->counters[i] == connection && !process_has_engine(&r->process, i)) {
             return error_set(error, STATUS_DIED, "EngineCore_DP%u (connection lost)", i);
         }
     }
@@ -362,7 +367,10 @@ int coordinator_main(int argc, char **argv)
     if (process_begin(argc, argv, "DPCoordinator", &relay.process) != STATUS_OK) {
         return EXIT_FAILURE;
     }
-    enum status status = relay_start(&relay, &arena, &error);
+    enum status status = process_pin(relay.process.topology, PIN_COORDINATOR, &error);
+    if (status == STATUS_OK) {
+        status = relay_start(&relay, &arena, &error);
+    }
     if (status == STATUS_OK) {
         process_started(relay.thread);
     }

@@ -503,7 +503,6 @@ static void *output_main(void *context)
     while (output_turn(&out, &error)) {
     }
     say_dead(&out);
-    wire_buffer_free(&out.buffer);
     return NULL;
 }
 
@@ -511,17 +510,31 @@ enum status engine_io_start(struct engine_io *io, struct error *error)
 {
     queue_init(&io->in);
     queue_init(&io->out);
+    pthread_condattr_t attributes;
     (void)pthread_mutex_init(&io->lock, NULL);
-    (void)pthread_cond_init(&io->changed, NULL);
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&io->changed, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
     if (pthread_create(&io->output_thread, NULL, output_main, io) != 0 ||
         pthread_create(&io->input_thread, NULL, input_main, io) != 0) {
         return error_set(error, STATUS_NOMEM, "cannot start the engine core's I/O threads");
     }
+    return STATUS_OK;
+}
+
+enum status engine_io_passed(struct engine_io *io, int64_t wait_ns, bool *passed,
+                             struct error *error)
+{
+    int64_t until_ns = clock_now_ns() + wait_ns;
+    struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+    int rc = 0;
     (void)pthread_mutex_lock(&io->lock);
-    while (!(io->subscribed && io->connected) && !io->failed) {
-        (void)pthread_cond_wait(&io->changed, &io->lock);
+    while (!(io->subscribed && io->connected) && !io->failed && rc == 0) {
+        rc = pthread_cond_timedwait(&io->changed, &io->lock, &until);
     }
     bool failed = io->failed;
+    *passed = io->subscribed && io->connected;
     (void)pthread_mutex_unlock(&io->lock);
     if (failed) {
         return error_set(error, io->error.status, "%s", io->error.text);

@@ -6,6 +6,10 @@
  * announces itself, decodes what comes and queues it for the main thread. The output thread encodes
  * what the main thread queues and pushes it to one client or to the coordinator. Each has its own
  * ZeroMQ context, as in vLLM.
+ *
+ *     engine_io_start(&io, error);                    // both threads
+ *     engine_io_passed(&io, wait_ns, &passed, error); // until all engine cores are there
+ *     queue_take_all(&io.in, ...), queue_push(&io.out, ...)
  */
 #ifndef ENGINE_NODE_ENGINE_IO_H
 #define ENGINE_NODE_ENGINE_IO_H
@@ -51,8 +55,11 @@ MUST_CHECK enum status engine_io_clients(struct engine_io *io, const struct wire
 /* These and the coordinator's. */
 MUST_CHECK enum status engine_io_addresses(struct engine_io *io, const struct wire_init *init,
                                            struct error *error);
-/* Starts both threads; returns when the barrier of the coordinator is passed. */
 MUST_CHECK enum status engine_io_start(struct engine_io *io, struct error *error);
+/* Whether the threads are connected and the coordinator's barrier is passed; waits for it, at most
+ * wait_ns. An error: it never will be. */
+MUST_CHECK enum status engine_io_passed(struct engine_io *io, int64_t wait_ns, bool *passed,
+                                        struct error *error);
 /* Tells every client ENGINE_CORE_DEAD and ends the output thread; waits at most 5 s for it. */
 void engine_io_dead(struct engine_io *io);
 

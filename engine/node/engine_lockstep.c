@@ -15,7 +15,7 @@ enum {
 
 static const uint64_t resume_tag = UINT32_MAX; /* no step of a wave has this number */
 static const int64_t timeout_ns_default = 10LL * 1000000000;
-static const int64_t join_timeout_ns = 300LL * 1000000000; /* as for INIT: nodes may start late */
+static const int64_t join_timeout_ns = 600LL * 1000000000; /* as launchers: nodes may start late */
 
 struct wave_options lockstep_wave_options(const struct topology *t)
 {
@@ -48,8 +48,11 @@ static enum status join_over_nodes(const struct lockstep_options *o, struct engi
                                    struct error *error)
 {
     const struct topology *t = o->topology;
-    struct collective_place place = {
-        .host = o->master_host, .port = o->master_port, .rank = o->rank};
+    struct collective_place place = {.host = o->master_host,
+                                     .port = o->master_port,
+                                     .rank = o->rank,
+                                     .hopeless = o->hopeless,
+                                     .ctx = o->ctx};
     struct collective_options step = {
         .name = "step", .ranks_count = t->engines_count, .wait = t->wait};
     struct collective_options finish = {

@@ -29,8 +29,11 @@ struct lockstep_options {
     uint32_t rank; /* of all engine cores */
     struct ledger_thread *thread;
     struct occupancy *occupancy;
-    const char *master_host; /* of INIT; used if the ranks span nodes */
+    /* Used if the ranks span nodes: of INIT, */
+    const char *master_host;
     uint32_t master_port;
+    const char *(*hopeless)(void *ctx); /* and why rank 0 will not come there any more, or NULL */
+    void *ctx;
 };
 
 /* The settings of waves; all zero for independent ranks. */

@@ -103,6 +103,8 @@ static enum status take_init(struct engine_process *e, const struct greeting *g,
     return engine_io_addresses(&e->io, init, error);
 }
 
+static const char head_ended[] = "node 0 ended while the system started";
+
 /* INIT, for which the launcher may wait for other nodes and for its API servers. */
 static enum status wait_init(const struct greeting *g, struct error *error)
 {
@@ -111,10 +113,7 @@ static enum status wait_init(const struct greeting *g, struct error *error)
     if (zmq_poll(items, g->peers.events != NULL ? 2 : 1, INIT_TIMEOUT_MS) <= 0) {
         return error_set(error, STATUS_TIMEOUT, "no INIT from the launcher within 5 minutes");
     }
-    if (items[0].revents == 0) {
-        return error_set(error, STATUS_DIED, "node 0 ended while the system started");
-    }
-    return STATUS_OK;
+    return items[0].revents != 0 ? STATUS_OK : error_set(error, STATUS_DIED, "%s", head_ended);
 }
 
 static enum status handshake_init(struct engine_process *e, const struct greeting *g,
@@ -179,6 +178,33 @@ static enum status greet_all(struct engine_process *e, void *context, struct err
     e->greetings_count = greetings_of(&e->process, e->greetings);
     for (uint32_t i = 0; i < e->greetings_count; i++) {
         TRY(greet(e, context, &e->greetings[i], error));
+    }
+    return STATUS_OK;
+}
+
+/* Node 0 may be gone before this engine core could reach any other of its processes: then only the
+ * connection to its launcher can be lost. NULL: it is not; gives the news once. */
+static const char *lost_head(void *ctx)
+{
+    struct engine_process *e = ctx;
+    int lost;
+    for (uint32_t i = 0; i < e->greetings_count; i++) {
+        if (peers_lost(&e->greetings[i].peers, &lost)) {
+            return head_ended;
+        }
+    }
+    return NULL;
+}
+
+/* Until all engine cores have subscribed. */
+static enum status await_others(struct engine_process *e, struct error *error)
+{
+    bool passed = false;
+    while (!passed) {
+        TRY(engine_io_passed(&e->io, BEAT_NS, &passed, error));
+        if (lost_head(e) != NULL) {
+            return error_set(error, STATUS_DIED, "%s", head_ended);
+        }
     }
     return STATUS_OK;
 }
@@ -319,7 +345,9 @@ static enum status start(struct engine_process *e, struct error *error)
                                         .thread = e->thread,
                                         .occupancy = &e->occupancy,
                                         .master_host = e->master_host,
-                                        .master_port = e->master_port};
+                                        .master_port = e->master_port,
+                                        .hopeless = lost_head,
+                                        .ctx = e};
     TRY(lockstep_open(&lockstep, &e->lockstep, error));
     if (e->lockstep.on) {
         e->utility.any_unfinished = any_unfinished;
@@ -333,6 +361,7 @@ static enum status start(struct engine_process *e, struct error *error)
         pthread_create(&e->monitor, NULL, monitor_main, e) != 0) {
         return error_set(error, STATUS_NOMEM, "cannot start the worker monitor thread");
     }
+    TRY(await_others(e, error));
     TRY(say_ready(e, error));
     (void)zmq_ctx_term(context);
     process_event("ready");
@@ -703,7 +732,10 @@ int engine_core_main(int argc, char **argv)
         e.io.interpreter = &e.interpreter;
         occupancy_share(&e.occupancy, &e.interpreter);
     }
-    enum status status = start(&e, &error);
+    enum status status = process_pin(e.process.topology, PIN_ENGINE_CORE, &error);
+    if (status == STATUS_OK) {
+        status = start(&e, &error);
+    }
     if (status != STATUS_OK) {
         return process_fail(&error);
     }

@@ -106,6 +106,17 @@ static const char *or_none(const char *address)
     return address[0] != '\0' ? address : NULL;
 }
 
+/* It said HELLO, and its connection ended. The launcher hears of its own children's deaths by
+ * itself, and more. */
+static enum status engine_lost(const struct handshake *h, uint32_t rank, struct error *error)
+{
+    if (process_has_engine(h->process, rank)) {
+        return STATUS_OK;
+    }
+    return error_set(error, STATUS_DIED,
+                     "EngineCore_DP%u (connection lost while the system started)", rank);
+}
+
 static enum status send_init(struct handshake *h, uint32_t rank, struct error *error)
 {
     const struct topology *t = h->process->topology;
@@ -129,12 +140,11 @@ static enum status send_init(struct handshake *h, uint32_t rank, struct error *e
     unsigned char identity[2];
     wire_identity(rank, identity);
     wire_encode_init(&buffer, &init);
-    enum status status = socket_send(h->socket, identity, sizeof identity, true, error);
-    if (status == STATUS_OK) {
-        status = socket_send(h->socket, buffer.data, buffer.bytes, false, error);
-    }
+    struct error why;
+    bool sent = socket_send(h->socket, identity, sizeof identity, true, &why) == STATUS_OK &&
+                socket_send(h->socket, buffer.data, buffer.bytes, false, &why) == STATUS_OK;
     wire_buffer_free(&buffer);
-    return status;
+    return sent ? STATUS_OK : engine_lost(h, rank, error);
 }
 
 static enum status send_due_inits(struct handshake *h, struct error *error)
@@ -180,19 +190,16 @@ static enum status take_message(struct handshake *h, const struct socket_message
     return STATUS_OK;
 }
 
-/* The launcher hears of its own children's deaths by itself, and more. */
 static enum status check_peers(struct handshake *h, struct error *error)
 {
-    const struct topology_node *own = &h->process->own;
     int lost;
     while (peers_lost(&h->peers, &lost)) {
-        for (uint32_t rank = 0; lost >= 0 && rank < TOPOLOGY_ENGINES_MAX; rank++) {
-            bool local = rank - own->engines_first < own->engines_count;
-            if (h->connections[rank] == lost && !local) {
-                return error_set(error, STATUS_DIED,
-                                 "EngineCore_DP%u (connection lost while the system started)",
-                                 rank);
-            }
+        uint32_t rank = 0;
+        while (rank < TOPOLOGY_ENGINES_MAX && (lost < 0 || h->connections[rank] != lost)) {
+            rank++;
+        }
+        if (rank < TOPOLOGY_ENGINES_MAX) {
+            TRY(engine_lost(h, rank, error));
         }
     }
     return STATUS_OK;
@@ -238,6 +245,8 @@ void handshake_close(struct handshake *h)
     peers_forget(&h->peers, h->socket);
     (void)zmq_close(h->socket);
     h->socket = NULL;
+    wire_decoder_free(h->decoder);
+    h->decoder = NULL;
     if (h->master_fd >= 0) {
         (void)close(h->master_fd);
         h->master_fd = -1;

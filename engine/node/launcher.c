@@ -499,7 +499,8 @@ int launcher_main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     uint32_t node = l.process.index > 0 ? (uint32_t)l.process.index : 0;
-    if (process_take_node(&l.process, node, &error) != STATUS_OK) {
+    if (process_take_node(&l.process, node, &error) != STATUS_OK ||
+        process_pin(l.process.topology, PIN_SYSTEM, &error) != STATUS_OK) {
         return process_fail(&error);
     }
     pid_t parent = getppid();

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -126,6 +127,28 @@ enum status process_begin(int argc, char **argv, const char *name_format, struct
     return STATUS_OK;
 }
 
+enum status process_pin(const struct topology *t, enum topology_pin pin, struct error *error)
+{
+    const struct topology_cpus *cpus = &t->pins[pin];
+    char list[128];
+    cpu_set_t set;
+    if (topology_cpus_count(cpus) == 0) {
+        return STATUS_OK;
+    }
+    CPU_ZERO(&set);
+    for (uint32_t cpu = 0; cpu < TOPOLOGY_CPUS_MAX; cpu++) {
+        if (topology_cpus_has(cpus, cpu)) {
+            CPU_SET(cpu, &set);
+        }
+    }
+    if (sched_setaffinity(0, sizeof set, &set) != 0) {
+        topology_cpus_text(cpus, list, sizeof list);
+        return error_set(error, STATUS_INVALID, "pin: cannot run the %s on CPUs %s: %s",
+                         topology_pin_name(pin), list, strerror(errno));
+    }
+    return STATUS_OK;
+}
+
 void process_event(const char *fmt, ...)
 {
     char line[PIPE_BUF];
@@ -241,6 +264,11 @@ void process_head_address(const struct process *p, uint32_t port, char out[128])
 bool process_joins(const struct process *p)
 {
     return p->node > 0 && topology_spans_nodes(p->topology);
+}
+
+bool process_has_engine(const struct process *p, uint32_t rank)
+{
+    return rank >= p->own.engines_first && rank - p->own.engines_first < p->own.engines_count;
 }
 
 bool process_serves_own_only(const struct process *p)

@@ -54,6 +54,10 @@ struct process {
  */
 MUST_CHECK enum status process_begin(int argc, char **argv, const char *name_format,
                                      struct process *out);
+/* Before the process has a second thread: the calling thread, and what it starts from now on, runs
+ * on these CPUs only. Without a set of its own it stays where its parent put it. */
+MUST_CHECK enum status process_pin(const struct topology *t, enum topology_pin pin,
+                                   struct error *error);
 
 /* A launcher's --index is its node. INVALID: the topology has no such node. */
 MUST_CHECK enum status process_take_node(struct process *p, uint32_t node, struct error *error);
@@ -86,6 +90,8 @@ const char *process_host(const struct process *p, uint32_t index);
 
 /* Its engine cores say HELLO to node 0 over TCP; node 0's start-up waits for them. */
 bool process_joins(const struct process *p);
+/* Is this engine core one of this node's? */
+bool process_has_engine(const struct process *p, uint32_t rank);
 /* Do API servers use the engine cores of their own node only? */
 bool process_serves_own_only(const struct process *p);
 /* The data-parallel group of this node begins at this rank. */

@@ -252,6 +252,7 @@ static enum status open_parts(struct worker *w, struct error *error)
 {
     TRY(ledger_open(LEDGER_FD, &w->ledger, error));
     w->topology = w->ledger.topology;
+    TRY(process_pin(w->topology, PIN_WORKER, error));
     w->answers = w->index == worker_output_rank(w->topology);
     w->async = w->topology->async_depth > 1;
     TRY(ring_attach(WORKER_PLANS_FD, (int)w->index, &w->plans, error));

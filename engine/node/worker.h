@@ -1,7 +1,6 @@
 /*
  * worker.h - what the executor and its worker processes agree on: inherited descriptors, the
- * control socket's message. Private to these two
- * files.
+ * control socket's message. Private to these two files.
  */
 #ifndef ENGINE_NODE_WORKER_H
 #define ENGINE_NODE_WORKER_H

@@ -47,15 +47,39 @@ static struct line least_squares(const struct demand_point *points, const uint32
     return (struct line){slope, y - slope * x};
 }
 
-static bool loads_differ(const struct demand_point *points, size_t count)
+/* Counted up to three, which is all that matters: none, a line, a line that may be wrong. */
+static int loads_count(const struct demand_point *points, size_t count)
 {
-    double lo = INFINITY;
+    double lo = (double)INFINITY;
     double hi = 0;
     for (size_t i = 0; i < count; i++) {
         lo = fmin(lo, points[i].rate);
         hi = fmax(hi, points[i].rate);
     }
-    return count >= 2 && hi > lo * (1.0 + SAME_RATE);
+    if (count < 2 || hi <= lo * (1.0 + SAME_RATE)) {
+        return 1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (points[i].rate > lo * (1.0 + SAME_RATE) && points[i].rate * (1.0 + SAME_RATE) < hi) {
+            return 3;
+        }
+    }
+    return 2;
+}
+
+static double worst_of(const struct demand_point *points, size_t count)
+{
+    double top = 0;
+    double worst = UNKNOWN;
+    for (size_t i = 0; i < count; i++) {
+        top = fmax(top, points[i].rate);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (points[i].rate >= top / 2) {
+            worst = fmax(worst, points[i].busy_count / points[i].rate);
+        }
+    }
+    return worst;
 }
 
 static double ceiling_of(struct line line, double servers)
@@ -73,11 +97,15 @@ static void bootstrap(const struct demand_point *points, size_t count, double se
     uint32_t picked[DEMAND_POINTS_MAX];
     size_t drawn = 0;
     for (int tries = 0; drawn < DRAWS && tries < 4 * DRAWS; tries++) {
+        double lo = (double)INFINITY;
+        double hi = 0;
         for (size_t i = 0; i < count; i++) {
             picked[i] = (uint32_t)random_range(&random, 0, (int64_t)count - 1);
+            lo = fmin(lo, points[picked[i]].rate);
+            hi = fmax(hi, points[picked[i]].rate);
         }
         struct line line = least_squares(points, picked, count);
-        if (!isnan(line.slope)) {
+        if (hi > lo * (1.0 + SAME_RATE)) {
             slopes[drawn] = line.slope;
             ceilings[drawn++] = ceiling_of(line, servers);
         }
@@ -93,31 +121,84 @@ static void bootstrap(const struct demand_point *points, size_t count, double se
     out->ceiling_hi = stats_quantile(ceilings, drawn, 0.975);
 }
 
+static struct demand unknown_demand(double servers)
+{
+    return (struct demand){.demand_s = UNKNOWN,
+                           .lo_s = UNKNOWN,
+                           .hi_s = UNKNOWN,
+                           .idle_busy_count = UNKNOWN,
+                           .worst_s = UNKNOWN,
+                           .servers = servers,
+                           .ceiling_rate = UNKNOWN,
+                           .ceiling_lo = UNKNOWN,
+                           .ceiling_hi = UNKNOWN};
+}
+
 void demand_fit(const struct demand_point *points, size_t count, double servers, uint64_t seed,
                 struct demand *out)
 {
     uint32_t all[DEMAND_POINTS_MAX];
     ASSERT(count <= DEMAND_POINTS_MAX && servers > 0);
-    *out = (struct demand){.demand_s = UNKNOWN,
-                           .lo_s = UNKNOWN,
-                           .hi_s = UNKNOWN,
-                           .idle_busy_count = UNKNOWN,
-                           .ceiling_rate = UNKNOWN,
-                           .ceiling_lo = UNKNOWN,
-                           .ceiling_hi = UNKNOWN};
-    if (!loads_differ(points, count)) {
+    *out = unknown_demand(servers);
+    int loads = loads_count(points, count);
+    if (loads < 2) {
         return;
     }
     for (size_t i = 0; i < count; i++) {
         all[i] = (uint32_t)i;
     }
     struct line line = least_squares(points, all, count);
-    bootstrap(points, count, servers, seed, out);
+    if (loads > 2) {
+        bootstrap(points, count, servers, seed, out);
+    }
     out->demand_s = line.slope;
     out->idle_busy_count = line.intercept;
+    out->worst_s = worst_of(points, count);
     out->ceiling_rate = ceiling_of(line, servers);
-    out->spins = line.intercept > IDLE_BUSY * servers || !(out->lo_s > 0);
+    out->spins = line.intercept > IDLE_BUSY * servers || !(line.slope > 0) || out->lo_s <= 0;
     out->known = !out->spins;
+}
+
+void demand_of_use(const struct demand_point *points, size_t count, double servers,
+                   struct demand *out)
+{
+    double ratios[DEMAND_POINTS_MAX];
+    ASSERT(count <= DEMAND_POINTS_MAX && servers > 0);
+    *out = unknown_demand(servers);
+    for (size_t i = 0; i < count; i++) {
+        ratios[i] = points[i].busy_count / points[i].rate;
+    }
+    struct stats_mean m = stats_mean_of(ratios, count);
+    if (!(m.mean > 0)) {
+        return;
+    }
+    out->known = true;
+    out->demand_s = m.mean;
+    out->lo_s = m.lo;
+    out->hi_s = m.hi;
+    out->idle_busy_count = 0;
+    out->worst_s = worst_of(points, count);
+    out->ceiling_rate = servers / m.mean;
+    out->ceiling_lo = servers / m.hi;
+    out->ceiling_hi = m.lo > 0 ? servers / m.lo : UNKNOWN;
+}
+
+struct demand demand_at(const struct demand *d, double servers)
+{
+    struct demand out = *d;
+    double factor = servers / d->servers;
+    out.servers = servers;
+    out.ceiling_rate *= factor;
+    out.ceiling_lo *= factor;
+    out.ceiling_hi *= factor;
+    if (d->known && servers > d->servers && !isnan(out.ceiling_lo)) {
+        double as_one = (servers - d->idle_busy_count) / d->demand_s;
+        double lo = as_one * d->ceiling_lo / d->ceiling_rate;
+        double hi = as_one * d->ceiling_hi / d->ceiling_rate;
+        out.ceiling_lo = fmin(out.ceiling_lo, fmin(lo, servers / d->worst_s));
+        out.ceiling_hi = fmax(out.ceiling_hi, hi);
+    }
+    return out;
 }
 
 /* ---- judgement ---- */
@@ -134,22 +215,24 @@ static int lowest_ceiling(const struct demand_stage *stages, size_t count, int e
     return lowest;
 }
 
-/* Twice the first stage's servers: it is full at twice its ceiling, unless the next is full before.
- */
-static void predict_gain(const struct demand *first, const struct demand *next, double rate,
-                         struct demand_verdict *out)
+struct demand_capacity demand_capacity_of(const struct demand_stage *stages, size_t count)
 {
-    double limit = 2.0 * first->ceiling_rate;
-    double limit_lo = 2.0 * first->ceiling_lo;
-    double limit_hi = 2.0 * first->ceiling_hi;
-    if (next != NULL) {
-        limit = fmin(limit, next->ceiling_rate);
-        limit_lo = fmin(limit_lo, next->ceiling_lo);
-        limit_hi = fmin(limit_hi, next->ceiling_hi);
+    struct demand_capacity c = {
+        .first = lowest_ceiling(stages, count, -1), .rate = UNKNOWN, .lo = UNKNOWN, .hi = UNKNOWN};
+    if (c.first < 0) {
+        return c;
     }
-    out->gain = fmax(0, limit / rate - 1.0);
-    out->gain_lo = isnan(limit_lo) ? UNKNOWN : fmax(0, limit_lo / rate - 1.0);
-    out->gain_hi = isnan(limit_hi) ? UNKNOWN : fmax(0, limit_hi / rate - 1.0);
+    const struct demand *first = &stages[c.first].demand;
+    c.rate = first->ceiling_rate;
+    c.lo = first->ceiling_lo;
+    c.hi = first->ceiling_hi;
+    for (size_t i = 0; i < count && !isnan(c.lo); i++) {
+        if (stages[i].demand.known) {
+            c.lo = fmin(c.lo, stages[i].demand.ceiling_lo);
+            c.hi = fmin(c.hi, stages[i].demand.ceiling_hi);
+        }
+    }
+    return c;
 }
 
 void demand_judge(const struct demand_stage *stages, size_t count, double rate_max,
@@ -158,10 +241,7 @@ void demand_judge(const struct demand_stage *stages, size_t count, double rate_m
     *out = (struct demand_verdict){.kind = DEMAND_UNEXPLAINED,
                                    .first = lowest_ceiling(stages, count, -1),
                                    .next = -1,
-                                   .explained_frac = UNKNOWN,
-                                   .gain = UNKNOWN,
-                                   .gain_lo = UNKNOWN,
-                                   .gain_hi = UNKNOWN};
+                                   .explained_frac = UNKNOWN};
     if (out->first < 0) {
         return;
     }
@@ -175,7 +255,6 @@ void demand_judge(const struct demand_stage *stages, size_t count, double rate_m
     bool close = next != NULL && next->use_lo >= USE_LIMIT - LEAD &&
                  next->demand.ceiling_rate < first->demand.ceiling_rate * (1.0 + LEAD);
     out->kind = close ? DEMAND_MIXED : DEMAND_ONE;
-    predict_gain(&first->demand, next == NULL ? NULL : &next->demand, rate_max, out);
 }
 
 struct demand_elasticity demand_elasticity_of(const double *base_rates, const double *slowed_rates,

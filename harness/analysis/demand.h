@@ -29,9 +29,11 @@ struct demand {
     bool known;      /* false: fewer than two different rates, or a spinning stage */
     bool spins;      /* busy whatever the rate: its time says nothing about work */
     double demand_s; /* slope of busy_count on rate */
-    double lo_s;     /* 95 % by bootstrap over the runs */
+    double lo_s;     /* 95 % by bootstrap over the runs; NAN with fewer than three loads */
     double hi_s;
     double idle_busy_count; /* intercept: busy without work */
+    double worst_s;         /* most busy time a unit took in a run of at least half the top rate */
+    double servers;         /* that the ceiling is for */
     double ceiling_rate;    /* rate at which all servers would be busy */
     double ceiling_lo;
     double ceiling_hi;
@@ -40,6 +42,16 @@ struct demand {
 /* Regresses busy_count on rate over runs at different loads. `servers`: m of the stage. */
 void demand_fit(const struct demand_point *points, size_t count, double servers, uint64_t seed,
                 struct demand *out);
+/* Where all runs have one load: demand = busy_count / rate, 95 % by Student's t over the runs (NAN
+ * with one). Cannot tell work from spinning. */
+void demand_of_use(const struct demand_point *points, size_t count, double servers,
+                   struct demand *out);
+/*
+ * The same with another number of servers. What a server is busy with besides work is taken to come
+ * with each of them; the interval spans the two other readings as well: that it does not grow, and
+ * that it was work (worst_s), since servers with less to do work less efficiently.
+ */
+struct demand demand_at(const struct demand *d, double servers);
 
 /* A stage as the judgement sees it. */
 struct demand_stage {
@@ -60,14 +72,20 @@ struct demand_verdict {
     int first;             /* index of the lowest ceiling, -1: none known */
     int next;              /* the second lowest, -1: none */
     double explained_frac; /* highest rate over the lowest ceiling; NAN: none known */
-    double gain; /* what twice the first stage's servers should bring, as a fraction of the rate */
-    double gain_lo; /* 95 %, from the intervals of both ceilings; NAN: not known */
-    double gain_hi;
 };
 
 /* `rate_max`: the highest throughput measured. */
 void demand_judge(const struct demand_stage *stages, size_t count, double rate_max,
                   struct demand_verdict *out);
+
+/* Throughput that the stages allow: the least of their ceilings. */
+struct demand_capacity {
+    int first;   /* index of the stage whose ceiling it is, -1: none known */
+    double rate; /* NAN: none known */
+    double lo;   /* 95 %, from the intervals of the ceilings; NAN: not known */
+    double hi;
+};
+struct demand_capacity demand_capacity_of(const struct demand_stage *stages, size_t count);
 
 /*
  * Elasticity of throughput to a stage's service time: -d ln X / d ln S, from paired runs with and

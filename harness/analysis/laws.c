@@ -94,7 +94,7 @@ static struct law_fit curve_of(const double *x, int parameters_count)
     return (struct law_fit){.gamma = exp(x[0]),
                             .alpha = parameters_count > 1 ? x[1] : 0,
                             .beta = parameters_count > 2 ? x[2] : 0,
-                            .plateau = INFINITY};
+                            .plateau = (double)INFINITY};
 }
 
 static int curve_residuals(void *problem, int count, int parameters_count, const double *x,
@@ -136,7 +136,7 @@ static struct law_fit fit_curve(struct curve_problem *p)
 /* The plateau begins after each level in turn; the best of these fits is taken. */
 static bool fit_plateau(const struct observations *o, enum law law, struct law_fit *out)
 {
-    double least = INFINITY;
+    double least = (double)INFINITY;
     for (uint32_t i = 1; i < o->count; i++) {
         bool border = o->at[i].cores > o->at[i - 1].cores;
         bool enough = law == LAW_PLATEAU || o->at[i - 1].cores > o->at[0].cores;
@@ -202,7 +202,7 @@ static bool eligible(const struct law_fit *fit)
 
 static void weigh(struct laws *l)
 {
-    double least = INFINITY;
+    double least = (double)INFINITY;
     double sum = 0;
     for (int i = 0; i < LAWS_COUNT; i++) {
         if (eligible(&l->fits[i]) && l->fits[i].aicc < least) {

@@ -9,13 +9,13 @@ int cli_check(int argc, char **argv)
     static const struct option options[] = {CLI_SCENARIO_OPTIONS, {NULL, 0, NULL, 0}};
     struct cli_scenario arguments = {.path = NULL};
     int option = 0;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = cli_option(argc, argv, "h", options, NULL)) != -1) {
         if (option == 'h') {
             cli_help(stdout, "check", CLI_SCENARIO_HELP);
             return EXIT_PASS;
         }
         if (!cli_scenario_option(&arguments, option, optarg)) {
-            return cli_usage_error("check", "see the message above");
+            return EXIT_USAGE;
         }
     }
     if (!cli_scenario_operand(&arguments, "check", argc, argv)) {
@@ -23,6 +23,10 @@ int cli_check(int argc, char **argv)
     }
     struct scenario *scenario = cli_scenario_open(&arguments);
     if (scenario == NULL) {
+        return EXIT_USAGE;
+    }
+    if (!cli_scenario_traces(scenario)) {
+        scenario_close(scenario);
         return EXIT_USAGE;
     }
     (void)printf("%s: ok, %u cell%s, %u run%s\n", arguments.path, scenario->cells_count,

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "engine/http/buffer.h"
 #include "harness/scenario/scenario.h"
 
 /* When several apply, the one that stands first in 8, 2, 6, 7, 5, 1, 4, 3 is returned; an interrupt
@@ -45,6 +46,7 @@ struct cli_command {
 int cli_check(int argc, char **argv);
 int cli_expand(int argc, char **argv);
 int cli_keys(int argc, char **argv);
+int cli_doctor(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_node(int argc, char **argv);
 int cli_serve(int argc, char **argv);
@@ -59,6 +61,12 @@ int cli_client(int argc, char **argv);
 void cli_help(FILE *out, const char *command, const char *options);
 /* "harness NAME: MESSAGE" and where to find help, on stderr. Returns EXIT_USAGE. */
 int cli_usage_error(const char *command, const char *message);
+/* The next option as getopt_long() gives it, -1 at the end. '?' after a message about one that is
+ * unknown or lacks its value. `name` (may be NULL) is set to its long name. */
+int cli_option(int argc, char **argv, const char *shorts, const struct option *options,
+               const char **name);
+/* "--NAME wants WANTED, got 'GOT'". Returns EXIT_USAGE. */
+int cli_value_error(const char *command, const char *name, const char *wanted, const char *got);
 
 /* ---- addresses ---- */
 
@@ -72,6 +80,9 @@ struct cli_address {
 bool cli_address(const char *text, uint32_t port_otherwise, struct cli_address *out);
 /* The address of this machine from which `host` (IPv4) is reached; false if there is no route. */
 bool cli_address_towards(const char *host, char *out, size_t cap);
+/* GET of a small page of a server at an IPv4 address. False: no complete answer; what its status
+ * is does not matter. */
+bool cli_fetch(const char *host, uint32_t port, const char *path, struct http_buffer *body);
 
 /* ---- options of every command that reads a scenario ---- */
 
@@ -82,6 +93,8 @@ enum {
 struct cli_scenario {
     const char *path;
     const char *sets[CLI_SETS_MAX];
+    char only[512]; /* all --only, as one */
+    size_t only_bytes;
     struct scenario_options options;
 };
 
@@ -114,5 +127,7 @@ bool cli_scenario_operand(struct cli_scenario *scenario, const char *command, in
                           char **argv);
 /* Opens it. NULL after printing everything that is wrong to stderr. */
 struct scenario *cli_scenario_open(const struct cli_scenario *scenario);
+/* Whether the traces that it replays can be read; a message for each one that cannot. */
+bool cli_scenario_traces(const struct scenario *scenario);
 
 #endif

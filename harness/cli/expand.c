@@ -15,7 +15,7 @@ int cli_expand(int argc, char **argv)
     struct cli_scenario arguments = {.path = NULL};
     bool cells = false;
     int option = 0;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = cli_option(argc, argv, "h", options, NULL)) != -1) {
         if (option == 'h') {
             cli_help(stdout, "expand",
                      CLI_SCENARIO_HELP
@@ -25,7 +25,7 @@ int cli_expand(int argc, char **argv)
         if (option == OPTION_CELLS) {
             cells = true;
         } else if (!cli_scenario_option(&arguments, option, optarg)) {
-            return cli_usage_error("expand", "see the message above");
+            return EXIT_USAGE;
         }
     }
     if (!cli_scenario_operand(&arguments, "expand", argc, argv)) {

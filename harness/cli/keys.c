@@ -9,9 +9,9 @@ int cli_keys(int argc, char **argv)
     static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     struct error error = {.status = STATUS_OK};
     int option = 0;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = cli_option(argc, argv, "h", options, NULL)) != -1) {
         if (option != 'h') {
-            return cli_usage_error("keys", "see the message above");
+            return EXIT_USAGE;
         }
         cli_help(stdout, "keys", NULL);
         return EXIT_PASS;

@@ -6,22 +6,20 @@
  * `harness run`; a client that could not keep up makes the result invalid (exit status 5) instead
  * of looking like a slow server.
  */
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
 
 #include "engine/base/clock.h"
 #include "engine/http/buffer.h"
-#include "engine/http/http_parser.h"
 #include "harness/cli/cli.h"
+#include "harness/cli/observer.h"
 #include "harness/run/child.h"
 #include "harness/run/observe.h"
 
@@ -41,7 +39,7 @@ enum {
     OPTION_NO_STREAM,
     OPTION_EOS,
     OPTION_WAIT,
-    REPLY_BYTES_MAX = 1 << 16,
+    OPTION_OBSERVE,
     TICK_NS = 100000000,
     MAX_LAG_MS = 5,
 };
@@ -50,8 +48,8 @@ enum {
 
 static const char help_text[] =
     "  Several URLs: connections are divided evenly among them, arrivals go to each in turn.\n"
-    "  --users N           closed loop: N users, each sends its next request when its last one "
-    "ended\n"
+    "  --users N           closed loop: N users (default 16), each sends its next when its last "
+    "one ended\n"
     "  --rate R            open loop: R requests a second, Poisson arrivals\n"
     "  --trace FILE        open loop at the times and lengths of a trace; --time-scale X: X times "
     "as fast\n"
@@ -61,6 +59,8 @@ static const char help_text[] =
     "  --warmup S --measure S --drain S   seconds (default 2, 10, 10)\n"
     "  --model NAME        default: the first of the server's /v1/models\n"
     "  --wait S            first wait at most S seconds until every server answers (default 0)\n"
+    "  --observe auto      look at the server's processes on this machine, too: CPU by stage and\n"
+    "                      its /metrics. TITLE=STAGE[,...] instead of auto names them\n"
     "  --seed N, --no-stream, --eos (let the model end early)\n";
 
 static volatile sig_atomic_t signal_seen;
@@ -189,7 +189,64 @@ static bool take_url(struct load_options *o, const char *url)
     return true;
 }
 
-static int parse(struct load_options *o, int64_t *wait_ns, int argc, char **argv, bool *done)
+static const char *wanted(int option)
+{
+    switch (option) {
+    case OPTION_USERS:
+        return "a number from 1 to 65536";
+    case OPTION_RATE:
+        return "requests a second";
+    case OPTION_TIME_SCALE:
+        return "a factor above 0";
+    case OPTION_PROMPT:
+    case OPTION_OUTPUT:
+        return "tokens as N or LO..HI";
+    case OPTION_WARMUP:
+    case OPTION_MEASURE:
+    case OPTION_DRAIN:
+    case OPTION_WAIT:
+        return "seconds";
+    case OPTION_REQUESTS:
+    case OPTION_SEED:
+        return "a number";
+    case OPTION_OBSERVE:
+        return "auto or TITLE=STAGE[,...]";
+    default:
+        return "a shorter text";
+    }
+}
+
+/* The client's own messages begin like this command's. */
+static const char *without_prefix(const char *text)
+{
+    return text + (strncmp(text, "load: ", 6) == 0 ? 6 : 0);
+}
+
+/* What can be wrong before any server is asked. */
+static int check(const struct load_options *o, uint32_t modes_count)
+{
+    struct error error;
+    if (o->targets_count == 0) {
+        return cli_usage_error("load", "expected one or more URLs like http://127.0.0.1:8000");
+    }
+    if (modes_count > 1) {
+        return cli_usage_error("load", "--users, --rate and --trace exclude each other");
+    }
+    if (o->mode == LOAD_TRACE && access(o->trace_path, R_OK) != 0) {
+        (void)fprintf(stderr, "harness load: %s: %s\n", o->trace_path, strerror(errno));
+        return EXIT_USAGE;
+    }
+    if (o->window_ns == 0 && o->mode != LOAD_TRACE) {
+        return cli_usage_error("load", "--measure wants seconds above 0");
+    }
+    if (load_options_check(o, &error) != STATUS_OK) {
+        return cli_usage_error("load", without_prefix(error.text));
+    }
+    return EXIT_PASS;
+}
+
+static int parse(struct load_options *o, int64_t *wait_ns, struct observer *observer, int argc,
+                 char **argv, bool *done)
 {
     static const struct option options[] = {
         {"users", required_argument, NULL, OPTION_USERS},
@@ -207,22 +264,29 @@ static int parse(struct load_options *o, int64_t *wait_ns, int argc, char **argv
         {"no-stream", no_argument, NULL, OPTION_NO_STREAM},
         {"eos", no_argument, NULL, OPTION_EOS},
         {"wait", required_argument, NULL, OPTION_WAIT},
+        {"observe", required_argument, NULL, OPTION_OBSERVE},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
+    const char *name = NULL;
+    uint32_t modes_count = 0;
     int option = 0;
     char text[160];
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = cli_option(argc, argv, "h", options, &name)) != -1) {
         if (option == 'h') {
             cli_help(stdout, "load", help_text);
             *done = true;
             return EXIT_PASS;
         }
-        if (option == OPTION_WAIT ? !take_seconds(optarg, wait_ns)
-                                  : !take_option(o, option, optarg)) {
-            (void)snprintf(text, sizeof text, "cannot use '%.100s'",
-                           optarg != NULL ? optarg : "that option");
-            return cli_usage_error("load", text);
+        if (option == '?') {
+            return EXIT_USAGE;
+        }
+        modes_count += option <= OPTION_TRACE ? 1 : 0;
+        bool taken = option == OPTION_WAIT      ? take_seconds(optarg, wait_ns)
+                     : option == OPTION_OBSERVE ? observer_option(observer, optarg)
+                                                : take_option(o, option, optarg);
+        if (!taken) {
+            return cli_value_error("load", name, wanted(option), optarg);
         }
     }
     for (int i = optind; i < argc; i++) {
@@ -232,49 +296,10 @@ static int parse(struct load_options *o, int64_t *wait_ns, int argc, char **argv
             return cli_usage_error("load", text);
         }
     }
-    return o->targets_count > 0
-               ? EXIT_PASS
-               : cli_usage_error("load", "expected one or more URLs like http://127.0.0.1:8000");
+    return check(o, modes_count);
 }
 
 /* ---- model of the server ---- */
-
-static void append_body(void *ctx, const char *data, size_t bytes)
-{
-    http_buffer_append(ctx, data, bytes);
-}
-
-static bool fetch(const struct load_target *from, const char *path, struct http_buffer *body)
-{
-    char request[256];
-    char reply[4096];
-    struct error error;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)from->port)};
-    struct timeval patience = {.tv_sec = 5};
-    struct http_client_handlers handlers = {.ctx = body, .on_body = append_body};
-    struct http_client_parser *parser = NULL;
-    (void)inet_pton(AF_INET, from->host, &address.sin_addr);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    int bytes =
-        snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, from->host);
-    bool complete = false;
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
-        write(fd, request, (size_t)bytes) == bytes &&
-        http_client_create(&handlers, &parser, &error) == STATUS_OK) {
-        ssize_t got = 0;
-        while (!complete && body->bytes < REPLY_BYTES_MAX &&
-               (got = read(fd, reply, sizeof reply)) > 0) {
-            size_t used = 0;
-            complete = http_client_feed(parser, reply, (size_t)got, &used) == HTTP_FEED_COMPLETE;
-        }
-    }
-    http_client_destroy(parser);
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    return complete;
-}
 
 /* Whether every server answers before the time is over; an answer other than 200 is one too. */
 static bool wait_for_servers(const struct load_options *o, int64_t wait_ns)
@@ -282,7 +307,7 @@ static bool wait_for_servers(const struct load_options *o, int64_t wait_ns)
     int64_t deadline_ns = clock_now_ns() + wait_ns;
     for (uint32_t i = 0; wait_ns > 0 && i < o->targets_count; i++) {
         struct http_buffer body = {0};
-        while (!fetch(&o->targets[i], "/health", &body)) {
+        while (!cli_fetch(o->targets[i].host, o->targets[i].port, "/health", &body)) {
             if (clock_now_ns() > deadline_ns || signal_seen != 0) {
                 http_buffer_free(&body);
                 (void)fprintf(stderr, "harness load: no answer from http://%s:%u/health in time\n",
@@ -297,13 +322,14 @@ static bool wait_for_servers(const struct load_options *o, int64_t wait_ns)
     return true;
 }
 
-static bool choose_model(struct load_options *o)
+/* EXIT_PASS, or EXIT_SERVER after a message. */
+static int choose_model(struct load_options *o)
 {
     if (o->model[0] != '\0') {
-        return true;
+        return EXIT_PASS;
     }
     struct http_buffer body = {0};
-    bool complete = fetch(&o->targets[0], "/v1/models", &body);
+    bool complete = cli_fetch(o->targets[0].host, o->targets[0].port, "/v1/models", &body);
     http_buffer_append(&body, "", 1);
     struct json_object *root = complete ? json_tokener_parse(body.data) : NULL;
     struct json_object *data = NULL;
@@ -315,7 +341,14 @@ static bool choose_model(struct load_options *o)
     }
     (void)json_object_put(root);
     http_buffer_free(&body);
-    return o->model[0] != '\0';
+    if (o->model[0] != '\0') {
+        return EXIT_PASS;
+    }
+    (void)fprintf(stderr, "harness load: %s at http://%s:%u/v1/models; %s\n",
+                  complete ? "no model" : "no answer", o->targets[0].host, o->targets[0].port,
+                  complete ? "name one with --model"
+                           : "is a server there? --wait 60 waits for one that starts");
+    return EXIT_SERVER;
 }
 
 /* ---- load ---- */
@@ -334,7 +367,7 @@ static enum status start_client(const struct load_shared *shared, pid_t *pid, st
     return child_start(&child, pid, error);
 }
 
-static int wait_client(const struct load_shared *shared, pid_t pid)
+static int wait_client(const struct load_shared *shared, pid_t pid, struct observer *observer)
 {
     int status = 0;
     bool asked = false;
@@ -342,6 +375,7 @@ static int wait_client(const struct load_shared *shared, pid_t pid)
     int64_t reported_ns = clock_now_ns();
     while (!child_ended(pid, &status)) {
         clock_sleep_until_ns(clock_now_ns() + TICK_NS);
+        observer_tick(observer, atomic_load(&shared->header->phase));
         if (signal_seen != 0 && !asked) {
             (void)kill(pid, SIGTERM);
             asked = true;
@@ -363,38 +397,54 @@ static int wait_client(const struct load_shared *shared, pid_t pid)
     return status;
 }
 
+static void print_ms(const char *name, double ms, bool last)
+{
+    if (isnan(ms)) {
+        (void)printf("   %s %9s", name, "-");
+    } else {
+        (void)printf("   %s %9.2f", name, ms);
+    }
+    (void)fputs(last ? "\n" : "", stdout);
+}
+
 static void print_latency(const char *name, const struct run_latency *l)
 {
-    (void)printf("  %-10s mean %9.2f   p50 %9.2f   p90 %9.2f   p99 ", name, l->mean_ms, l->p50_ms,
-                 l->p90_ms);
-    if (isnan(l->p99_ms)) {
-        (void)printf("(too few samples)\n");
-    } else {
-        (void)printf("%9.2f\n", l->p99_ms);
-    }
+    (void)printf("  %-7s", name);
+    print_ms("mean", l->mean_ms, false);
+    print_ms("p50", l->p50_ms, false);
+    print_ms("p90", l->p90_ms, false);
+    print_ms("p99", l->p99_ms, true);
+}
+
+static void print_latencies(const struct run_result *r)
+{
+    (void)printf("latency of the requests scheduled in the window, ms (-: too few samples):\n");
+    print_latency("TTFT", &r->latency[RUN_TTFT]);
+    print_latency("TPOT", &r->latency[RUN_TPOT]);
+    print_latency("ICL", &r->latency[RUN_ICL]);
+    print_latency("E2E", &r->latency[RUN_E2EL]);
+    (void)printf("send lag, ms: p50 %.3f, max %.3f\n", r->lag_p50_ms, r->lag_max_ms);
 }
 
 static void print_result(const struct load_shared *shared, const struct run_result *r)
 {
-    (void)printf("%.1f output tokens/s [%.1f, %.1f] over %.1f s, %.2f requests/s ended well\n",
-                 r->output_tok_per_s.mean, r->output_tok_per_s.lo, r->output_tok_per_s.hi,
-                 r->window_s, r->achieved_rps);
+    (void)printf("%.1f output tokens/s ", r->output_tok_per_s.mean);
+    if (!isnan(r->output_tok_per_s.lo)) {
+        (void)printf("[%.1f, %.1f] ", r->output_tok_per_s.lo, r->output_tok_per_s.hi);
+    }
+    (void)printf("over %.1f s, %.2f requests/s ended well\n", r->window_s, r->achieved_rps);
     (void)printf("requests:");
     for (int i = LOAD_OUTCOME_OK; i < LOAD_OUTCOMES_COUNT; i++) {
         uint64_t count = load_get(&shared->header->outcome_count[i]);
         if (count > 0) {
-            (void)printf("  %s %llu", load_outcome_name((enum load_outcome)i),
-                         (unsigned long long)count);
+            (void)printf("  %s %llu%s", load_outcome_name((enum load_outcome)i),
+                         (unsigned long long)count,
+                         i == LOAD_OUTCOME_CANCELLED ? " (running at the end)" : "");
         }
     }
     (void)printf("\n");
     if (shared->header->options.mode != LOAD_CLOSED) {
-        (void)printf("latency of the requests scheduled in the window, ms:\n");
-        print_latency("TTFT", &r->latency[RUN_TTFT]);
-        print_latency("TPOT", &r->latency[RUN_TPOT]);
-        print_latency("ICL", &r->latency[RUN_ICL]);
-        print_latency("E2E", &r->latency[RUN_E2EL]);
-        (void)printf("send lag, ms: p50 %.3f, max %.3f\n", r->lag_p50_ms, r->lag_max_ms);
+        print_latencies(r);
     }
     (void)printf("client: %.0f %% of a core\n", r->client_cpu_frac * 100);
 }
@@ -410,11 +460,11 @@ static int judge(const struct load_shared *shared, const struct run_result *r, i
     }
     enum status ended = (enum status)atomic_load(&shared->header->status);
     if (ended == STATUS_INVALID || ended == STATUS_NOT_FOUND) {
-        (void)fprintf(stderr, "harness load: %s\n", shared->header->error_text);
+        (void)fprintf(stderr, "harness load: %s\n", without_prefix(shared->header->error_text));
         return EXIT_USAGE;
     }
     if (ended != STATUS_OK) {
-        (void)fprintf(stderr, "harness load: %s\n", shared->header->error_text);
+        (void)fprintf(stderr, "harness load: %s\n", without_prefix(shared->header->error_text));
         return EXIT_SERVER;
     }
     if (client_status != 0 || r->client_cpu_frac > MAX_CPU_FRAC || r->lag_p99_ms > MAX_LAG_MS) {
@@ -426,7 +476,7 @@ static int judge(const struct load_shared *shared, const struct run_result *r, i
     return EXIT_PASS;
 }
 
-static int drive(const struct load_options *o)
+static int drive(const struct load_options *o, struct observer *observer)
 {
     struct error error;
     struct load_shared shared;
@@ -437,10 +487,20 @@ static int drive(const struct load_options *o)
         (void)fprintf(stderr, "harness load: %s\n", error.text);
         return EXIT_INVALID;
     }
-    int client_status = wait_client(&shared, pid);
+    int client_status = wait_client(&shared, pid, observer);
+    observer_tick(observer, LOAD_PHASE_DONE);
     observe_fill_client(&shared, &result);
-    if (result.window_s > 0) {
+    if (result.window_s >= 0.001) {
         print_result(&shared, &result);
+        observer_print(observer);
+    } else if (signal_seen != 0) {
+        (void)fprintf(stderr, "harness load: interrupted before the window began\n");
+    }
+    if (load_get(&shared.header->outcome_count[LOAD_OUTCOME_HTTP_4XX]) > 0) {
+        (void)fprintf(stderr,
+                      "harness load: the server refused requests (HTTP 4xx): does it know "
+                      "the model %s, and do prompt and output fit it?\n",
+                      o->model);
     }
     int status = cli_worse(judge(&shared, &result, client_status),
                            result.fail_count > 0 ? EXIT_REQUESTS : EXIT_PASS);
@@ -467,10 +527,10 @@ int cli_load(int argc, char **argv)
         .connections_count = 256,
         .api_servers_count = 1,
     };
-    struct error error;
+    struct observer observer = {.wanted = false};
     int64_t wait_ns = 0;
     bool done = false;
-    int status = parse(&o, &wait_ns, argc, argv, &done);
+    int status = parse(&o, &wait_ns, &observer, argc, argv, &done);
     if (status != EXIT_PASS || done) {
         return status;
     }
@@ -481,14 +541,11 @@ int cli_load(int argc, char **argv)
     if (!wait_for_servers(&o, wait_ns)) {
         return signal_seen != 0 ? EXIT_INTERRUPTED : EXIT_SERVER;
     }
-    if (!choose_model(&o)) {
-        (void)fprintf(stderr,
-                      "harness load: no model at http://%s:%u/v1/models; name one with --model\n",
-                      o.targets[0].host, o.targets[0].port);
-        return EXIT_SERVER;
+    status = choose_model(&o);
+    if (status == EXIT_PASS && !observer_begin(&observer, &o.targets[0])) {
+        status = EXIT_SERVER;
     }
-    if (load_options_check(&o, &error) != STATUS_OK) {
-        return cli_usage_error("load", error.text);
-    }
-    return drive(&o);
+    status = status == EXIT_PASS ? drive(&o, &observer) : status;
+    observer_free(&observer);
+    return status;
 }

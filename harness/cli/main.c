@@ -36,6 +36,8 @@ static const struct cli_command commands[] = {
      "harness keys load.users", cli_keys},
     {"metrics", "[NAME]", "explain a metric: definition, formula, unit, and other tools' formulas",
      "harness metrics tpot", cli_metrics},
+    {"doctor", "[FILE] [options]", "what on this host would spoil a measurement, and what mends it",
+     "harness doctor scenarios/saturation.ini", cli_doctor},
 };
 
 enum {

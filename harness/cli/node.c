@@ -28,8 +28,9 @@ static int parse(struct serving *s, int argc, char **argv, bool *done)
         {"join", required_argument, NULL, OPTION_JOIN},
         {NULL, 0, NULL, 0},
     };
+    const char *name = NULL;
     int option = 0;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = cli_option(argc, argv, "h", options, &name)) != -1) {
         struct cli_address head;
         if (option == 'h') {
             cli_help(stdout, "node", help_text);
@@ -37,16 +38,14 @@ static int parse(struct serving *s, int argc, char **argv, bool *done)
             return EXIT_PASS;
         }
         if (option != OPTION_JOIN) {
-            if (!serving_option(s, option, optarg)) {
+            if (!serving_option(s, option, name, optarg)) {
                 return EXIT_USAGE;
             }
         } else if (cli_address(optarg, CLUSTER_RPC_PORT, &head)) {
             (void)snprintf(s->cluster.address, sizeof s->cluster.address, "%s", head.host);
             s->cluster.rpc_port = head.port;
         } else {
-            char text[160];
-            (void)snprintf(text, sizeof text, "--join: '%.100s' is no known HOST:PORT", optarg);
-            return cli_usage_error("node", text);
+            return cli_value_error("node", name, "a known HOST or HOST:PORT", optarg);
         }
     }
     if (s->cluster.address[0] == '\0') {

@@ -61,9 +61,10 @@ int cli_null(int argc, char **argv)
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     bool only_serve = false;
+    bool port_given = false;
     unsigned long port = 8000;
     int option = 0;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = cli_option(argc, argv, "h", options, NULL)) != -1) {
         if (option == 'h') {
             cli_help(stdout, "null", help_text);
             return EXIT_PASS;
@@ -71,13 +72,19 @@ int cli_null(int argc, char **argv)
         if (option == OPTION_SERVE) {
             only_serve = true;
         } else if (option == OPTION_PORT) {
-            port = strtoul(optarg, NULL, 10);
+            char *end = NULL;
+            port = strtoul(optarg, &end, 10);
+            if (end == optarg || *end != '\0' || port > 65535) {
+                return cli_value_error("null", "port", "0 to 65535", optarg);
+            }
+            port_given = true;
         } else {
-            return cli_usage_error("null", "see the message above");
+            return EXIT_USAGE;
         }
     }
-    if (argc > optind || port > 65535) {
-        return cli_usage_error("null", "expected no operands and a port of 0..65535");
+    if (argc > optind || (port_given && !only_serve)) {
+        return cli_usage_error("null",
+                               argc > optind ? "expected no operands" : "--port needs --serve");
     }
     return only_serve ? serve((uint32_t)port) : measure();
 }

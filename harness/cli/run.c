@@ -3,8 +3,8 @@
  * a result folder.
  *
  * Each run starts its own system and its own client and ends both; its rows are on disk before the
- * next run begins. ^C once ends the run in work, keeps what was measured and concludes from it;
- * twice ends at once.
+ * next run begins, and before them a record from which --resume writes them again. ^C once ends the
+ * run in work, keeps what was measured and concludes from it; twice ends at once.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,17 +21,24 @@
 #include "engine/base/hash.h"
 #include "harness/cli/cli.h"
 #include "harness/load/ceiling.h"
+#include "harness/report/attribution.h"
+#include "harness/report/ceilings.h"
 #include "harness/report/progress.h"
 #include "harness/report/report.h"
 #include "harness/run/child.h"
+#include "harness/run/find.h"
 #include "harness/run/measure.h"
+#include "harness/run/record.h"
 
 enum {
     OPTION_OUTPUT = CLI_OPTION_OWN,
     OPTION_DRY_RUN,
+    OPTION_RESUME,
     OPTION_PROGRESS,
     PATH_BYTES = 512,
 };
+
+#define COOL_DOWN_SLICE_NS ((int64_t)50000000)
 
 static volatile sig_atomic_t signal_seen;
 
@@ -52,6 +59,7 @@ struct run_command {
     struct cli_scenario arguments;
     char folder[PATH_BYTES];
     bool dry_run;
+    bool resume;
     enum progress_mode progress_mode;
     char command_line[1024];
 };
@@ -65,15 +73,22 @@ struct session {
     struct progress *progress;
     struct run_result *results;
     uint32_t results_count;
+    char folder[PATH_BYTES];
+    bool *made; /* by run: an earlier session did */
+    struct record_texts texts;
+    uint32_t skipped_count;
     int log_fd;
     int status;
     int64_t started_ns;
     const struct scenario_run *run; /* the one in work */
     uint32_t run_index;
+    struct knees knees;       /* a row for each cell whose rates were searched for */
+    uint32_t find_runs_count; /* runs of all searches */
 };
 
 static const char help_text[] = CLI_SCENARIO_HELP
     "  -o DIR                        result folder (default: results/NAME-TIME)\n"
+    "  --resume DIR                  make the runs that are missing in a result folder\n"
     "  --dry-run                     print the cells, their order and the expected time\n"
     "  --progress auto|none|line|table\n";
 
@@ -106,20 +121,25 @@ static int parse(struct run_command *c, int argc, char **argv, bool *done)
     static const struct option options[] = {
         CLI_SCENARIO_OPTIONS,
         {"output", required_argument, NULL, 'o'},
+        {"resume", required_argument, NULL, OPTION_RESUME},
         {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
         {"progress", required_argument, NULL, OPTION_PROGRESS},
         {NULL, 0, NULL, 0},
     };
     int option = 0;
     join_arguments(c, argc, argv);
-    while ((option = getopt_long(argc, argv, "ho:", options, NULL)) != -1) {
+    while ((option = cli_option(argc, argv, "ho:", options, NULL)) != -1) {
         if (option == 'h') {
             cli_help(stdout, "run", help_text);
             *done = true;
             return EXIT_PASS;
         }
-        if (option == 'o') {
+        if (option == 'o' || option == OPTION_RESUME) {
+            if (c->folder[0] != '\0') {
+                return cli_usage_error("run", "one folder: -o DIR or --resume DIR");
+            }
             (void)snprintf(c->folder, sizeof c->folder, "%s", optarg);
+            c->resume = option == OPTION_RESUME;
         } else if (option == OPTION_DRY_RUN) {
             c->dry_run = true;
         } else if (option == OPTION_PROGRESS) {
@@ -127,7 +147,7 @@ static int parse(struct run_command *c, int argc, char **argv, bool *done)
                 return cli_usage_error("run", "--progress wants auto, none, line or table");
             }
         } else if (!cli_scenario_option(&c->arguments, option, optarg)) {
-            return cli_usage_error("run", "see the message above");
+            return EXIT_USAGE;
         }
     }
     return cli_scenario_operand(&c->arguments, "run", argc, argv) ? EXIT_PASS : EXIT_USAGE;
@@ -220,29 +240,22 @@ static void raise_descriptor_limit(void)
     }
 }
 
-static int open_session(struct session *s, char folder[PATH_BYTES])
+static int status_of(const struct run_result *r)
 {
-    struct error error;
-    char plots[PATH_BYTES];
-    choose_folder(s, folder);
-    find_plots(plots);
-    struct report_options options = {
-        .folder = folder, .plots_folder = plots, .scenario = s->scenario, .host = &s->host};
-    if (report_create(&options, &s->report, &error) != STATUS_OK) {
-        (void)fprintf(stderr, "harness run: %s\n", error.text);
-        return EXIT_RESULTS;
+    int failed = r->fail_count > 0 ? EXIT_REQUESTS : EXIT_PASS;
+    switch (r->outcome) {
+    case RUN_OK:
+        return failed;
+    case RUN_INVALID:
+    case RUN_CLIENT_FAILED:
+        return cli_worse(failed, EXIT_INVALID);
+    case RUN_SERVER_FAILED:
+        return EXIT_SERVER;
+    case RUN_SKIPPED:
+        return EXIT_INCONCLUSIVE;
+    case RUN_INTERRUPTED:
+        return signal_seen == SIGTERM ? EXIT_TERMINATED : EXIT_INTERRUPTED;
     }
-    s->log_fd = open_log(folder);
-    s->results = calloc(s->scenario->runs_count, sizeof *s->results);
-    if (s->results == NULL) {
-        (void)fprintf(stderr, "harness run: out of memory\n");
-        return EXIT_RESULTS;
-    }
-    struct sigaction action = {.sa_handler = on_signal};
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
-    raise_descriptor_limit();
     return EXIT_PASS;
 }
 
@@ -265,6 +278,120 @@ static void measure_ceiling(struct session *s)
     s->host.client_ceiling_tok_per_s = ceiling.tokens_per_s;
 }
 
+/* Whether runs.csv has rows: then a folder without records is of another kind of session. */
+static bool has_rows(const char *folder)
+{
+    char path[PATH_BYTES + 16];
+    int lines = 0;
+    (void)snprintf(path, sizeof path, "%s/runs.csv", folder);
+    FILE *file = fopen(path, "re");
+    for (int c = file != NULL ? fgetc(file) : EOF; c != EOF; c = fgetc(file)) {
+        lines += c == '\n' ? 1 : 0;
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return lines > 1;
+}
+
+/* Whether the folder's session can go on. One that died before its first record begins anew. */
+static int check_resume(struct session *s, const char *folder, bool *resumes)
+{
+    struct error error;
+    struct run_host now = s->host;
+    enum status status = record_session(folder, s->scenario, &now, &s->host, stderr, &error);
+    *resumes = status == STATUS_OK;
+    if (status == STATUS_OK) {
+        return EXIT_PASS;
+    }
+    if (status != STATUS_NOT_FOUND) {
+        (void)fprintf(stderr, "harness run: --resume: %s\n", error.text);
+        return EXIT_USAGE;
+    }
+    if (access(folder, F_OK) != 0 || has_rows(folder)) {
+        (void)fprintf(stderr, "harness run: --resume: %s: %s\n", folder,
+                      access(folder, F_OK) != 0 ? "no such folder"
+                                                : "it has results, but no records of its runs");
+        return EXIT_USAGE;
+    }
+    return EXIT_PASS;
+}
+
+/* What an earlier session finished goes into this one as it was. */
+static enum status take_records(struct session *s, const char *folder, struct error *error)
+{
+    for (uint32_t i = 0; i < s->scenario->runs_count; i++) {
+        struct run_result *r = &s->results[s->results_count];
+        enum status status = record_read(folder, s->scenario, i, &s->texts, r, error);
+        if (status == STATUS_OK && record_is_final(r)) {
+            s->made[i] = true;
+            s->results_count++;
+            s->status = cli_worse(s->status, status_of(r));
+            TRY(report_run(s->report, r, error));
+        } else if (status == STATUS_OK) {
+            result_free(r);
+        } else if (status == STATUS_INVALID) {
+            (void)fprintf(stderr, "%s: the run is made again\n", error->text);
+        } else if (status != STATUS_NOT_FOUND) {
+            return status;
+        }
+    }
+    return report_resumed(s->report, error);
+}
+
+static int allocate(struct session *s)
+{
+    s->results = calloc(s->scenario->runs_count, sizeof *s->results);
+    s->made = calloc(s->scenario->runs_count, sizeof *s->made);
+    if (s->results == NULL || s->made == NULL) {
+        (void)fprintf(stderr, "harness run: out of memory\n");
+        return EXIT_RESULTS;
+    }
+    return EXIT_PASS;
+}
+
+static int open_session(struct session *s)
+{
+    char *folder = s->folder;
+    struct error error;
+    char plots[PATH_BYTES];
+    bool resumes = false;
+    choose_folder(s, folder);
+    find_plots(plots);
+    int answer = s->command->resume ? check_resume(s, folder, &resumes) : EXIT_PASS;
+    if (answer != EXIT_PASS) {
+        return answer;
+    }
+    if (!resumes) {
+        measure_ceiling(s);
+    }
+    struct report_options options = {.folder = folder,
+                                     .plots_folder = plots,
+                                     .scenario = s->scenario,
+                                     .host = &s->host,
+                                     .resumes = resumes};
+    enum status status = report_create(&options, &s->report, &error);
+    answer = allocate(s);
+    if (status == STATUS_OK && answer == EXIT_PASS) {
+        status = resumes ? take_records(s, folder, &error)
+                         : record_begin(folder, s->scenario, &s->host, &error);
+    }
+    if (status != STATUS_OK) {
+        (void)fprintf(stderr, "harness run: %s\n", error.text);
+        return EXIT_RESULTS;
+    }
+    if (answer != EXIT_PASS) {
+        return answer;
+    }
+    s->log_fd = open_log(folder);
+    struct sigaction action = {.sa_handler = on_signal};
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
+    return EXIT_PASS;
+}
+
 /* ---- runs ---- */
 
 static void on_progress(void *ctx, const struct measure_progress *m)
@@ -285,32 +412,30 @@ static void on_progress(void *ctx, const struct measure_progress *m)
     progress_update(s->progress, &state, clock_now_ns());
 }
 
-static int status_of(const struct run_result *r)
-{
-    int failed = r->fail_count > 0 ? EXIT_REQUESTS : EXIT_PASS;
-    switch (r->outcome) {
-    case RUN_OK:
-        return failed;
-    case RUN_INVALID:
-    case RUN_CLIENT_FAILED:
-        return cli_worse(failed, EXIT_INVALID);
-    case RUN_SERVER_FAILED:
-        return EXIT_SERVER;
-    case RUN_INTERRUPTED:
-        return signal_seen == SIGTERM ? EXIT_TERMINATED : EXIT_INTERRUPTED;
-    }
-    return EXIT_PASS;
-}
-
 static bool over_budget(const struct session *s)
 {
     int64_t budget = s->scenario->general.budget_ns;
     return budget > 0 && clock_now_ns() - s->started_ns > budget;
 }
 
+/* Said before the run, so that it can be wrong. */
+static struct run_expectation expect_run(struct session *s)
+{
+    const struct scenario_cell *cell = &s->scenario->cells[s->run->cell];
+    struct run_expectation e = attribution_expect(s->scenario, s->results, s->results_count, cell);
+    char line[256];
+    struct text t = text_into(line, sizeof line);
+    if (e.known) {
+        ceilings_tell_expected(cell, &e, &t);
+        progress_note(s->progress, line);
+    }
+    return e;
+}
+
 static void run_one(struct session *s, uint32_t index)
 {
     s->run = &s->scenario->runs[index];
+    struct run_expectation expected = expect_run(s);
     s->run_index = index;
     struct measure_options options = {
         .scenario = s->scenario,
@@ -324,14 +449,163 @@ static void run_one(struct session *s, uint32_t index)
     };
     struct run_result *result = &s->results[s->results_count++];
     measure_run(&options, result);
+    result->expected = expected;
     struct error error;
-    if (report_run(s->report, result, &error) != STATUS_OK) {
+    /* The record first: a row that somebody has read can be written again. */
+    if (record_write(s->folder, result, &error) != STATUS_OK ||
+        report_run(s->report, result, &error) != STATUS_OK) {
         progress_note(s->progress, error.text);
         s->status = cli_worse(s->status, EXIT_RESULTS);
     }
     s->status = cli_worse(s->status, status_of(result));
     progress_run_done(s->progress, result, clock_now_ns());
 }
+
+/* The budget is used up: a row in runs.csv for each run that is not made. */
+static void skip_from(struct session *s, uint32_t index)
+{
+    struct error error;
+    for (uint32_t i = index; i < s->scenario->runs_count; i++) {
+        struct run_result skipped;
+        struct measure_options options = {
+            .scenario = s->scenario, .run = &s->scenario->runs[i], .order_index = i};
+        if (s->made[i]) {
+            continue;
+        }
+        measure_skipped(&options, "the budget was used up", &skipped);
+        s->skipped_count++;
+        if (report_run(s->report, &skipped, &error) != STATUS_OK) {
+            progress_note(s->progress, error.text);
+            s->status = cli_worse(s->status, EXIT_RESULTS);
+            return;
+        }
+    }
+    progress_note(s->progress, "budget reached: the remaining runs are skipped");
+    s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
+}
+
+static void cool_down(const struct session *s)
+{
+    int64_t end_ns = clock_now_ns() + s->scenario->general.cooldown_ns;
+    for (int64_t now = clock_now_ns(); now < end_ns && !interrupted(); now = clock_now_ns()) {
+        clock_sleep_until_ns(end_ns < now + COOL_DOWN_SLICE_NS ? end_ns : now + COOL_DOWN_SLICE_NS);
+    }
+}
+
+/* ---- rates ---- */
+
+/* One run of a search, at the rate that `cell` has. */
+static bool measure_rate(void *ctx, struct scenario_cell *cell, uint32_t replicate,
+                         struct run_result *out)
+{
+    struct session *s = ctx;
+    struct error error;
+    struct scenario view = *s->scenario;
+    const struct scenario_run run = {.replicate = replicate,
+                                     .seed = s->scenario->general.seed + replicate};
+    view.cells = cell;
+    struct measure_options options = {
+        .scenario = &view,
+        .run = &run,
+        .order_index = s->find_runs_count++,
+        .log_fd = s->log_fd,
+        .host = &s->host,
+        .progress = on_progress,
+        .ctx = s,
+        .interrupted = interrupted,
+    };
+    measure_run(&options, out);
+    if (report_run(s->report, out, &error) != STATUS_OK) {
+        progress_note(s->progress, error.text);
+        s->status = cli_worse(s->status, EXIT_RESULTS);
+    }
+    if (out->outcome == RUN_SERVER_FAILED || out->outcome == RUN_INTERRUPTED) {
+        progress_note(s->progress, out->reason);
+        s->status = cli_worse(s->status, status_of(out));
+    }
+    cool_down(s);
+    return s->status != EXIT_RESULTS && !interrupted() && !over_budget(s);
+}
+
+static void note_rate(void *ctx, const char *text)
+{
+    const struct session *s = ctx;
+    progress_note(s->progress, text);
+}
+
+static int status_of_rates(const struct knees_row *row)
+{
+    int status = row->complete ? EXIT_PASS : EXIT_INCONCLUSIVE;
+    const struct search_answer *const answers[] = {
+        (row->what & SCENARIO_FIND_STABLE_RATE) != 0 ? &row->stable : NULL,
+        (row->what & SCENARIO_FIND_SLO_RATE) != 0 ? &row->slo : NULL};
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        if (answers[i] == NULL) {
+            continue;
+        }
+        if (answers[i]->status == SEARCH_CLIENT_LIMITED) {
+            status = cli_worse(status, EXIT_INVALID);
+        } else if (answers[i]->status == SEARCH_BELOW_RANGE ||
+                   answers[i]->status == SEARCH_ABOVE_RANGE) {
+            status = cli_worse(status, EXIT_INCONCLUSIVE);
+        }
+    }
+    return status;
+}
+
+static void find_one(struct session *s, uint32_t index)
+{
+    s->run = &s->scenario->runs[index];
+    s->run_index = index;
+    const struct find_options options = {
+        .scenario = s->scenario,
+        .cell = &s->scenario->cells[s->run->cell],
+        .measure = measure_rate,
+        .note = note_rate,
+        .ctx = s,
+    };
+    struct run_result *result = &s->results[s->results_count++];
+    struct knees_row *row = &s->knees.rows[s->knees.count++];
+    find_cell(&options, row, result);
+    s->status = cli_worse(s->status, status_of(result));
+    s->status = cli_worse(s->status, status_of_rates(row));
+    progress_run_done(s->progress, result, clock_now_ns());
+}
+
+static void find_all(struct session *s)
+{
+    s->knees.rows = calloc(s->scenario->runs_count, sizeof *s->knees.rows);
+    ASSERT(s->knees.rows != NULL);
+    s->started_ns = clock_now_ns();
+    s->progress = progress_begin(stderr, s->command->progress_mode, s->scenario, STATS_UNKNOWN,
+                                 s->started_ns);
+    for (uint32_t i = 0; i < s->scenario->runs_count; i++) {
+        find_one(s, i);
+        if (s->results[i].outcome == RUN_SERVER_FAILED || s->status == EXIT_RESULTS ||
+            interrupted()) {
+            break;
+        }
+        if (over_budget(s)) {
+            progress_note(s->progress, "budget reached: what was not measured is left out");
+            s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
+            break;
+        }
+    }
+    progress_end(s->progress);
+    report_knees(s->report, &s->knees);
+}
+
+static void print_knees(const struct session *s)
+{
+    struct grid g = knees_grid(&s->knees);
+    if (grid_rows(&g) > 0) {
+        grid_plain(&g, s->knees.count, stdout);
+        (void)printf("\n");
+    }
+    grid_free(&g);
+}
+
+/* ---- the session ---- */
 
 static void run_all(struct session *s)
 {
@@ -340,10 +614,13 @@ static void run_all(struct session *s)
     s->progress =
         progress_begin(stderr, s->command->progress_mode, s->scenario,
                        total_ns >= 0 ? (double)total_ns / 1e9 : STATS_UNKNOWN, s->started_ns);
+    progress_resume(s->progress, s->results_count);
     for (uint32_t i = 0; i < s->scenario->runs_count && !interrupted(); i++) {
+        if (s->made[i]) {
+            continue;
+        }
         if (over_budget(s)) {
-            progress_note(s->progress, "budget reached: the remaining runs are skipped");
-            s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
+            skip_from(s, i);
             break;
         }
         run_one(s, i);
@@ -351,9 +628,7 @@ static void run_all(struct session *s)
             s->status == EXIT_RESULTS) {
             break;
         }
-        if (s->scenario->general.cooldown_ns > 0) {
-            clock_sleep_until_ns(clock_now_ns() + s->scenario->general.cooldown_ns);
-        }
+        cool_down(s);
     }
     progress_end(s->progress);
 }
@@ -375,9 +650,14 @@ static void conclude(struct session *s, const char *folder)
         (void)printf("%s\n", conclusion.caveat);
     }
     (void)printf("\n");
+    print_knees(s);
     report_print_table(s->scenario, s->results, s->results_count, stdout);
     (void)printf("\nresults: %s (report.html, report.md, runs.csv, %u figures)\n", folder,
                  conclusion.figures_count);
+    if (s->skipped_count > 0) {
+        (void)printf("skipped: %u of %u runs, the budget was used up; --resume %s makes them\n",
+                     s->skipped_count, s->scenario->runs_count, folder);
+    }
     for (uint32_t i = 0; i < s->results_count; i++) {
         const struct run_result *r = &s->results[i];
         if (r->outcome != RUN_OK) {
@@ -392,6 +672,8 @@ static void close_session(struct session *s)
         result_free(&s->results[i]);
     }
     free(s->results);
+    knees_free(&s->knees);
+    free(s->made);
     report_close(s->report);
     if (s->log_fd >= 0) {
         (void)close(s->log_fd);
@@ -413,16 +695,29 @@ int cli_run(int argc, char **argv)
     }
     if (command.dry_run) {
         scenario_write_cells(session.scenario, stdout);
+        if (session.scenario->find.what == 0) { /* a search decides its runs as it goes */
+            scenario_write_runs(session.scenario, stdout);
+        }
         scenario_close(session.scenario);
         return EXIT_PASS;
     }
-    char folder[PATH_BYTES];
+    if (command.resume && session.scenario->find.what != 0) {
+        scenario_close(session.scenario);
+        return cli_usage_error("run", "--resume: a search for rates is made as a whole");
+    }
+    if (!cli_scenario_traces(session.scenario)) {
+        scenario_close(session.scenario);
+        return EXIT_USAGE;
+    }
     describe_host(&session);
-    measure_ceiling(&session);
-    status = open_session(&session, folder);
+    status = open_session(&session);
     if (status == EXIT_PASS) {
-        run_all(&session);
-        conclude(&session, folder);
+        if (session.scenario->find.what != 0) {
+            find_all(&session);
+        } else {
+            run_all(&session);
+        }
+        conclude(&session, session.folder);
         status = session.status;
     }
     close_session(&session);

@@ -4,7 +4,10 @@
  */
 #include "harness/cli/cli.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 bool cli_scenario_option(struct cli_scenario *scenario, int option, const char *argument)
 {
@@ -17,7 +20,14 @@ bool cli_scenario_option(struct cli_scenario *scenario, int option, const char *
         o->sets_count++; /* too many are refused by cli_scenario_operand() */
         return true;
     case CLI_OPTION_ONLY:
-        o->only = argument;
+        scenario->only_bytes += (size_t)snprintf(
+            scenario->only + scenario->only_bytes, sizeof scenario->only - scenario->only_bytes,
+            "%s%s", scenario->only_bytes > 0 ? "," : "", argument);
+        if (scenario->only_bytes >= sizeof scenario->only) {
+            (void)fprintf(stderr, "harness: --only is too long\n");
+            return false;
+        }
+        o->only = scenario->only;
         return true;
     case CLI_OPTION_QUICK:
         o->quick = true;
@@ -63,4 +73,20 @@ struct scenario *cli_scenario_open(const struct cli_scenario *scenario)
     }
     free(problems);
     return out;
+}
+
+bool cli_scenario_traces(const struct scenario *scenario)
+{
+    const char *missing = "";
+    for (uint32_t i = 0; i < scenario->cells_count; i++) {
+        const char *trace = scenario->cells[i].workload.trace;
+        if (trace[0] != '\0' && strcmp(trace, missing) != 0 && access(trace, R_OK) != 0) {
+            (void)fprintf(stderr,
+                          "workload.trace: %s: %s (traces are not shipped; name the file with "
+                          "--set workload.trace=FILE)\n",
+                          trace, strerror(errno)); // NOLINT(concurrency-mt-unsafe): one thread
+            missing = trace;
+        }
+    }
+    return missing[0] == '\0';
 }

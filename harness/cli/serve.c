@@ -41,26 +41,33 @@ static const char help_text[] =
     "  harness serve --host 0.0.0.0 --data-parallel-size 4 --data-parallel-size-local 2 \\\n"
     "    --data-parallel-address 10.0.0.1 --data-parallel-hybrid-lb --data-parallel-start-rank 2\n";
 
-static bool take_own(struct serving *s, int option, const char *argument)
+static bool take_own(struct serving *s, int option, const char *name, const char *argument)
 {
     int32_t number = 0;
     struct cli_address address;
     switch (option) {
     case OPTION_PORT:
-        return serving_number(argument, 0, 65535, &s->port);
+        return serving_number(s, name, argument, (struct serving_range){0, 65535}, &s->port);
     case OPTION_HOST:
-        s->host = argument;
+        if (strchr(argument, ':') != NULL || !cli_address(argument, CLUSTER_RPC_PORT, &address)) {
+            (void)cli_value_error(s->command, name, "an address of this machine without a port",
+                                  argument);
+            return false;
+        }
+        (void)snprintf(s->host, sizeof s->host, "%s", address.host);
         return true;
     case OPTION_API_SERVERS:
-        return serving_number(argument, 1, TOPOLOGY_API_SERVERS_MAX, &s->counts[0]);
+        return serving_number(s, name, argument,
+                              (struct serving_range){1, TOPOLOGY_API_SERVERS_MAX}, &s->counts[0]);
     case OPTION_RPC_PORT:
-        if (!serving_number(argument, 1, 65535, &number)) {
+        if (!serving_number(s, name, argument, (struct serving_range){1, 65535}, &number)) {
             return false;
         }
         s->cluster.rpc_port = (uint32_t)number;
         return true;
     case OPTION_ADDRESS:
         if (strchr(argument, ':') != NULL || !cli_address(argument, CLUSTER_RPC_PORT, &address)) {
+            (void)cli_value_error(s->command, name, "an address without a port", argument);
             return false;
         }
         (void)snprintf(s->cluster.address, sizeof s->cluster.address, "%s", address.host);
@@ -85,21 +92,17 @@ static int parse(struct serving *s, int argc, char **argv, bool *done)
         {"data-parallel-hybrid-lb", no_argument, NULL, OPTION_HYBRID},
         {NULL, 0, NULL, 0},
     };
+    const char *name = NULL;
     int option = 0;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((option = cli_option(argc, argv, "h", options, &name)) != -1) {
         if (option == 'h') {
             cli_help(stdout, "serve", help_text);
             *done = true;
             return EXIT_PASS;
         }
-        if (option < OPTION_PORT) {
-            if (!serving_option(s, option, optarg)) {
-                return EXIT_USAGE;
-            }
-        } else if (!take_own(s, option, optarg)) {
-            char text[160];
-            (void)snprintf(text, sizeof text, "cannot use '%.100s'", optarg != NULL ? optarg : "");
-            return cli_usage_error("serve", text);
+        if (option < OPTION_PORT ? !serving_option(s, option, name, optarg)
+                                 : !take_own(s, option, name, optarg)) {
+            return EXIT_USAGE;
         }
     }
     return serving_operand(s, argc, argv) ? EXIT_PASS : EXIT_USAGE;

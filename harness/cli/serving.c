@@ -33,49 +33,47 @@ static bool interrupted(void)
 
 /* ---- arguments ---- */
 
-bool serving_number(const char *text, int32_t lo, int32_t hi, int32_t *out)
+bool serving_number(const struct serving *s, const char *name, const char *text,
+                    struct serving_range range, int32_t *out)
 {
+    char wanted[48];
     char *end = NULL;
     long value = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || value < lo || value > hi) {
+    if (end == text || *end != '\0' || value < range.lo || value > range.hi) {
+        (void)snprintf(wanted, sizeof wanted, "a number from %d to %d", range.lo, range.hi);
+        (void)cli_value_error(s->command, name, wanted, text);
         return false;
     }
     *out = (int32_t)value;
     return true;
 }
 
-static bool take(struct serving *s, int option, const char *argument)
+static bool take(struct serving *s, int option, const char *name, const char *argument)
 {
     switch (option) {
     case SERVING_OPTION_DP:
-        return serving_number(argument, 1, TOPOLOGY_ENGINES_MAX, &s->counts[1]);
+        return serving_number(s, name, argument, (struct serving_range){1, TOPOLOGY_ENGINES_MAX},
+                              &s->counts[1]);
     case SERVING_OPTION_DP_LOCAL:
-        return serving_number(argument, 0, TOPOLOGY_ENGINES_MAX, &s->cluster.size_local);
+        return serving_number(s, name, argument, (struct serving_range){0, TOPOLOGY_ENGINES_MAX},
+                              &s->cluster.size_local);
     case SERVING_OPTION_START_RANK:
-        return serving_number(argument, 0, TOPOLOGY_ENGINES_MAX - 1, &s->cluster.start_rank);
+        return serving_number(s, name, argument,
+                              (struct serving_range){0, TOPOLOGY_ENGINES_MAX - 1},
+                              &s->cluster.start_rank);
     case SERVING_OPTION_TP:
-        return serving_number(argument, 1, TOPOLOGY_WORKERS_PER_ENGINE_MAX, &s->counts[2]);
+        return serving_number(s, name, argument,
+                              (struct serving_range){1, TOPOLOGY_WORKERS_PER_ENGINE_MAX},
+                              &s->counts[2]);
     default:
         return false;
     }
 }
 
-bool serving_option(struct serving *s, int option, const char *argument)
+bool serving_option(struct serving *s, int option, const char *name, const char *argument)
 {
-    if (option < SERVING_OPTION_DP) {
-        if (!cli_scenario_option(&s->arguments, option, argument)) {
-            (void)cli_usage_error(s->command, "see the message above");
-            return false;
-        }
-        return true;
-    }
-    if (!take(s, option, argument)) {
-        char text[160];
-        (void)snprintf(text, sizeof text, "cannot use '%.100s': a number out of range", argument);
-        (void)cli_usage_error(s->command, text);
-        return false;
-    }
-    return true;
+    return option < SERVING_OPTION_DP ? cli_scenario_option(&s->arguments, option, argument)
+                                      : take(s, option, name, argument);
 }
 
 bool serving_operand(struct serving *s, int argc, char **argv)
@@ -143,7 +141,7 @@ static enum status choose_topology(const struct serving *s, const struct scenari
     }
     if (t->nodes_count == 0) {
         (void)snprintf(t->listen_host, sizeof t->listen_host, "%s",
-                       s->host != NULL ? s->host : "127.0.0.1");
+                       s->host[0] != '\0' ? s->host : "127.0.0.1");
     }
     TRY(cluster_apply(&s->cluster, t, which, error));
     if (*which == SYSTEM_ONLY_JOINING &&
@@ -164,9 +162,11 @@ static void say_waiting(const struct serving *s, const struct topology *t, uint3
 {
     const struct topology_node *others = &t->nodes[1];
     if (which == SYSTEM_ONLY_JOINING) {
-        (void)printf("joining %s:%u with engine cores %u to %u of %u\n", t->nodes[0].host,
-                     t->handshake_port, others->engines_first,
-                     others->engines_first + others->engines_count - 1, t->engines_count);
+        (void)printf(
+            "joining %s:%u with engine cores %u to %u of %u; waits up to 10 minutes for all "
+            "of them  (^C ends it)\n",
+            t->nodes[0].host, t->handshake_port, others->engines_first,
+            others->engines_first + others->engines_count - 1, t->engines_count);
     } else if (which == SYSTEM_ONLY_HEAD && t->balancing == (uint32_t)BALANCING_HYBRID) {
         (void)printf("waiting at %s:%u for engine cores %u to %u, for example\n"
                      "  harness serve --data-parallel-hybrid-lb --data-parallel-address %s "

@@ -33,12 +33,21 @@ struct serving {
     struct cluster_options cluster;
     int32_t counts[3]; /* A here, D of all machines, T; 0: as the scenario says */
     int32_t port;
-    const char *host; /* NULL: not given */
+    char host[64]; /* "": not given */
 };
 
 /* Takes one option of SERVING_OPTIONS; false and a message if it cannot be used. */
-bool serving_option(struct serving *serving, int option, const char *argument);
-bool serving_number(const char *text, int32_t lo, int32_t hi, int32_t *out);
+bool serving_option(struct serving *serving, int option, const char *name, const char *argument);
+
+/* What a number on the command line may be. */
+struct serving_range {
+    int32_t lo;
+    int32_t hi;
+};
+
+/* False and a message if it is no such number. */
+bool serving_number(const struct serving *serving, const char *name, const char *text,
+                    struct serving_range range, int32_t *out);
 /* Takes at most one operand, the scenario file; false and a message if there are more. */
 bool serving_operand(struct serving *serving, int argc, char **argv);
 /* Starts it, says where it serves, and waits. Returns an enum exit_status. */

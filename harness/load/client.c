@@ -203,7 +203,9 @@ static void take_signal(struct client *c)
 {
     struct signalfd_siginfo info;
     if (read(c->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
-        c->stop_asked = true;
+        bool drains = info.ssi_signo == (uint32_t)LOAD_DRAIN_SIGNAL && c->loading;
+        c->drain_asked = c->drain_asked || drains;
+        c->stop_asked = c->stop_asked || !drains;
         atomic_store(&c->header->stopped, 1);
     }
 }
@@ -388,6 +390,18 @@ static void cut_window(struct client *c, int64_t now_ns)
     }
 }
 
+/* Asked to end early: the window and the arrivals end now, and the drain begins. */
+static void begin_drain(struct client *c, int64_t now_ns)
+{
+    c->drain_asked = false;
+    if (now_ns < c->window_end_ns) {
+        cut_window(c, now_ns);
+        publish(&c->header->drain_end_ns,
+                now_ns + (c->options->mode == LOAD_CLOSED ? 0 : c->options->drain_ns));
+    }
+    c->arrivals_ended = true;
+}
+
 static bool is_exhausted(struct client *c)
 {
     return c->inflight == 0 && peek(c) == NULL;
@@ -499,6 +513,9 @@ static void run_load(struct client *c)
     while (c->failure == STATUS_OK && !c->stop_asked) {
         int64_t arrival_ns = c->options->mode == LOAD_CLOSED ? INT64_MAX : dispatch(c);
         int64_t now_ns = clock_now_ns();
+        if (c->drain_asked) {
+            begin_drain(c, now_ns);
+        }
         if (!advance(c, now_ns) || is_server_lost(c, now_ns)) {
             break;
         }
@@ -562,6 +579,7 @@ static enum status open_descriptors(struct client *c, struct error *error)
     sigset_t signals;
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, LOAD_DRAIN_SIGNAL);
     c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     c->signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -639,6 +657,7 @@ enum status load_run(const struct load_options *options, struct load_shared *sha
     sigset_t signals_before;
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, LOAD_DRAIN_SIGNAL);
     (void)pthread_sigmask(SIG_BLOCK, &signals, &signals_before);
     struct error problem = {0};
     enum status status = set_up(&c, &problem);

@@ -119,6 +119,7 @@ struct client {
     int64_t next_timeout_scan_ns;
     int64_t lost_since_ns; /* 0: there is a connection */
     bool stop_asked;
+    bool drain_asked;
     bool arrivals_ended; /* open: all that belong to the window have been taken */
 
     /* copies of what the header says, for the hot path */

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "harness/report/ceilings.h"
 #include "harness/report/plot_cells.h"
 #include "harness/report/rows.h"
 #include "harness/report/table.h"
@@ -62,6 +63,8 @@ static void point_rates(struct table *t, const struct summary_point *p)
     table_count(t, "tokens_mismatch_count", p->mismatch_count);
 }
 
+static const char *const load_limits[] = {"", "demand", "single_request"};
+
 static void point_row(struct table *t, const struct summary_point *p)
 {
     const struct topology *topology = &p->cell->topology;
@@ -102,6 +105,7 @@ static void point_row(struct table *t, const struct summary_point *p)
     table_number(t, "rank_steps_per_tok", p->rank_steps_per_tok);
     table_number(t, "predicted_output_tok_per_s", known ? form->tok_per_s : STATS_UNKNOWN);
     table_text(t, "predicted_limit", known ? closed_form_limit_name(form->limit) : "");
+    table_text(t, "load_limit", load_limits[p->load]);
     table_end_row(t);
 }
 
@@ -133,6 +137,11 @@ static const char *curve_status(const struct summary_curve *c)
     return c->answer.status == SCALING_FLAT ? "ok" : "above_range";
 }
 
+static const char *limit_of(const struct summary_point *p)
+{
+    return p->load != SUMMARY_LOAD_FULL ? load_limits[p->load] : p->verdict.text;
+}
+
 static void curve_answer(struct table *t, const struct summary_curve *c)
 {
     bool flat = c->decided && c->answer.status == SCALING_FLAT;
@@ -145,24 +154,64 @@ static void curve_answer(struct table *t, const struct summary_curve *c)
     table_number(t, "last_helpful_hi",
                  flat ? c->answer.hi : (told ? __builtin_inf() : STATS_UNKNOWN));
     table_number(t, "efficiency_at_max_frac", efficiency);
-    table_text(t, "limited_by", c->deciding != NULL ? c->deciding->verdict.text : "");
+    table_text(t, "limited_by", c->deciding != NULL ? limit_of(c->deciding) : "");
     table_text(t, "status", curve_status(c));
 }
 
-static void curve_row(struct table *t, const struct summary_curve *c)
+static double told(double value)
+{
+    return isinf(value) ? STATS_UNKNOWN : value;
+}
+
+/* `law`: LAWS_COUNT if none could be fitted. */
+static void curve_law(struct table *t, const struct summary_curve *c, int law)
+{
+    static const struct law_fit nothing = {.plateau = __builtin_inf()};
+    const struct laws *l = &c->laws;
+    bool fitted = law < LAWS_COUNT;
+    const struct law_fit *f = fitted ? &l->fits[law] : &nothing;
+    bool best = fitted && law == (int)l->chosen && l->best_known;
+    bool flat = !isinf(f->plateau);
+    table_text(t, "model", fitted ? law_name((enum law)law) : "none");
+    table_text(t, "gamma_rps", "");
+    table_number(t, "alpha", fitted ? f->alpha : STATS_UNKNOWN);
+    table_number(t, "beta", fitted ? f->beta : STATS_UNKNOWN);
+    table_number(t, "plateau_cores", flat ? told(law_best_cores((enum law)law, f)) : STATS_UNKNOWN);
+    table_number(t, "n_star", best ? l->best : STATS_UNKNOWN);
+    table_number(t, "n_star_lo", best ? l->best_lo : STATS_UNKNOWN);
+    table_number(t, "n_star_hi", best ? l->best_hi : STATS_UNKNOWN);
+    table_number(t, "aicc_weight", fitted ? f->weight : STATS_UNKNOWN);
+}
+
+static void curve_relief(struct table *t, const struct summary_curve *c)
+{
+    const struct attribution_gain *r = &c->relief;
+    const struct attribution_gain *f = &c->foretold;
+    const struct demand_verdict *v = &c->attribution.verdict;
+    bool any = c->points_count > 0;
+    bool bounded = f->known && !isnan(f->lo);
+    const struct attribution_stage *s = c->attribution.stages;
+    table_text(t, "lowest_ceiling", any && v->first >= 0 ? s[v->first].stage : "");
+    table_text(t, "next_stage", any && v->next >= 0 ? s[v->next].stage : "");
+    table_number(t, "explained_frac", any ? v->explained_frac : STATS_UNKNOWN);
+    table_number(t, "relief_gain_frac", r->known ? r->gain : STATS_UNKNOWN);
+    table_number(t, "relief_gain_lo", r->known ? r->lo : STATS_UNKNOWN);
+    table_number(t, "relief_gain_hi", r->known ? r->hi : STATS_UNKNOWN);
+    table_text(t, "relief_then", r->known ? r->then : "");
+    table_number(t, "foretold_gain_frac", f->known ? f->gain : STATS_UNKNOWN);
+    table_number(t, "foretold_gain_lo", f->known ? f->lo : STATS_UNKNOWN);
+    table_number(t, "foretold_gain_hi", f->known ? f->hi : STATS_UNKNOWN);
+    table_known(t, "foretold_holds", bounded ? (int64_t)c->foretold_holds : -1);
+}
+
+static void curve_row(struct table *t, const struct summary_curve *c, int law)
 {
     const struct summary_prediction *p = &c->prediction;
     bool compared = c->fewer != NULL;
+    bool fitted = law < LAWS_COUNT;
+    const struct law_fit *f = &c->laws.fits[fitted ? law : 0];
     table_count(t, "api_servers_count", c->api_servers_count);
-    table_text(t, "model", "none");
-    table_text(t, "gamma_rps", "");
-    table_text(t, "alpha", "");
-    table_text(t, "beta", "");
-    table_text(t, "plateau_cores", "");
-    table_text(t, "n_star", "");
-    table_text(t, "n_star_lo", "");
-    table_text(t, "n_star_hi", "");
-    table_text(t, "aicc_weight", "");
+    curve_law(t, c, law);
     curve_answer(t, c);
     table_text(t, "curve", c->label);
     table_text(t, "last_helpful_text", c->answer.text);
@@ -177,7 +226,22 @@ static void curve_row(struct table *t, const struct summary_curve *c)
     table_number(t, "predicted_knee_cores", p->known ? p->knee : STATS_UNKNOWN);
     table_number(t, "predicted_knee_slow_cores", p->known ? p->knee_slow : STATS_UNKNOWN);
     table_number(t, "predicted_knee_fast_cores", p->known ? p->knee_fast : STATS_UNKNOWN);
+    table_flag(t, "model_chosen", fitted && law == (int)c->laws.chosen);
+    table_number(t, "gamma_tok_per_s", fitted ? f->gamma : STATS_UNKNOWN);
+    table_number(t, "plateau_tok_per_s", fitted ? told(f->plateau) : STATS_UNKNOWN);
+    curve_relief(t, c);
     table_end_row(t);
+}
+
+/* The chosen law first, so that the first row of a curve holds its answer. */
+static void curve_rows(struct table *t, const struct summary_curve *c)
+{
+    curve_row(t, c, c->laws.known ? (int)c->laws.chosen : LAWS_COUNT);
+    for (int i = 0; i < LAWS_COUNT && c->laws.known; i++) {
+        if (c->laws.fits[i].fitted && i != (int)c->laws.chosen) {
+            curve_row(t, c, i);
+        }
+    }
 }
 
 static enum status write_scaling(const struct data_source *d, struct error *error)
@@ -185,10 +249,52 @@ static enum status write_scaling(const struct data_source *d, struct error *erro
     static const struct summary_curve none;
     struct table t;
     TRY(open_table(&t, d, "scaling.csv", error));
-    curve_row(&t, &none);
+    curve_row(&t, &none, LAWS_COUNT);
     t.naming = false;
     for (uint32_t i = 0; i < d->summary->curves_count; i++) {
-        curve_row(&t, &d->summary->curves[i]);
+        curve_rows(&t, &d->summary->curves[i]);
+    }
+    return finish_table(&t, error);
+}
+
+/* ---- ceilings.csv ---- */
+
+static void ceiling_row(struct table *t, const struct ceilings_of *c, uint32_t index)
+{
+    const struct attribution_stage *s = &c->attribution->stages[index];
+    const struct demand *d = &s->demand;
+    const struct demand_verdict *v = &c->attribution->verdict;
+    table_text(t, "of", c->label);
+    table_text(t, "cell", c->point->cell->name);
+    table_text(t, "stage", s->stage);
+    table_number(t, "servers_count", d->servers);
+    table_number(t, "demand_us", d->known ? d->demand_s * 1e6 : STATS_UNKNOWN);
+    table_number(t, "demand_lo_us", d->known ? d->lo_s * 1e6 : STATS_UNKNOWN);
+    table_number(t, "demand_hi_us", d->known ? d->hi_s * 1e6 : STATS_UNKNOWN);
+    table_number(t, "idle_busy_count", d->known ? d->idle_busy_count : STATS_UNKNOWN);
+    table_number(t, "ceiling_tok_per_s", d->known ? d->ceiling_rate : STATS_UNKNOWN);
+    table_number(t, "ceiling_tok_per_s_lo", d->known ? d->ceiling_lo : STATS_UNKNOWN);
+    table_number(t, "ceiling_tok_per_s_hi", d->known ? d->ceiling_hi : STATS_UNKNOWN);
+    table_number(t, "use_frac", s->use_frac);
+    table_flag(t, "spins", d->spins);
+    table_text(t, "source", s->source);
+    table_text(t, "place", (int)index == v->first ? "lowest" : (int)index == v->next ? "next" : "");
+    table_end_row(t);
+}
+
+static enum status write_ceilings(const struct data_source *d, struct error *error)
+{
+    static const struct attribution nothing = {.stages_count = 1};
+    const struct summary_point none = {.cell = &no_cell};
+    struct ceilings_of c = {.label = "", .point = &none, .attribution = &nothing};
+    struct table t;
+    TRY(open_table(&t, d, "ceilings.csv", error));
+    ceiling_row(&t, &c, 0);
+    t.naming = false;
+    for (uint32_t i = 0; ceilings_next(d->summary, i, &c); i++) {
+        for (uint32_t k = 0; k < c.attribution->stages_count; k++) {
+            ceiling_row(&t, &c, k);
+        }
     }
     return finish_table(&t, error);
 }
@@ -541,6 +647,7 @@ enum status data_write(const struct data_source *d, struct error *error)
 {
     TRY(write_points(d, error));
     TRY(write_scaling(d, error));
+    TRY(write_ceilings(d, error));
     TRY(write_about(d, error));
     TRY(write_plot_curves(d, error));
     TRY(write_plot_points(d, error));

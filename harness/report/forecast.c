@@ -144,7 +144,7 @@ static void add_row(struct grid *g, const struct summary_point *p, const struct 
     text_add(&t, "%s", p->evidence ? "" : "host limited");
 }
 
-static bool launching_varies(const struct summary *s)
+bool forecast_launching_varies(const struct summary *s)
 {
     const struct topology *a = &s->points[0].cell->topology;
     for (uint32_t i = 1; i < s->points_count; i++) {
@@ -210,7 +210,7 @@ struct grid forecast_grid(const struct summary *s, bool all)
              critical_launch_us(p->run), 1},
             {"launches/s", f->kernels_per_s + f->graphs_per_s, p->launches_per_s, -1},
         };
-        bool launching = all || launching_varies(s);
+        bool launching = all || forecast_launching_varies(s);
         const bool shown[] = {true, lockstep, lockstep || all, launching, launching};
         for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
             if (shown[k]) {

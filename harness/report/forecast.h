@@ -23,6 +23,9 @@ struct forecast forecast_of(const struct scenario_cell *cell);
  * API servers on their way out. */
 double forecast_token_gap_ms(const struct forecast *f);
 
+/* Whether cells differ in how kernels are launched: that is what the scenario is about then. */
+bool forecast_launching_varies(const struct summary *s);
+
 /* Columns of the table that compares. */
 enum {
     FORECAST_COLUMNS = 7

@@ -90,6 +90,26 @@ static struct json_object *runs_array(const struct manifest *m)
     return runs;
 }
 
+/* By cell, for those that pin anything: "system:0-1 client:2". */
+static struct json_object *pins_object(const struct scenario *s)
+{
+    struct json_object *pins = json_object_new_object();
+    for (uint32_t i = 0; i < s->cells_count; i++) {
+        char *text = NULL;
+        size_t bytes = 0;
+        FILE *file = open_memstream(&text, &bytes);
+        if (file != NULL) {
+            scenario_write_pins(&s->cells[i], file);
+            (void)fclose(file);
+            if (bytes > 1) {
+                put_text(pins, s->cells[i].name, text + 1);
+            }
+            free(text);
+        }
+    }
+    return pins;
+}
+
 /* The resolved scenario, with the origin of each value. */
 static void put_scenario(struct json_object *to, const struct scenario *s)
 {
@@ -138,6 +158,7 @@ static struct json_object *manifest_object(const struct manifest *m)
     put_count(o, "runs_count", m->results_count);
     (void)json_object_object_add(o, "host", host_object(m->host));
     (void)json_object_object_add(o, "versions", versions_object());
+    (void)json_object_object_add(o, "pins", pins_object(m->scenario));
     (void)json_object_object_add(o, "runs", runs_array(m));
     return o;
 }

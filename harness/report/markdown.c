@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "harness/report/ceilings.h"
 #include "harness/report/launching.h"
 #include "harness/report/rows.h"
 #include "harness/report/shares.h"
@@ -216,7 +217,8 @@ static void write_curves(const struct markdown *m, FILE *out)
         write_gains(s, &s->curves[i], out);
     }
     (void)fprintf(out, "\n| curve | more stop helping at | limited there by | gain over fewer "
-                       "API servers | lower | upper |\n|---|---|---|---|---|---|\n");
+                       "API servers | lower | upper | predicted |\n"
+                       "|---|---|---|---|---|---|---|\n");
     for (uint32_t i = 0; i < s->curves_count; i++) {
         const struct summary_curve *c = &s->curves[i];
         char limit[256] = "-";
@@ -231,6 +233,10 @@ static void write_curves(const struct markdown *m, FILE *out)
         percent_cell(out, c->fewer != NULL ? c->gain.gain : STATS_UNKNOWN);
         percent_cell(out, c->fewer != NULL ? c->gain.lower : STATS_UNKNOWN);
         percent_cell(out, c->fewer != NULL ? c->gain.upper : STATS_UNKNOWN);
+        char foretold[160];
+        struct text f = text_into(foretold, sizeof foretold);
+        ceilings_tell_foretold(c, &f);
+        text_cell(out, foretold);
         (void)fputc('\n', out);
     }
 }
@@ -306,7 +312,9 @@ static void write_map(const struct markdown *m, FILE *out)
         return;
     }
     head(out, "Which stage limits where",
-         "A stage is named when it is used at least 85 % of the time and leads by 5 points.", "");
+         "Tokens/s of each cell and what limits it. A stage is named when it is used at least 85 % "
+         "of the time and leads by 5 points.",
+         "");
     (void)fprintf(out, "| curve \\ %s |", s->plural);
     for (uint32_t x = next_along(s, 0); x > 0; x = next_along(s, x)) {
         (void)fprintf(out, " %u |", x);
@@ -324,7 +332,8 @@ static void write_map(const struct markdown *m, FILE *out)
             char text[96] = "-";
             if (p != NULL) {
                 struct text t = text_into(text, sizeof text);
-                text_add(&t, "%s ",
+                text_rate(&t, p->tok_per_s);
+                text_add(&t, ": %s ",
                          p->verdict.kind == STAGE_NAMED   ? p->verdict.first
                          : p->verdict.kind == STAGE_MIXED ? "mixed"
                                                           : "unexplained");
@@ -360,6 +369,70 @@ static void write_stages(const struct markdown *m, FILE *out)
             (void)fputc('\n', out);
         }
     }
+}
+
+/* ---- ceilings ---- */
+
+static void write_ceilings(const struct markdown *m, FILE *out)
+{
+    struct ceilings_of c;
+    struct grid g = ceilings_grid(m->summary);
+    head(out, "Ceilings",
+         "What a token costs each stage and the throughput at which the stage would be full, by "
+         "all runs of the curve (without curves: of comparable cells). \"regression\": slope of "
+         "busy servers on tokens/s; \"one load\": busy servers / tokens/s. A step takes a GPU "
+         "nearly as long with few sequences as with many, so its ceiling is the closed form for "
+         "full batches, times what runs with full batches gave of it.",
+         "");
+    if (grid_rows(&g) > 0) {
+        grid_markdown(&g, out);
+    }
+    grid_free(&g);
+    for (uint32_t i = 0; ceilings_next(m->summary, i, &c); i++) {
+        char line[512];
+        struct text t = text_into(line, sizeof line);
+        verdict_stage(&t, c.point);
+        if (!isnan(c.attribution->verdict.explained_frac)) {
+            text_add(&t, "; measured %.0f %% of the lowest ceiling",
+                     c.attribution->verdict.explained_frac * 100);
+        }
+        if (c.relief->known) {
+            text_add(&t, "; ");
+            ceilings_tell_relief(&c, &t);
+        }
+        (void)fprintf(out, "\n- %s at %s: %s\n", c.label, c.point->cell->name, line);
+    }
+}
+
+static void write_expected(const struct markdown *m, FILE *out)
+{
+    char errors[256];
+    struct text t = text_into(errors, sizeof errors);
+    struct grid g = ceilings_expected_grid(m->results, m->results_count);
+    ceilings_tell_errors(m->results, m->results_count, &t);
+    if (grid_rows(&g) > 0) {
+        head(out, "Cells foretold by the runs before them",
+             "Said before the first run of a cell, from the ceilings that the finished runs gave "
+             "at its numbers of servers. With fewer than three loads there is no interval.",
+             "");
+        grid_markdown(&g, out);
+        (void)fprintf(out, "\n%s.\n", errors);
+    }
+    grid_free(&g);
+}
+
+static void write_laws(const struct markdown *m, FILE *out)
+{
+    struct grid g = ceilings_laws_grid(m->summary);
+    if (grid_rows(&g) > 0) {
+        head(out, "Laws of scaling",
+             "Fits to all runs of a curve, weighed by AICc; N* is where the chosen law's "
+             "throughput is greatest or stops growing, told only up to 1.5 times the range "
+             "tested. The answer above needs none of them.",
+             "");
+        grid_markdown(&g, out);
+    }
+    grid_free(&g);
 }
 
 /* ---- predictions ---- */
@@ -631,6 +704,9 @@ void markdown_write(const struct markdown *m, FILE *out)
     if (m->conclusion->caveat[0] != '\0') {
         (void)fprintf(out, "\n%s\n", m->conclusion->caveat);
     }
+    if (m->knees != NULL) {
+        knees_markdown(m->knees, out);
+    }
     write_figures(m, out);
     write_points(m, out);
     write_forecast(m, out);
@@ -638,6 +714,9 @@ void markdown_write(const struct markdown *m, FILE *out)
     write_curves(m, out);
     write_prediction(m, out);
     write_map(m, out);
+    write_ceilings(m, out);
+    write_expected(m, out);
+    write_laws(m, out);
     write_launch(m, out);
     write_threads(m, out);
     write_shares(m, out);

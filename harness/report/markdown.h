@@ -5,6 +5,7 @@
 #define HARNESS_REPORT_MARKDOWN_H
 
 #include "harness/report/figures.h"
+#include "harness/report/knees.h"
 #include "harness/report/report.h"
 #include "harness/report/summary.h"
 
@@ -13,6 +14,7 @@ struct markdown {
     const struct run_result *results;
     uint32_t results_count;
     const struct run_host *host;
+    const struct knees *knees; /* NULL: none */
     const struct report_conclusion *conclusion;
     const struct figures *figures;
 };

@@ -37,8 +37,9 @@ struct progress {
     int64_t run_begun_ns;
     int64_t written_ns; /* last line of any kind */
     uint32_t done_count;
-    double measured_s; /* sums over the finished runs */
-    double expected_s; /* NAN: not known for one of them */
+    uint32_t resumed_count; /* of these, by an earlier session */
+    double measured_s;      /* sums over the finished runs */
+    double expected_s;      /* NAN: not known for one of them */
 };
 
 /* ---- how ---- */
@@ -91,8 +92,9 @@ static double remaining_s(const struct progress *p, int64_t now_ns)
     for (uint32_t i = p->done_count; i < p->scenario->runs_count; i++) {
         rest += expected_run_s(p, i) * factor;
     }
-    if (isnan(rest) && p->done_count > 0) {
-        rest = p->measured_s / p->done_count * (p->scenario->runs_count - p->done_count);
+    uint32_t own_count = p->done_count - p->resumed_count;
+    if (isnan(rest) && own_count > 0) {
+        rest = p->measured_s / own_count * (p->scenario->runs_count - p->done_count);
     } else if (isnan(rest)) {
         rest = p->total_s;
     }
@@ -163,9 +165,13 @@ struct progress *progress_begin(FILE *out, enum progress_mode mode, const struct
     }
     char line[LINE_BYTES];
     struct text t = text_into(line, sizeof line);
-    text_add(&t, "%s: %u cells, %u runs, about ", scenario->general.name, scenario->cells_count,
-             scenario->runs_count);
-    add_duration(&t, total_s);
+    text_add(&t, "%s: %u cell%s, %u run%s", scenario->general.name, scenario->cells_count,
+             scenario->cells_count == 1 ? "" : "s", scenario->runs_count,
+             scenario->runs_count == 1 ? "" : "s");
+    if (!isnan(total_s)) {
+        text_add(&t, ", about ");
+        add_duration(&t, total_s);
+    }
     (void)fprintf(out, "%s\n", line);
     if (p->rows) {
         (void)fprintf(out, "%s%5s  %-*s  %3s  %10s  %-12s %6s  %8s  %6s%s\n",
@@ -174,6 +180,15 @@ struct progress *progress_begin(FILE *out, enum progress_mode mode, const struct
     }
     (void)fflush(out);
     return p;
+}
+
+void progress_resume(struct progress *p, uint32_t count)
+{
+    if (p != NULL && count > 0) {
+        p->resumed_count = count;
+        p->done_count = count;
+        (void)fprintf(p->out, "%u of %u runs were made before\n", count, p->scenario->runs_count);
+    }
 }
 
 void progress_update(struct progress *p, const struct progress_state *state, int64_t now_ns)

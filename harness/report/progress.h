@@ -37,6 +37,8 @@ struct progress;
  */
 struct progress *progress_begin(FILE *out, enum progress_mode mode, const struct scenario *scenario,
                                 double total_s, int64_t now_ns);
+/* The first `count` runs were made by an earlier session. */
+void progress_resume(struct progress *p, uint32_t count);
 void progress_update(struct progress *p, const struct progress_state *state, int64_t now_ns);
 void progress_run_done(struct progress *p, const struct run_result *result, int64_t now_ns);
 /* One line about something a rule did. */

@@ -14,10 +14,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "harness/report/ceilings.h"
 #include "harness/report/data.h"
 #include "harness/report/figures.h"
 #include "harness/report/forecast.h"
 #include "harness/report/html.h"
+#include "harness/report/knees.h"
 #include "harness/report/launching.h"
 #include "harness/report/manifest.h"
 #include "harness/report/markdown.h"
@@ -37,7 +39,9 @@ struct report {
     const struct scenario *scenario;
     const struct run_host *host;
     struct rows rows;
+    const struct knees *knees; /* NULL: no rates were searched for */
     int lock_fd;
+    bool *skipped; /* by run */
 };
 
 /* ---- folder ---- */
@@ -118,8 +122,8 @@ static enum status check_owner(const struct report *r, struct error *error)
 /* What an earlier run left and this one may not write again. */
 static void remove_stale(const struct report *r)
 {
-    static const char *const names[] = {"requests.csv", "report.md", "points.csv", "scaling.csv",
-                                        "report.html"};
+    static const char *const names[] = {"requests.csv", "report.md",    "report.html", "points.csv",
+                                        "scaling.csv",  "ceilings.csv", "knee.csv"};
     char path[PATH_BYTES + 32];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", r->folder, names[i]);
@@ -127,16 +131,23 @@ static void remove_stale(const struct report *r)
     }
 }
 
-static enum status prepare(struct report *r, struct error *error)
+static enum status prepare(struct report *r, bool resumes, struct error *error)
 {
     const struct manifest begun = {
         .folder = r->folder, .scenario = r->scenario, .host = r->host, .complete = false};
     TRY(make_folder(r->folder, error));
     TRY(check_owner(r, error)); /* first: a folder that is not ours gets no lock file */
     TRY(lock_folder(r, error));
-    remove_stale(r);
+    r->skipped = calloc(r->scenario->runs_count, sizeof *r->skipped);
+    if (r->skipped == NULL) {
+        return error_set(error, STATUS_NOMEM, "no memory for a report");
+    }
+    if (!resumes) {
+        remove_stale(r);
+    }
     TRY(manifest_write(&begun, error));
-    return rows_open(&r->rows, r->folder, r->scenario, r->host, error);
+    TRY(rows_open(&r->rows, r->folder, r->scenario, r->host, error));
+    return resumes ? STATUS_OK : rows_publish(&r->rows, error);
 }
 
 enum status report_create(const struct report_options *options, struct report **out,
@@ -155,7 +166,7 @@ enum status report_create(const struct report_options *options, struct report **
     r->scenario = options->scenario;
     r->host = options->host;
     r->lock_fd = -1;
-    enum status status = prepare(r, error);
+    enum status status = prepare(r, options->resumes, error);
     if (status != STATUS_OK) {
         report_close(r);
         return status;
@@ -164,12 +175,42 @@ enum status report_create(const struct report_options *options, struct report **
     return STATUS_OK;
 }
 
+enum status report_resumed(struct report *r, struct error *error)
+{
+    return rows_publish(&r->rows, error);
+}
+
 enum status report_run(struct report *r, const struct run_result *result, struct error *error)
 {
+    if (result->outcome == RUN_SKIPPED) {
+        r->skipped[result->order_index] = true;
+    }
     return rows_write(&r->rows, result, error);
 }
 
+void report_knees(struct report *r, const struct knees *knees)
+{
+    r->knees = knees;
+}
+
 /* ---- conclusion ---- */
+
+static void write_skipped(const struct report *r, FILE *out)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < r->scenario->runs_count; i++) {
+        const struct scenario_run *run = &r->scenario->runs[i];
+        if (r->skipped[i]) {
+            (void)fprintf(out, "%s| r%04u | %s | %u |\n",
+                          any ? ""
+                              : "\n## Skipped\n\nThe budget was used up before these runs. "
+                                "`harness run --resume` makes them.\n\n"
+                                "| run | cell | replicate |\n|---|---|---|\n",
+                          i, r->scenario->cells[run->cell].name, run->replicate);
+            any = true;
+        }
+    }
+}
 
 static enum status write_markdown(const struct report *r, const struct markdown *m,
                                   struct error *error)
@@ -181,6 +222,7 @@ static enum status write_markdown(const struct report *r, const struct markdown 
         return error_set(error, STATUS_IO, "%s: cannot be written: %s", path, strerror(errno));
     }
     markdown_write(m, file);
+    write_skipped(r, file);
     bool good = fflush(file) == 0 && ferror(file) == 0;
     int why = errno;
     good = fclose(file) == 0 && good;
@@ -200,6 +242,9 @@ static enum status write_all(struct report *r, const struct markdown *parts,
         .results_count = parts->results_count,
     };
     TRY(data_write(&data, error));
+    if (r->knees != NULL) {
+        TRY(knees_write(r->knees, r->folder, error));
+    }
     figures_draw(&data, r->plots_folder, figures);
     TRY(write_markdown(r, parts, error));
     return html_write(parts, r->folder, error);
@@ -216,9 +261,14 @@ enum status report_conclude(struct report *r, const struct run_result *results, 
                                    .results = results,
                                    .results_count = count,
                                    .host = r->host,
+                                   .knees = r->knees,
                                    .conclusion = &c,
                                    .figures = &figures};
     verdict_write(s, interrupted, &c);
+    if (r->knees != NULL) {
+        struct text t = text_into(c.verdict, sizeof c.verdict);
+        knees_tell(r->knees, &t);
+    }
     enum status status = write_all(r, &parts, &figures, error);
     if (status == STATUS_OK) {
         c.figures_count = figures.svg_count;
@@ -248,6 +298,7 @@ void report_close(struct report *r)
     if (r->lock_fd >= 0) {
         (void)close(r->lock_fd);
     }
+    free(r->skipped);
     free(r);
 }
 
@@ -255,12 +306,31 @@ void report_close(struct report *r)
 
 enum {
     FORECAST_ROWS_MAX = 24,
+    CEILINGS_ROWS_MAX = 20,
     LAUNCHING_ROWS_MAX = 13, /* with title, header and legend one screen */
     LAUNCHING_THREADS_MAX = 8,
     ALARMS_MAX = 4
 };
 
-static void print_point(const struct summary_point *p, int width, FILE *out)
+/* Of open loops: what a user waits for shows there first. */
+static bool any_first_token(const struct summary *s)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        any = any || s->points[i].ttft_p99_ms > 0;
+    }
+    return any;
+}
+
+static void print_first_token(const struct summary_point *p, FILE *out)
+{
+    char ms[32];
+    struct text t = text_into(ms, sizeof ms);
+    text_number(&t, p->ttft_p99_ms > 0 ? p->ttft_p99_ms : STATS_UNKNOWN, 0);
+    (void)fprintf(out, "  %11s", ms);
+}
+
+static void print_point(const struct summary_point *p, int width, bool first_token, FILE *out)
 {
     char rate[32];
     char use[32];
@@ -282,7 +352,11 @@ static void print_point(const struct summary_point *p, int width, FILE *out)
                   p->stages_count > 0 ? limit : "-", use, gpu);
     t = text_into(rate, sizeof rate);
     text_number(&t, p->host_cores_used, 2);
-    (void)fprintf(out, "  %6s  %8llu  %6llu  %s%s%s\n", rate, (unsigned long long)p->ok_count,
+    (void)fprintf(out, "  %6s", rate);
+    if (first_token) {
+        print_first_token(p, out);
+    }
+    (void)fprintf(out, "  %8llu  %6llu  %s%s%s\n", (unsigned long long)p->ok_count,
                   (unsigned long long)p->fail_count,
                   p->shown_count == 0 ? rows_outcome_name(p->worst) : "",
                   p->shown_count > 0 && p->valid_count < p->runs_count ? "some runs invalid" : "",
@@ -297,6 +371,26 @@ static void print_forecast(const struct summary *s, FILE *out)
         grid_plain(&g, FORECAST_ROWS_MAX, out);
     }
     grid_free(&g);
+}
+
+static void print_ceilings(const struct summary *s, FILE *out)
+{
+    struct grid g = ceilings_grid(s);
+    if (grid_rows(&g) > 0) {
+        (void)fprintf(out, "\nCeilings of the stages\n");
+        grid_plain(&g, CEILINGS_ROWS_MAX, out);
+    }
+    grid_free(&g);
+}
+
+static void print_expected(const struct run_result *results, uint32_t count, FILE *out)
+{
+    char line[256];
+    struct text t = text_into(line, sizeof line);
+    ceilings_tell_errors(results, count, &t);
+    if (line[0] != '\0') {
+        (void)fprintf(out, "\n%s\n", line);
+    }
 }
 
 static void print_launching(const struct summary *s, FILE *out)
@@ -341,12 +435,16 @@ void report_print_table(const struct scenario *scenario, const struct run_result
         int bytes = (int)strlen(s->points[i].cell->name);
         width = bytes > width ? bytes : width;
     }
-    (void)fprintf(out, "%-*s  %-17s  %-12s %6s  %6s  %6s  %8s  %6s\n", width, "cell", "tokens/s",
-                  "limited by", "use", "GPU", "cores", "ok", "failed");
+    bool first_token = any_first_token(s);
+    (void)fprintf(out, "%-*s  %-17s  %-12s %6s  %6s  %6s%s  %8s  %6s\n", width, "cell", "tokens/s",
+                  "limited by", "use", "GPU", "cores", first_token ? "  TTFT p99 ms" : "", "ok",
+                  "failed");
     for (uint32_t i = 0; i < s->points_count; i++) {
-        print_point(&s->points[i], width, out);
+        print_point(&s->points[i], width, first_token, out);
     }
     print_forecast(s, out);
+    print_ceilings(s, out);
+    print_expected(results, count, out);
     print_launching(s, out);
     print_alarms(s, out);
     summary_free(s);

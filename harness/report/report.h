@@ -19,6 +19,7 @@
 #include "harness/report/result.h"
 
 struct report;
+struct knees;
 
 struct report_options {
     const char *folder; /* made if missing; an existing one must be empty or of an earlier run of
@@ -26,11 +27,12 @@ struct report_options {
     const char *plots_folder; /* where the gnuplot scripts are */
     const struct scenario *scenario;
     const struct run_host *host;
+    bool resumes; /* the rows of an earlier session are written again before they are replaced */
 };
 
 /* The answer of a whole session. Texts are complete sentences. */
 struct report_conclusion {
-    char verdict[1024]; /* the first thing a person reads: where extra engine cores stop helping,
+    char verdict[1536]; /* the first thing a person reads: where extra engine cores stop helping,
                            and what limits */
     char caveat[512]; /* "" or why part of the range is no evidence (host limited, invalid runs) */
     uint32_t figures_count; /* SVG files drawn */
@@ -39,6 +41,8 @@ struct report_conclusion {
 
 MUST_CHECK enum status report_create(const struct report_options *options, struct report **out,
                                      struct error *error);
+/* Of a session that resumes: all earlier runs have gone through report_run(). */
+MUST_CHECK enum status report_resumed(struct report *r, struct error *error);
 MUST_CHECK enum status report_run(struct report *r, const struct run_result *result,
                                   struct error *error);
 /* `results` are all runs so far in order of running; `interrupted` marks the session as incomplete.
@@ -46,6 +50,9 @@ MUST_CHECK enum status report_run(struct report *r, const struct run_result *res
 MUST_CHECK enum status report_conclude(struct report *r, const struct run_result *results,
                                        uint32_t count, bool interrupted,
                                        struct report_conclusion *conclusion, struct error *error);
+/* What a search for rates found: report_conclude() writes it beside the runs, and its sentence is
+ * the verdict. `knees` must outlive the report. */
+void report_knees(struct report *r, const struct knees *knees);
 void report_close(struct report *r);
 
 /* The tables a person sees at the end, to `out`: one row a cell, predictions beside measurements,

@@ -4,7 +4,8 @@
  *
  * NAN stands for "not measured" or "cannot be told" and becomes an empty CSV field, never a zero
  * (law 3). Times are ms or us where the name says so. Everything is owned by the result;
- * result_free() releases it.
+ * result_free() releases it. Runs are kept on disk by harness/run/record.c, which knows every
+ * pointer in here: a new one is added there.
  */
 #ifndef HARNESS_REPORT_RESULT_H
 #define HARNESS_REPORT_RESULT_H
@@ -27,6 +28,7 @@ enum run_outcome {
     RUN_SERVER_FAILED, /* did not start, died, or made no progress (exit status 6) */
     RUN_CLIENT_FAILED, /* the load client died (exit status 5) */
     RUN_INTERRUPTED,   /* ^C */
+    RUN_SKIPPED, /* never started: the budget was used up. A row of runs.csv and nothing else */
 };
 
 /* A latency metric of a run. */
@@ -107,6 +109,15 @@ struct run_request {
     struct probe_parts parts; /* its hops, in us */
 };
 
+/* What the runs before said of a cell that had not run yet (report/attribution.h). */
+struct run_expectation {
+    bool known; /* false: nothing was said */
+    double tok_per_s;
+    double lo; /* 95 %; NAN: not known */
+    double hi;
+    const char *stage; /* which one was expected to limit; "load": none, too little is asked for */
+};
+
 struct run_result {
     const struct scenario_cell *cell; /* borrowed from the scenario */
     uint32_t order_index;             /* 0, 1, ... in the order of running */
@@ -169,6 +180,7 @@ struct run_result {
     uint32_t requests_rows_count;
     struct run_hops hops;
     uint64_t trace_refused_count;
+    struct run_expectation expected;
     uint64_t tokens_mismatch_count; /* ok requests whose prompt or output tokens were not what was
                                        asked */
 };

@@ -4,6 +4,7 @@
  */
 #include "harness/report/rows.h"
 
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 
@@ -43,8 +44,8 @@ static void describe_arrival(const struct scenario_load *load, char *out, size_t
 
 const char *rows_outcome_name(enum run_outcome outcome)
 {
-    static const char *const names[] = {"ok", "invalid", "server_failed", "client_failed",
-                                        "interrupted"};
+    static const char *const names[] = {"ok",          "invalid", "server_failed", "client_failed",
+                                        "interrupted", "skipped"};
     return names[outcome];
 }
 
@@ -223,6 +224,18 @@ static void run_prediction(struct table *t, const struct run_result *r)
                  f.known ? form->kernels_per_s + form->graphs_per_s : STATS_UNKNOWN);
 }
 
+static void run_expectation(struct table *t, const struct run_result *r)
+{
+    const struct run_expectation *e = &r->expected;
+    double measured = r->outcome == RUN_OK ? r->output_tok_per_s.mean : STATS_UNKNOWN;
+    table_number(t, "forecast_output_tok_per_s", e->known ? e->tok_per_s : STATS_UNKNOWN);
+    table_number(t, "forecast_lo", e->known ? e->lo : STATS_UNKNOWN);
+    table_number(t, "forecast_hi", e->known ? e->hi : STATS_UNKNOWN);
+    table_text(t, "forecast_stage", e->known ? e->stage : "");
+    table_number(t, "prediction_error_frac",
+                 e->known ? measured / e->tok_per_s - 1 : STATS_UNKNOWN);
+}
+
 static void run_row(struct table *t, const struct rows *rows, const struct run_result *r)
 {
     double least;
@@ -246,6 +259,7 @@ static void run_row(struct table *t, const struct rows *rows, const struct run_r
                  r->hops.requests_count > 0 ? r->hops.residual_max_ms : STATS_UNKNOWN);
     table_text(t, "reason", r->reason);
     run_prediction(t, r);
+    run_expectation(t, r);
     table_end_row(t);
 }
 
@@ -459,10 +473,14 @@ static enum status begin(struct table *t, struct error *error)
     return table_sync(t, error);
 }
 
+#define FRESH ".new" /* behind the name of a file that is not in its place yet */
+
 static enum status open_named(struct table *t, const struct rows *rows, const char *name,
                               struct error *error)
 {
-    TRY(table_open(t, rows->folder, name, error));
+    char fresh[48];
+    (void)snprintf(fresh, sizeof fresh, "%s%s", name, rows->published ? "" : FRESH);
+    TRY(table_open(t, rows->folder, fresh, error));
     t->naming = true;
     return STATUS_OK;
 }
@@ -517,7 +535,33 @@ static enum status write_requests(struct rows *rows, const struct run_result *r,
     return table_sync(&rows->requests, error);
 }
 
-enum status rows_write(struct rows *rows, const struct run_result *r, struct error *error)
+static enum status publish(struct table *t, struct error *error)
+{
+    char fresh[TABLE_PATH_BYTES];
+    if (t->file == NULL) {
+        return STATUS_OK;
+    }
+    (void)snprintf(fresh, sizeof fresh, "%s", t->path);
+    t->path[strlen(t->path) - strlen(FRESH)] = '\0';
+    if (rename(fresh, t->path) != 0) {
+        return error_set(error, STATUS_IO, "%s: cannot be written: %s", t->path, strerror(errno));
+    }
+    return STATUS_OK;
+}
+
+enum status rows_publish(struct rows *rows, struct error *error)
+{
+    rows->published = true;
+    TRY(publish(&rows->stages, error));
+    TRY(publish(&rows->launch, error));
+    TRY(publish(&rows->threads, error));
+    TRY(publish(&rows->timeline, error));
+    TRY(publish(&rows->hops, error));
+    TRY(publish(&rows->requests, error));
+    return publish(&rows->runs, error);
+}
+
+static enum status write_parts(struct rows *rows, const struct run_result *r, struct error *error)
 {
     for (uint32_t i = 0; i < r->stages_count; i++) {
         stage_row(&rows->stages, r, &r->stages[i]);
@@ -537,7 +581,14 @@ enum status rows_write(struct rows *rows, const struct run_result *r, struct err
     TRY(table_sync(&rows->threads, error));
     TRY(table_sync(&rows->timeline, error));
     TRY(table_sync(&rows->hops, error));
-    TRY(write_requests(rows, r, error));
+    return write_requests(rows, r, error);
+}
+
+enum status rows_write(struct rows *rows, const struct run_result *r, struct error *error)
+{
+    if (r->outcome != RUN_SKIPPED) {
+        TRY(write_parts(rows, r, error));
+    }
     /* Last: a run that stands in runs.csv has all its other rows. */
     run_row(&rows->runs, rows, r);
     return table_sync(&rows->runs, error);

@@ -23,13 +23,17 @@ struct rows {
     struct table timeline;
     struct table hops;
     struct table requests; /* opened by the first run that has rows */
+    bool published;        /* the files have their names */
 };
 
 /* `folder`, scenario and host must outlive `rows`. Every file but requests.csv has its header when
- * this returns. rows_close() is due even after a failure. */
+ * this returns, under a name that ends in ".new" until rows_publish(). rows_close() is due even
+ * after a failure. */
 MUST_CHECK enum status rows_open(struct rows *rows, const char *folder,
                                  const struct scenario *scenario, const struct run_host *host,
                                  struct error *error);
+/* Puts the files in the place of those that stand there, runs.csv last. */
+MUST_CHECK enum status rows_publish(struct rows *rows, struct error *error);
 /* On disk when it returns OK. */
 MUST_CHECK enum status rows_write(struct rows *rows, const struct run_result *r,
                                   struct error *error);

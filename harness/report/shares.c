@@ -103,7 +103,8 @@ static const char *api_cause(const struct run_result *r)
         return "the kernel spreads connections by their hash and the client does not balance them "
                "(balance = yes)";
     }
-    return "connections are spread evenly: look at what each of them carries";
+    return "each has as many connections: what differs is how many requests they brought and how "
+           "long these were";
 }
 
 static const char *engine_cause(const struct run_result *r)
@@ -118,6 +119,9 @@ static const char *engine_cause(const struct run_result *r)
     if (r->users_count > 0 && r->users_count % t->engines_count != 0 &&
         r->users_count < 4 * t->engines_count) {
         return "the users are few and cannot be divided evenly";
+    }
+    if (t->nodes_count > 0 && t->balancing == (uint32_t)BALANCING_INDEPENDENT) {
+        return "independent servers know nothing of each other's requests";
     }
     if (t->api_servers_count > 1) {
         return "each API server routes by counts of its own and by published ones that are old";

@@ -14,6 +14,7 @@
 
 #include "engine/model/host_profile.h"
 #include "harness/report/launching.h"
+#include "harness/report/limits.h"
 #include "harness/report/rows.h"
 #include "harness/report/text.h"
 
@@ -345,6 +346,7 @@ static void build_point(struct summary *s, const struct scenario_cell *cell,
         summarise_stages(&point, results, count);
         elect_verdict(&point, results, count);
     }
+    point.load = limits_load_of(&point);
     s->points[s->points_count++] = point;
 }
 
@@ -606,6 +608,7 @@ struct summary *summary_build(const struct scenario *scenario, const struct run_
         build_curves(s);
         copy_bounds(s);
     }
+    limits_attribute(s, results, count);
     return s;
 }
 
@@ -616,6 +619,12 @@ void summary_free(struct summary *s)
         free(s->curves);
         free(s);
     }
+}
+
+bool summary_on_curve(const struct summary *s, const struct summary_curve *c,
+                      const struct scenario_cell *cell)
+{
+    return same_curve(s->scenario, &s->scenario->cells[c->first], cell);
 }
 
 int summary_curve_of(const struct summary *s, const struct summary_point *point)

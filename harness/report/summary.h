@@ -6,6 +6,8 @@
 #ifndef HARNESS_REPORT_SUMMARY_H
 #define HARNESS_REPORT_SUMMARY_H
 
+#include "harness/analysis/laws.h"
+#include "harness/report/attribution.h"
 #include "harness/report/forecast.h"
 #include "harness/report/result.h"
 
@@ -25,6 +27,13 @@ struct summary_launch {
     double idle_frac;
     double other_frac; /* the rest: scheduling and messages on the same thread */
     double batch_mean; /* sequences a step */
+};
+
+/* Whether the load could show a limit of the system at all. */
+enum summary_load {
+    SUMMARY_LOAD_FULL,   /* as far as can be told */
+    SUMMARY_LOAD_SERVED, /* open loop or trace, all of it is served and no stage is full */
+    SUMMARY_LOAD_FEW, /* closed loop with fewer users than engine cores, or one: latency decides */
 };
 
 /* One cell. Numbers are means over the runs shown: those that are evidence, or, if there is none,
@@ -66,7 +75,11 @@ struct summary_point {
     uint64_t dropped_count;
     uint64_t refused_count;
     uint64_t mismatch_count;
-    struct stage_verdict verdict;            /* most frequent of the runs shown */
+    struct stage_verdict verdict; /* most frequent of the runs shown */
+    enum summary_load load;
+    bool attributed; /* scenarios without curves: by the runs of all comparable cells */
+    struct attribution attribution;
+    struct attribution_gain relief;          /* with twice the servers of the stage that limits */
     struct stage_summary stages[STAGES_MAX]; /* servers_count: of one run */
     uint32_t stages_count;
     struct summary_launch launch;
@@ -109,6 +122,11 @@ struct summary_curve {
     struct summary_prediction prediction;
     const struct summary_curve *fewer; /* same but fewer API servers, NULL: none */
     struct scaling_gain gain;          /* over it, at the largest common count of engine cores */
+    struct attribution_gain foretold;  /* the same gain by the runs of `fewer` alone */
+    bool foretold_holds;               /* the gain measured lies inside the interval */
+    struct attribution attribution;    /* of its last point, by the curve's runs alone */
+    struct attribution_gain relief;    /* there, with twice the servers of the stage that limits */
+    struct laws laws;
 };
 
 struct summary {
@@ -128,6 +146,9 @@ struct summary {
 struct summary *summary_build(const struct scenario *scenario, const struct run_result *results,
                               uint32_t count);
 void summary_free(struct summary *s);
+/* All but the scaling axis agrees with the curve. */
+bool summary_on_curve(const struct summary *s, const struct summary_curve *c,
+                      const struct scenario_cell *cell);
 /* Index of the curve that the point lies on, -1 if none. */
 int summary_curve_of(const struct summary *s, const struct summary_point *point);
 /* The run whose timeline says most: first valid one of the deciding (or largest) cell. NULL: none.

@@ -7,9 +7,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "harness/report/ceilings.h"
+#include "harness/report/contrasts.h"
+
 enum {
     CURVES_TOLD = 6, /* in one sentence; the report has all */
-    CELLS_TOLD = 4
+    CELLS_TOLD = 4,
+    POINTS_TOLD = 2
 };
 
 static uint32_t servers_of(const struct summary_point *p, const char *stage)
@@ -26,6 +30,10 @@ void verdict_stage(struct text *t, const struct summary_point *p)
 {
     const struct stage_verdict *v = &p->verdict;
     bool many = servers_of(p, v->first) > 1;
+    if (p->load != SUMMARY_LOAD_FULL) {
+        ceilings_tell_load(p, t);
+        return;
+    }
     switch (v->kind) {
     case STAGE_NAMED:
         text_add(t, "the %s%s (", text_stage(v->first), many ? "s limit" : " limits");
@@ -45,6 +53,11 @@ void verdict_stage(struct text *t, const struct summary_point *p)
         } else {
             text_add(t, "no stage is full (busiest: %s, ", text_stage(v->first));
             text_percent(t, v->first_frac);
+            if (p->gpu_busy_frac >= STAGE_LIMIT_FRAC) {
+                text_add(t, "; GPUs compute ");
+                text_percent(t, p->gpu_busy_frac);
+                text_add(t, " of the time, but no request waits for a place");
+            }
             text_add(t, ")");
         }
         break;
@@ -137,6 +150,31 @@ static void tell_gain(struct text *t, const struct summary *s, const struct summ
         text_add(t, "%.0f %% %s than %u", fabs(c->gain.gain) * 100,
                  c->gain.gain < 0 ? "less" : "more", c->fewer->api_servers_count);
     }
+    if (c->foretold.known) {
+        text_add(t, " (");
+        ceilings_tell_foretold(c, t);
+        text_add(t, ")");
+    }
+}
+
+/* Of curves past their knee whose relief was not measured as well. */
+static void tell_relief(struct text *t, const struct summary *s, uint32_t told)
+{
+    for (uint32_t i = 0; i < told; i++) {
+        const struct summary_curve *c = &s->curves[i];
+        bool measured = false;
+        for (uint32_t k = 0; k < s->curves_count; k++) {
+            measured = measured || s->curves[k].fewer == c;
+        }
+        if (measured || !c->decided || c->answer.status != SCALING_FLAT || !c->relief.known) {
+            continue;
+        }
+        const struct ceilings_of of = {c->label, c->points[c->points_count - 1], &c->attribution,
+                                       &c->relief};
+        text_add(t, " At %u %s ", of.point->along, s->plural);
+        ceilings_tell_relief(&of, t);
+        text_add(t, ".");
+    }
 }
 
 static void tell_curves(struct text *t, const struct summary *s)
@@ -158,6 +196,7 @@ static void tell_curves(struct text *t, const struct summary *s)
         }
     }
     text_add(t, "%s", first ? "" : ".");
+    tell_relief(t, s, told);
 }
 
 /* ---- single points ---- */
@@ -201,19 +240,52 @@ static void tell_point(struct text *t, const struct summary_point *p)
     }
     text_add(t, "; ");
     verdict_stage(t, p);
+    if (p->relief.known) {
+        const struct ceilings_of of = {"", p, &p->attribution, &p->relief};
+        text_add(t, ", ");
+        ceilings_tell_relief(&of, t);
+    }
     text_add(t, "; ");
     tell_losses(t, p);
     text_add(t, ".");
 }
 
+/* Cells whose load cannot show a limit, where the cells are not told one by one. */
+static void tell_loads(struct text *t, const struct summary *s, enum summary_load load,
+                       const char *words)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        count += s->points[i].load == load ? 1 : 0;
+    }
+    if (count == 0) {
+        return;
+    }
+    text_add(t, " %s", words);
+    uint32_t told = 0;
+    for (uint32_t i = 0; i < s->points_count && count < s->points_count; i++) {
+        if (s->points[i].load == load && told < CELLS_TOLD) {
+            text_add(t, "%s%s", told > 0 ? ", " : " (", s->points[i].cell->name);
+            told++;
+        }
+    }
+    if (told > 0 && told < count) {
+        text_add(t, " and %u more", count - told);
+    }
+    text_add(t, "%s: more engine cores cannot help there.", told > 0 ? ")" : " in any cell");
+}
+
+/* Of more than two cells only in what they differ: each stands in the table. */
 static void tell_points(struct text *t, const struct summary *s)
 {
-    for (uint32_t i = 0; i < s->points_count && i < CELLS_TOLD; i++) {
-        text_add(t, "%s", i > 0 ? " " : "");
+    contrasts_tell(s, t);
+    for (uint32_t i = 0; i < s->points_count && s->points_count <= POINTS_TOLD; i++) {
+        text_add(t, "%s", t->used > 0 ? " " : "");
         tell_point(t, &s->points[i]);
     }
-    if (s->points_count > CELLS_TOLD) {
-        text_add(t, " report.md has %u more cells.", s->points_count - CELLS_TOLD);
+    if (s->points_count > POINTS_TOLD) {
+        tell_loads(t, s, SUMMARY_LOAD_SERVED, "The load asks for no more");
+        tell_loads(t, s, SUMMARY_LOAD_FEW, "The latency of single requests decides");
     }
 }
 
@@ -238,7 +310,7 @@ static void caveat_host(struct text *t, const struct summary *s)
             continue;
         }
         if (count == 0) {
-            text_add(t, "Host limited, so no evidence for a knee: ");
+            text_add(t, "Host limited, so no evidence%s: ", s->scaling ? " for a knee" : "");
         }
         if (count < CELLS_TOLD) {
             text_add(t, "%s%s (", count > 0 ? ", " : "", p->cell->name);
@@ -272,7 +344,7 @@ static void caveat_requests(struct text *t, const struct summary *s)
         failed += s->points[i].fail_count;
         mismatched += s->points[i].mismatch_count;
     }
-    if (failed > 0 && s->scaling) {
+    if (failed > 0 && (s->scaling || s->points_count > POINTS_TOLD)) {
         text_add(t, "%llu requests failed. ", (unsigned long long)failed);
     }
     if (mismatched > 0) {
@@ -296,12 +368,17 @@ static void tell_nothing(struct text *t, const struct summary *s)
     const struct summary_point *p = first_failure(s);
     if (s->runs_count == 0) {
         text_add(t, "Nothing was measured.");
-    } else if (p == NULL) {
-        text_add(t, "None of %u runs gave a usable number.", s->runs_count);
-    } else {
-        text_add(t, "None of %u runs gave a usable number; the first reason: %s.", s->runs_count,
-                 p->reason);
+        return;
     }
+    if (s->runs_count == 1) {
+        text_add(t, "The run gave no usable number");
+    } else {
+        text_add(t, "None of %u runs gave a usable number", s->runs_count);
+    }
+    if (p != NULL) {
+        text_add(t, "%s: %s", s->runs_count == 1 ? "" : "; the first reason", p->reason);
+    }
+    text_add(t, ".");
 }
 
 static bool any_undecided(const struct summary *s)
@@ -335,6 +412,7 @@ void verdict_write(const struct summary *s, bool interrupted, struct report_conc
         out->undecided = true;
     } else if (s->scaling) {
         tell_curves(&verdict, s);
+        contrasts_tell(s, &verdict);
         out->undecided = any_undecided(s);
     } else {
         tell_points(&verdict, s);

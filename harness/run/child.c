@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,21 @@ enum {
 static int raised(int fd)
 {
     return fd < 0 ? -1 : fcntl(fd, F_DUPFD, FIRST_FREE_FD);
+}
+
+static bool pin(const struct topology_cpus *cpus)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (cpus == NULL || topology_cpus_count(cpus) == 0) {
+        return true;
+    }
+    for (uint32_t cpu = 0; cpu < TOPOLOGY_CPUS_MAX; cpu++) {
+        if (topology_cpus_has(cpus, cpu)) {
+            CPU_SET(cpu, &set);
+        }
+    }
+    return sched_setaffinity(0, sizeof set, &set) == 0;
 }
 
 static void run_child(const struct child_options *o, pid_t parent)
@@ -51,6 +67,9 @@ static void run_child(const struct child_options *o, pid_t parent)
     }
     if (err >= 0) {
         (void)close(err);
+    }
+    if (!pin(o->cpus)) {
+        _exit(126);
     }
     sigset_t none;
     (void)sigemptyset(&none);

@@ -12,14 +12,16 @@
 #include <sys/types.h>
 
 #include "engine/base/status.h"
+#include "engine/ledger/topology.h"
 
 struct child_options {
     const char *path;
     char *const *arguments;
     int fd3; /* become descriptors 3 and 4; -1: none */
     int fd4;
-    int stderr_fd;    /* -1: as the harness's */
-    int death_signal; /* sent to the child when the harness dies */
+    int stderr_fd;                    /* -1: as the harness's */
+    const struct topology_cpus *cpus; /* where it runs; NULL or none: as its parent */
+    int death_signal;                 /* sent to the child when the harness dies */
 };
 
 MUST_CHECK enum status child_start(const struct child_options *options, pid_t *pid,

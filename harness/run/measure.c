@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "harness/load/client.h"
 #include "harness/probe/proc_file.h"
 #include "harness/run/child.h"
 #include "harness/run/observe.h"
@@ -43,6 +44,7 @@ struct session {
     bool client_running;
     struct observation before;
     struct observation after;
+    bool draining;       /* it was told to, by an interrupt */
     int64_t progress_ns; /* last report */
     uint64_t progress_tokens;
     uint64_t seen_tokens; /* for the no-progress alarm */
@@ -157,6 +159,7 @@ static enum status start_client(struct session *m, struct error *error)
         .fd3 = m->client.fd,
         .fd4 = -1,
         .stderr_fd = m->options->log_fd,
+        .cpus = &m->result->cell->client.cpus,
         .death_signal = SIGKILL,
     };
     TRY(child_start(&child, &m->client_pid, error));
@@ -260,6 +263,12 @@ static void name_stalled(const struct session *m, char *out, size_t cap)
 {
     const struct ledger *l = &m->system.ledger;
     const struct ledger_thread *suspect = NULL;
+    if (is_stopped(m->client_pid)) {
+        (void)snprintf(out, cap,
+                       "no progress for 15 s: load client (pid %d, stage client) is stopped",
+                       (int)m->client_pid);
+        return;
+    }
     for (uint32_t i = 0; i < ledger_threads_count(l); i++) {
         const struct ledger_thread *t = &l->threads[i];
         bool candidate = t->kind == THREAD_API_MAIN || t->kind == THREAD_WORKER_MAIN ||
@@ -317,14 +326,25 @@ static void client_ended(struct session *m, int status)
     conclude(m, RUN_CLIENT_FAILED, text);
 }
 
+/* The client ends its arrivals and drains, which an open loop takes time for. False: there is
+ * nothing to wait for. */
+static bool interrupt(struct session *m)
+{
+    conclude(m, RUN_INTERRUPTED, "interrupted");
+    if (m->client_running && !m->draining) {
+        m->draining = true;
+        (void)kill(m->client_pid, LOAD_DRAIN_SIGNAL);
+    }
+    return m->client_running;
+}
+
 /* One look at everything that can end a run early. False: it is over. */
 static bool watch(struct session *m)
 {
     int status;
     int64_t now = clock_now_ns();
     char text[256];
-    if (m->options->interrupted != NULL && m->options->interrupted()) {
-        conclude(m, RUN_INTERRUPTED, "interrupted");
+    if (m->options->interrupted != NULL && m->options->interrupted() && !interrupt(m)) {
         return false;
     }
     if (system_failed(&m->system)) {
@@ -386,6 +406,10 @@ static void run_load(struct session *m)
     }
     m->seen_ns = m->progress_ns = m->phase_ns = clock_now_ns();
     if (!watch_until(m, &m->client.header->window_start_ns)) {
+        return;
+    }
+    if (m->draining) { /* interrupted before the window */
+        watch_to_end(m);
         return;
     }
     observe(&m->system, &m->before);
@@ -524,6 +548,15 @@ static void finish(struct session *m)
     }
     observation_free(&m->before);
     observation_free(&m->after);
+}
+
+void measure_skipped(const struct measure_options *options, const char *reason,
+                     struct run_result *out)
+{
+    begin_result(options, out);
+    out->outcome = RUN_SKIPPED;
+    out->start_utc[0] = '\0';
+    (void)snprintf(out->reason, sizeof out->reason, "%s", reason);
 }
 
 void measure_run(const struct measure_options *options, struct run_result *out)

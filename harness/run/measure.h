@@ -35,6 +35,10 @@ struct measure_options {
 /* The caller frees *out with result_free(). */
 void measure_run(const struct measure_options *options, struct run_result *out);
 
+/* A run that is not made, and why: no file but runs.csv has a row of it. */
+void measure_skipped(const struct measure_options *options, const char *reason,
+                     struct run_result *out);
+
 /* The topology a cell stands for, with what the runner decides (listen address, seed, grace). */
 struct topology measure_topology(const struct scenario_cell *cell, uint64_t seed);
 

@@ -32,6 +32,7 @@ union scratch {
     struct scenario_slo slo;
     struct option_sweep sweep;
     struct scenario_scaling scaling;
+    struct scenario_find find;
 };
 
 /* One condition of --only. */
@@ -133,7 +134,8 @@ static void report(struct expander *x, struct setting *item, const struct scenar
 {
     bool swept = cell != NULL && strstr(item->text, "%{") != NULL;
     item->reported = true;
-    if (value_is_list(text) && strcmp(item->option->kind, "sweep") != 0) {
+    if (value_is_list(text) && strcmp(item->option->kind, "sweep") != 0 &&
+        item->option->type != OPTION_PINS) {
         problems_add(x->problems, item->origin,
                      "%s: a list is allowed only under [sweep]: did you mean 'axis.%s = %.60s' "
                      "there and '%s = %%{%s}' here?",
@@ -430,6 +432,7 @@ static void fill_cell(struct expander *x, struct scenario_cell *cell)
         .client = settings_find(x->settings, "client", ""),
         .workload = choose(x, cell, "workload", x->sweep.workload),
         .load = choose(x, cell, "load", x->sweep.load),
+        .rate_is_searched = x->scenario->find.what != 0,
     };
     if (sections.server == NULL || sections.workload == NULL || sections.load == NULL) {
         return;
@@ -475,6 +478,19 @@ static void combine(const struct expander *x, uint64_t n, struct scenario_cell *
     }
 }
 
+/* Rates are searched with arrivals of a rate. */
+static void check_found_load(struct expander *x, const struct scenario_cell *cell)
+{
+    if (x->scenario->find.what != 0 && cell->load.name[0] != '\0' &&
+        cell->load.mode != SCENARIO_LOAD_OPEN) {
+        struct settings_section *section = settings_find(x->settings, "find", "");
+        problems_add(x->problems, settings_item(section, "what")->origin,
+                     "what: [load %s] must have mode = open: its arrivals, window and drain are "
+                     "used at every rate",
+                     cell->load.name);
+    }
+}
+
 static void expand_cells(struct expander *x)
 {
     struct scenario *s = x->scenario;
@@ -494,6 +510,7 @@ static void expand_cells(struct expander *x)
             s->cells_skipped_count++;
         } else if (chosen(x, cell)) {
             fill_cell(x, cell);
+            check_found_load(x, cell);
             s->cells_count++;
         }
     }
@@ -520,7 +537,9 @@ static void list_runs(struct expander *x)
 {
     struct scenario *s = x->scenario;
     const struct scenario_general *g = &s->general;
-    uint64_t count = (uint64_t)s->cells_count * g->repeats_count;
+    /* A search repeats what it needs; the list has a run for each cell. */
+    uint32_t repeats = s->find.what != 0 ? 1 : g->repeats_count;
+    uint64_t count = (uint64_t)s->cells_count * repeats;
     if (count > SCENARIO_RUNS_MAX) {
         problems_add(x->problems, settings_find(x->settings, "scenario", "")->origin,
                      "more than %d runs", SCENARIO_RUNS_MAX);
@@ -529,13 +548,13 @@ static void list_runs(struct expander *x)
     s->runs = ARENA_NEW(&x->settings->arena, struct scenario_run, SCENARIO_RUNS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         bool by_cell = g->order == SCENARIO_SEQUENTIAL;
-        uint32_t cell = by_cell ? i / g->repeats_count : i % s->cells_count;
-        uint32_t replicate = by_cell ? i % g->repeats_count : i / s->cells_count;
+        uint32_t cell = by_cell ? i / repeats : i % s->cells_count;
+        uint32_t replicate = by_cell ? i % repeats : i / s->cells_count;
         s->runs[i] = (struct scenario_run){
             .cell = cell, .replicate = replicate, .seed = g->seed + replicate};
     }
     s->runs_count = (uint32_t)count;
-    for (uint32_t r = 0; g->order == SCENARIO_SHUFFLED && r < g->repeats_count; r++) {
+    for (uint32_t r = 0; g->order == SCENARIO_SHUFFLED && r < repeats; r++) {
         shuffle(s->runs + (size_t)r * s->cells_count, s->cells_count, g->seed, r);
     }
 }
@@ -570,6 +589,39 @@ static void check_scaling(struct expander *x)
         problems_add(x->problems, settings_item(section, "along")->origin,
                      "along: there is no axis '%s' under [sweep]%s", scaling->along,
                      axis_hint(x->scenario, scaling->along, hint, sizeof hint));
+    }
+}
+
+static const struct scenario_slo *slo_find(const struct scenario *s, const char *name)
+{
+    for (uint32_t i = 0; i < s->slos_count; i++) {
+        if (strcmp(s->slos[i].name, name) == 0) {
+            return &s->slos[i];
+        }
+    }
+    return NULL;
+}
+
+/* The only [slo] need not be named. */
+static void check_find(struct expander *x)
+{
+    struct scenario *s = x->scenario;
+    struct scenario_find *find = &s->find;
+    struct settings_section *section = settings_find(x->settings, "find", "");
+    if ((find->what & SCENARIO_FIND_SLO_RATE) == 0) {
+        return;
+    }
+    if (find->slo[0] == '\0' && s->slos_count == 1) {
+        (void)snprintf(find->slo, sizeof find->slo, "%s", s->slos[0].name);
+    }
+    const struct scenario_slo *slo = slo_find(s, find->slo);
+    if (slo == NULL) {
+        problems_add(x->problems, settings_item(section, "what")->origin,
+                     "what: slo_rate needs 'slo = NAME' with a section [slo NAME]");
+    } else if (slo->ttft_p99_max_ns == 0 && slo->tpot_p95_max_ns == 0) {
+        problems_add(x->problems, settings_item(section, "what")->origin,
+                     "what: slo_rate needs a limit in [slo %s]: ttft_p99_max or tpot_p95_max",
+                     slo->name);
     }
 }
 
@@ -612,6 +664,8 @@ void cell_expand(struct scenario *scenario, const struct scenario_options *optio
     parse_fixed(&x, "report", &scenario->report_formats);
     check_scaling(&x);
     read_slos(&x);
+    parse_fixed(&x, "find", &scenario->find);
+    check_find(&x);
     check_unused(&x);
     if (axes_sound) {
         expand_cells(&x);

@@ -19,6 +19,7 @@ struct cell_sections {
     struct settings_section *client;
     struct settings_section *workload;
     struct settings_section *load;
+    bool rate_is_searched; /* by [find]: the load needs none of its own */
 };
 
 /* Settles what depends on several keys (wait = auto) and adds problems for values that do not fit

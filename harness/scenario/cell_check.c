@@ -172,7 +172,7 @@ static void check_arrival(struct checker *c)
                          l->arrival.burst_count, every_s, rate_per_s, l->rate_per_s);
         }
         l->rate_per_s = rate_per_s;
-    } else if (!(l->rate_per_s > 0)) {
+    } else if (!(l->rate_per_s > 0) && !c->sections->rate_is_searched) {
         problems_add(c->problems, origin_of(s, "rate"), "rate: an open loop needs more than 0/s");
     }
 }
@@ -221,6 +221,69 @@ void scenario_split_nodes(struct topology *t)
     }
 }
 
+/* CPUs that this process may use. */
+static struct topology_cpus machine_cpus(const struct value_machine *machine)
+{
+    struct topology_cpus cpus = machine->cpus;
+    for (uint32_t i = 0; topology_cpus_count(&machine->cpus) == 0 && i < machine->cpus_count; i++) {
+        topology_cpus_add(&cpus, i);
+    }
+    return cpus;
+}
+
+/* The first `count` CPUs of the machine for the serving system, the others for the client. */
+static void share_cores(struct scenario_cell *cell, const struct topology_cpus *machine,
+                        uint32_t count)
+{
+    for (uint32_t cpu = 0; cpu < TOPOLOGY_CPUS_MAX; cpu++) {
+        if (topology_cpus_has(machine, cpu)) {
+            topology_cpus_add(count > 0 ? &cell->topology.pins[PIN_SYSTEM] : &cell->client.cpus,
+                              cpu);
+            count -= count > 0 ? 1 : 0;
+        }
+    }
+}
+
+static void check_pins(struct checker *c, const struct option_server *server,
+                       const struct topology_cpus *machine)
+{
+    struct settings_section *s = c->sections->server;
+    char all[128];
+    uint32_t pinned = 0;
+    topology_cpus_text(machine, all, sizeof all);
+    for (uint32_t i = 0; i < OPTION_PINS_COUNT; i++) {
+        pinned += topology_cpus_count(&server->pins[i]);
+        for (uint32_t cpu = 0; cpu < TOPOLOGY_CPUS_MAX; cpu++) {
+            if (topology_cpus_has(&server->pins[i], cpu) && !topology_cpus_has(machine, cpu)) {
+                problems_add(c->problems, origin_of(s, "pin"),
+                             "pin: %s: CPU %u is none of those that this process may use: %s",
+                             option_pin_name(i), cpu, all);
+                break;
+            }
+        }
+    }
+    if (server->cores_count > 0 && pinned > 0) {
+        problems_add(c->problems, origin_of(s, "cores"),
+                     "cores: pin says already which CPUs are used: set one of them");
+    } else if (server->cores_count > topology_cpus_count(machine)) {
+        problems_add(c->problems, origin_of(s, "cores"),
+                     "cores: %u are more than the %u CPUs that this process may use: %s",
+                     server->cores_count, topology_cpus_count(machine), all);
+    }
+}
+
+static void take_pins(struct checker *c, const struct option_server *server,
+                      const struct value_machine *machine)
+{
+    const struct topology_cpus cpus = machine_cpus(machine);
+    check_pins(c, server, &cpus);
+    memcpy(c->cell->topology.pins, server->pins, sizeof c->cell->topology.pins);
+    c->cell->client.cpus = server->pins[OPTION_PIN_CLIENT];
+    if (server->cores_count > 0) {
+        share_cores(c->cell, &cpus, server->cores_count);
+    }
+}
+
 void cell_check(struct scenario_cell *cell, const struct option_server *server,
                 const struct cell_sections *sections, const struct value_machine *machine,
                 struct scenario_problems *problems)
@@ -228,6 +291,7 @@ void cell_check(struct scenario_cell *cell, const struct option_server *server,
     struct checker c = {.cell = cell, .sections = sections, .problems = problems};
     struct topology *t = &cell->topology;
     uint32_t spinning = t->api_servers_count + t->engines_count * (1 + t->tp * t->pp) + 1;
+    uint32_t cpus = server->cores_count > 0 ? server->cores_count : machine->cpus_count;
     switch (server->wait) {
     case 0:
         t->wait = WAIT_BLOCK;
@@ -236,9 +300,10 @@ void cell_check(struct scenario_cell *cell, const struct option_server *server,
         t->wait = WAIT_SPIN;
         break;
     default:
-        t->wait = machine->cpus_count < spinning ? WAIT_BLOCK : WAIT_SPIN;
+        t->wait = cpus < spinning ? WAIT_BLOCK : WAIT_SPIN;
         break;
     }
+    take_pins(&c, server, machine);
     t->publish_off = server->publish ? 0 : 1;
     t->lockstep = server->lockstep ? 1 : 0;
     t->finish_check_first = server->finish_check_first ? 1 : 0;

@@ -57,7 +57,7 @@ static uint32_t distance(const char *a, const char *b)
 void nearest_offer(struct nearest *nearest, const char *candidate)
 {
     size_t bytes = strlen(nearest->word);
-    uint32_t limit = bytes < 3 ? 1 : 1 + (uint32_t)(bytes / 3);
+    uint32_t limit = bytes < 6 ? 1 + (uint32_t)(bytes / 5) : 1 + (uint32_t)(bytes / 3);
     uint32_t d = distance(nearest->word, candidate);
     if (d <= limit && (nearest->best == NULL || d < nearest->best_distance)) {
         nearest->best = candidate;

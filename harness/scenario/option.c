@@ -34,6 +34,8 @@ static const struct option_kind kinds[] = {
     {"slo", true, false, sizeof(struct scenario_slo), "limits that a request must keep"},
     {"sweep", false, false, sizeof(struct option_sweep),
      "axes: one cell for each combination of their values"},
+    {"find", false, false, sizeof(struct scenario_find),
+     "rates to search for in each cell, instead of running it once for each repeat"},
     {"scaling", false, false, sizeof(struct scenario_scaling),
      "along which axis extra cores are judged"},
     {"plots", false, false, sizeof(struct option_formats), "figures"},
@@ -77,6 +79,13 @@ static const struct option options[] = {
      .initial = "emulated gpu=h100 model=llama-3.1-8b",
      .help = "emulated gpu=NAME model=NAME: the GPU stood in for and the model whose shape sets "
              "the times"},
+    {AT(OPTION_PINS, "server", "pin", struct option_server, pins), .initial = "auto",
+     .help = "CPUs of processes, as system:0-3 api:0,1 engine:2-3 worker:3 coordinator:0 client:4; "
+             "workers follow their engine core, all others system; auto: as cores says"},
+    {AT(OPTION_COUNT, "server", "cores", struct option_server, cores_count),
+     .max = TOPOLOGY_CPUS_MAX, .initial = "0",
+     .help = "CPUs of the whole serving system, the first of this machine, the load client on the "
+             "others if there are any; 0: all CPUs for everybody"},
     {AT(OPTION_CHOICE, "server", "launch", struct option_server, topology.launch),
      .choices = "graph|eager", .initial = "graph",
      .help = "graph: one launch a step; eager: one launch a kernel"},
@@ -271,6 +280,24 @@ static const struct option options[] = {
     {AT(OPTION_NAME, "sweep", "load", struct option_sweep, load),
      .help = "the [load] of all cells, when there are several"},
 
+    {AT(OPTION_SET, "find", "what", struct scenario_find, what),
+     .choices = "capacity|stable_rate|slo_rate|knee",
+     .help = "any of capacity (throughput with a backlog), stable_rate (the greatest rate at which "
+             "the backlog does not grow), slo_rate (the greatest within the limits of slo), knee "
+             "(where latency bends)"},
+    {AT(OPTION_NAME, "find", "slo", struct scenario_find, slo),
+     .help = "the [slo] of slo_rate, when there are several"},
+    {AT(OPTION_PERCENT, "find", "start", struct scenario_find, start_frac), .min = 1, .max = 150,
+     .initial = "50%", .help = "first rate, of the measured capacity"},
+    {AT(OPTION_PERCENT, "find", "tolerance", struct scenario_find, tolerance_frac), .min = 1,
+     .max = 50, .initial = "5%",
+     .help = "the search ends when the rate that fails is at most this above the one that passes"},
+    {AT(OPTION_PERCENT, "find", "confidence", struct scenario_find, confidence), .min = 50,
+     .max = 99, .initial = "95%", .help = "of the limits' test and of the intervals"},
+    {AT(OPTION_COUNT, "find", "points_max", struct scenario_find, points_max), .min = 2, .max = 64,
+     .initial = "12",
+     .help = "rates that each search tries at most, without its replicates ([scenario] repeats)"},
+
     {AT(OPTION_NAME, "scaling", "along", struct scenario_scaling, along),
      .help = "axis along which throughput should grow; one curve for each value of the others"},
     {AT(OPTION_PERCENT, "scaling", "useful_gain", struct scenario_scaling, useful_gain_frac),
@@ -358,6 +385,11 @@ const char *option_kind_hint(const char *name, char *out, size_t cap)
     return nearest_hint(&nearest, out, cap);
 }
 
+const char *option_pin_name(uint32_t index)
+{
+    return index == OPTION_PIN_CLIENT ? "client" : topology_pin_name((enum topology_pin)index);
+}
+
 const char *option_type_text(enum option_type type)
 {
     static const char *const texts[] = {
@@ -378,6 +410,7 @@ const char *option_type_text(enum option_type type)
         [OPTION_QUANTILE_TIME] = "quantile and time",
         [OPTION_TOPOLOGY] = "topology",
         [OPTION_DEVICE] = "device",
+        [OPTION_PINS] = "CPUs",
         [OPTION_LIST] = "list",
         [OPTION_CONDITION] = "condition",
         [OPTION_NAME] = "name",

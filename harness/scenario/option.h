@@ -34,6 +34,7 @@ enum option_type {
     OPTION_QUANTILE_TIME, /* struct scenario_quantile_time */
     OPTION_TOPOLOGY,      /* struct topology: the four counts */
     OPTION_DEVICE,        /* struct topology: gpu and model */
+    OPTION_PINS,          /* struct topology_cpus[OPTION_PINS_COUNT] */
     OPTION_LIST,          /* kept as text: values of an axis */
     OPTION_CONDITION,     /* kept as text */
     OPTION_NAME,          /* char[option.bytes]: name of a section or an axis */
@@ -64,6 +65,13 @@ struct option_kind {
     const char *help;
 };
 
+enum {
+    OPTION_PIN_CLIENT = PINS_COUNT, /* behind those of enum topology_pin */
+    OPTION_PINS_COUNT
+};
+/* "system", "api", ..., "client". */
+const char *option_pin_name(uint32_t index);
+
 /* Values of a [server]: a topology and what becomes part of it once all keys are known. */
 struct option_server {
     struct topology topology;
@@ -72,6 +80,8 @@ struct option_server {
     bool lockstep;
     bool finish_check_first;
     bool dummy_graph;
+    uint32_t cores_count; /* CPUs of the serving system; 0: no such limit */
+    struct topology_cpus pins[OPTION_PINS_COUNT];
 };
 
 /* Values of [sweep]; its axes are kept apart. */

@@ -47,6 +47,21 @@ static const char *environment_variable(void *ctx, const char *name)
     return getenv(name);
 }
 
+static struct topology_cpus usable_cpus(void)
+{
+    struct topology_cpus cpus = {{0}};
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        for (uint32_t i = 0; i < TOPOLOGY_CPUS_MAX; i++) {
+            if (CPU_ISSET(i, &set)) {
+                topology_cpus_add(&cpus, i);
+            }
+        }
+    }
+    return cpus;
+}
+
 static uint32_t cpus_count(void)
 {
     cpu_set_t set;
@@ -74,7 +89,8 @@ struct scenario_environment scenario_environment_system(void)
     return (struct scenario_environment){.load = load_file,
                                          .variable = environment_variable,
                                          .cpus_count = cpus_count(),
-                                         .gpus_count = gpus_count()};
+                                         .gpus_count = gpus_count(),
+                                         .cpus = usable_cpus()};
 }
 
 /* ---- open and close ---- */
@@ -107,7 +123,8 @@ enum status scenario_open(const char *path, const struct scenario_environment *e
     scenario->settings = settings;
     settings->path = path;
     settings->machine = (struct value_machine){.cpus_count = environment->cpus_count,
-                                               .gpus_count = environment->gpus_count};
+                                               .gpus_count = environment->gpus_count,
+                                               .cpus = environment->cpus};
     struct source *source = ARENA_NEW(&settings->arena, struct source, 1);
     source_read(source, path, environment, &settings->arena, problems);
     if (source->sections_count > 0 || problems->count == 0) {
@@ -137,7 +154,7 @@ void scenario_close(struct scenario *scenario)
 int64_t scenario_run_ns(const struct scenario *scenario, const struct scenario_cell *cell)
 {
     const struct scenario_load *load = &cell->load;
-    if (load->measure_ns == SCENARIO_MEASURE_ALL) {
+    if (load->measure_ns == SCENARIO_MEASURE_ALL || scenario->find.what != 0) {
         return -1;
     }
     return SCENARIO_START_STOP_NS + load->warmup_ns + load->measure_ns +
@@ -147,6 +164,9 @@ int64_t scenario_run_ns(const struct scenario *scenario, const struct scenario_c
 int64_t scenario_total_ns(const struct scenario *scenario)
 {
     int64_t total = 0;
+    if (scenario->find.what != 0) {
+        return -1;
+    }
     for (uint32_t i = 0; i < scenario->runs_count; i++) {
         int64_t run = scenario_run_ns(scenario, &scenario->cells[scenario->runs[i].cell]);
         if (run < 0 || __builtin_add_overflow(total, run, &total)) {

@@ -70,7 +70,8 @@ struct scenario_client {
                      equal */
     double max_cpu_frac;
     struct scenario_quantile_time max_lag;
-    uint32_t ceiling; /* enum scenario_ceiling */
+    uint32_t ceiling;          /* enum scenario_ceiling */
+    struct topology_cpus cpus; /* where it runs; none: anywhere */
 };
 
 enum scenario_lengths_kind {
@@ -161,6 +162,23 @@ struct scenario_slo {
     uint32_t sent_clock; /* bool: limits hold on the clock of sending, not of the schedule */
 };
 
+/* What [find] looks for; bit i: the i-th word of the table's choices. */
+enum scenario_find_what {
+    SCENARIO_FIND_CAPACITY = 1,
+    SCENARIO_FIND_STABLE_RATE = 2,
+    SCENARIO_FIND_SLO_RATE = 4,
+    SCENARIO_FIND_KNEE = 8
+};
+
+struct scenario_find {
+    uint32_t what; /* SCENARIO_FIND_*; 0: nothing is searched, the cells are run as they are */
+    char slo[SCENARIO_NAME_BYTES];
+    double start_frac; /* of capacity */
+    double tolerance_frac;
+    double confidence;
+    uint32_t points_max;
+};
+
 /* Bit i: the i-th format of the table's choices. */
 enum scenario_plot_format {
     SCENARIO_PLOT_SVG = 1,
@@ -202,6 +220,7 @@ struct scenario {
     struct scenario_scaling scaling;
     struct scenario_slo slos[SCENARIO_SLOS_MAX];
     uint32_t slos_count;
+    struct scenario_find find;
     uint32_t plot_formats;   /* SCENARIO_PLOT_* */
     uint32_t report_formats; /* SCENARIO_REPORT_* */
     struct scenario_axis axes[SCENARIO_AXES_MAX];
@@ -222,8 +241,9 @@ struct scenario_environment {
                         struct error *error);
     /* The value of an environment variable, NULL if unset. */
     const char *(*variable)(void *ctx, const char *name);
-    uint32_t cpus_count; /* $ncpus */
-    uint32_t gpus_count; /* $ngpus */
+    uint32_t cpus_count;       /* $ncpus */
+    uint32_t gpus_count;       /* $ngpus */
+    struct topology_cpus cpus; /* those that may be pinned to; none: 0 .. cpus_count - 1 */
 };
 
 struct scenario_options {
@@ -246,7 +266,8 @@ MUST_CHECK enum status scenario_open(const char *path,
                                      struct scenario_problems *problems);
 void scenario_close(struct scenario *scenario);
 
-/* Expected wall time of one run of a cell, start and cool-down included; -1 if a trace decides. */
+/* Expected wall time of one run of a cell, start and cool-down included; -1 if a trace or a
+ * search decides. */
 int64_t scenario_run_ns(const struct scenario *scenario, const struct scenario_cell *cell);
 /* Of all runs; -1 if unknown. */
 int64_t scenario_total_ns(const struct scenario *scenario);
@@ -263,6 +284,11 @@ void scenario_split_nodes(struct topology *t);
 void scenario_write(const struct scenario *scenario, FILE *out);
 /* One line for each cell: name, users, runs; then the expected time. */
 void scenario_write_cells(const struct scenario *scenario, FILE *out);
+/* " api:0-1 client:2" for each process kind that is pinned; nothing if none is. */
+void scenario_write_pins(const struct scenario_cell *cell, FILE *out);
+/* One line for each run in its order, with when it should start; then whether the budget is enough.
+ */
+void scenario_write_runs(const struct scenario *scenario, FILE *out);
 /* The table of keys: all ("" or NULL), of a section ("load"), or one key ("load.users"). NOT_FOUND
  * names the nearest. */
 MUST_CHECK enum status scenario_write_keys(const char *which, FILE *out, struct error *error);

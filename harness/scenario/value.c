@@ -660,6 +660,8 @@ enum status value_parse(const struct option *option, const char *text,
         return parse_topology(text, machine, out, error);
     case OPTION_DEVICE:
         return parse_device(text, out, error);
+    case OPTION_PINS:
+        return value_pins(text, out, error);
     case OPTION_LIST:
         break;
     }

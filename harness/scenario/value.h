@@ -10,6 +10,7 @@
 struct value_machine {
     uint32_t cpus_count;
     uint32_t gpus_count;
+    struct topology_cpus cpus; /* none: 0 .. cpus_count - 1 */
 };
 
 /* Writes the value at base + option->offset. `base` is the struct of the option's kind. INVALID
@@ -17,6 +18,9 @@ struct value_machine {
 MUST_CHECK enum status value_parse(const struct option *option, const char *text,
                                    const struct value_machine *machine, void *base,
                                    struct error *error);
+/* "auto" (no sets) or "api:0-1 client:2". */
+MUST_CHECK enum status value_pins(const char *text, struct topology_cpus out[OPTION_PINS_COUNT],
+                                  struct error *error);
 /* "60s", "250ms", "50us" to ns; 0 or more. */
 MUST_CHECK enum status value_time(const char *text, int64_t *out_ns, struct error *error);
 /* Whether the text has the form of a list or range of several values. */

@@ -50,7 +50,7 @@ static void write_time(int64_t ns, FILE *out)
 {
     int64_t seconds = ns / 1000000000;
     if (ns < 0) {
-        (void)fprintf(out, "as long as the trace");
+        (void)fprintf(out, "as long as it takes");
     } else if (seconds >= 120) {
         (void)fprintf(out, "%" PRId64 "min %02" PRId64 "s", seconds / 60, seconds % 60);
     } else {
@@ -65,7 +65,11 @@ static void write_load(const struct scenario_load *load, FILE *out)
         (void)fprintf(out, "%u users", load->users_count);
         break;
     case SCENARIO_LOAD_OPEN:
-        (void)fprintf(out, "%g requests/s", load->rate_per_s);
+        if (load->rate_per_s > 0) {
+            (void)fprintf(out, "%g requests/s", load->rate_per_s);
+        } else {
+            (void)fprintf(out, "rates searched for");
+        }
         break;
     default:
         (void)fprintf(out, "trace");
@@ -84,6 +88,61 @@ static const char *balancing_name(uint32_t balancing)
         break;
     }
     return "independent";
+}
+
+static void write_pin(const char *name, const struct topology_cpus *cpus, FILE *out)
+{
+    char list[128];
+    if (topology_cpus_count(cpus) > 0) {
+        topology_cpus_text(cpus, list, sizeof list);
+        (void)fprintf(out, " %s:%s", name, list);
+    }
+}
+
+void scenario_write_pins(const struct scenario_cell *cell, FILE *out)
+{
+    for (uint32_t i = 0; i < PINS_COUNT; i++) {
+        write_pin(topology_pin_name((enum topology_pin)i), &cell->topology.pins[i], out);
+    }
+    write_pin("client", &cell->client.cpus, out);
+}
+
+void scenario_write_runs(const struct scenario *scenario, FILE *out)
+{
+    int64_t budget = scenario->general.budget_ns;
+    int64_t at = 0;
+    uint32_t late = 0;
+    (void)fprintf(out, "\n  run  %-11s  cell\n", "starts at");
+    for (uint32_t i = 0; i < scenario->runs_count; i++) {
+        const struct scenario_run *run = &scenario->runs[i];
+        const struct scenario_cell *cell = &scenario->cells[run->cell];
+        int64_t ns = scenario_run_ns(scenario, cell);
+        bool past = budget > 0 && at > budget;
+        if (at < 0) {
+            (void)fprintf(out, "r%04u  %-11s  %s", i, "-", cell->name);
+        } else {
+            int64_t s = at / 1000000000;
+            (void)fprintf(out, "r%04u  %" PRId64 ":%02" PRId64 ":%02" PRId64 "%*s  %s", i, s / 3600,
+                          s / 60 % 60, s % 60, s < 36000 ? 4 : 0, "", cell->name);
+        }
+        (void)fprintf(out, " rep %u%s\n", run->replicate + 1, past ? "  skipped" : "");
+        late += past ? 1 : 0;
+        at = at < 0 || ns < 0 ? -1 : at + ns;
+    }
+    if (budget == 0) {
+        (void)fprintf(out, "budget: none\n");
+        return;
+    }
+    (void)fprintf(out, "budget: ");
+    write_time(budget, out);
+    if (at < 0) {
+        (void)fprintf(out, ": cannot be judged, a trace or a search says how long a run is\n");
+    } else if (late == 0) {
+        (void)fprintf(out, ": enough\n");
+    } else {
+        (void)fprintf(out, ": NOT enough, %u of %u runs would be skipped\n", late,
+                      scenario->runs_count);
+    }
 }
 
 void scenario_write_cells(const struct scenario *scenario, FILE *out)
@@ -106,10 +165,19 @@ void scenario_write_cells(const struct scenario *scenario, FILE *out)
         write_load(&cell->load, out);
         (void)fprintf(out, "  %s  ", cell->workload.name);
         write_time(scenario_run_ns(scenario, cell), out);
-        (void)fprintf(out, " a run\n");
+        (void)fprintf(out, " a run");
+        scenario_write_pins(cell, out);
+        (void)fprintf(out, "\n");
     }
-    (void)fprintf(out, "%u cells x %u replicates = %u runs", scenario->cells_count,
-                  scenario->general.repeats_count, scenario->runs_count);
+    if (scenario->find.what != 0) {
+        (void)fprintf(out, "%u cell%s, each searched for its rates", scenario->cells_count,
+                      scenario->cells_count == 1 ? "" : "s");
+    } else {
+        (void)fprintf(out, "%u cell%s x %u replicate%s = %u run%s", scenario->cells_count,
+                      scenario->cells_count == 1 ? "" : "s", scenario->general.repeats_count,
+                      scenario->general.repeats_count == 1 ? "" : "s", scenario->runs_count,
+                      scenario->runs_count == 1 ? "" : "s");
+    }
     if (scenario->cells_skipped_count > 0) {
         (void)fprintf(out, " (%u cells skipped)", scenario->cells_skipped_count);
     }

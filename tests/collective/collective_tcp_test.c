@@ -30,6 +30,7 @@ enum {
     STRANGERS = 240, /* a third says nothing, more than rank 0 keeps */
 };
 static const int64_t short_ns = 150000000;
+static const int64_t patient_ns = 1500000000; /* a busy machine has run everybody by then */
 
 static enum status connect_as(const struct group *g, uint32_t rank, int64_t timeout_ns,
                               struct collective *out, struct error *error)
@@ -290,10 +291,10 @@ static int joins_for_a_short_time(void)
 {
     struct collective c;
     struct error error;
-    if (connect_as(&joining, 1, short_ns * 4, &c, &error) != STATUS_TIMEOUT) {
+    if (connect_as(&joining, 1, patient_ns, &c, &error) != STATUS_TIMEOUT) {
         return 1;
     }
-    return strstr(error.text, "rank 1 waited 0.600 s for rank 2 (never joined) at") != NULL ? 0 : 2;
+    return strstr(error.text, "rank 1 waited 1.500 s for rank 2 (never joined) at") != NULL ? 0 : 2;
 }
 
 static void who_never_joins_is_named(void **state)
@@ -348,6 +349,28 @@ static void a_rank_that_ends_before_all_have_joined_is_named_on_all(void **state
     (void)close(other);
     assert_rank_exit(pid, 0);
     group_close(&joining);
+}
+
+/* A sign that rank 0 will never come, after some attempts. */
+static const char *give_up_hope(void *ctx)
+{
+    uint32_t *asked = ctx;
+    return ++*asked == 3 ? "its machine is gone" : NULL;
+}
+
+static void nobody_waits_for_what_is_hopeless(void **state)
+{
+    (void)state;
+    uint32_t asked = 0;
+    struct collective c;
+    struct error error;
+    struct group g = group_create(TRANSPORT_TCP, RANKS, WAIT_BLOCK);
+    struct collective_place place = {
+        .host = "127.0.0.1", .port = g.port, .rank = 1, .hopeless = give_up_hope, .ctx = &asked};
+    assert_int_equal(collective_connect(&g.options, &place, long_ns, &c, &error), STATUS_DIED);
+    assert_non_null(strstr(error.text, "rank 1 waits for rank 0 no more: its machine is gone"));
+    assert_int_equal(asked, 3);
+    group_close(&g);
 }
 
 static void bad_places_are_refused(void **state)
@@ -469,9 +492,9 @@ static void a_time_out_elsewhere_names_the_missing_rank(void **state)
     pid_t waits = group_start(&g, 0, hears_that_1_broke_off);
     pid_t missing = group_start(&g, 2, stays);
     assert_true(group_join(&g, 1, &c));
-    assert_int_equal(group_call(&c, 5, short_ns * 4, &value, &error), STATUS_TIMEOUT);
+    assert_int_equal(group_call(&c, 5, patient_ns, &value, &error), STATUS_TIMEOUT);
     assert_string_equal(error.text,
-                        "finish check: rank 1 waited 0.600 s in call 1 (tag 5) for rank 2");
+                        "finish check: rank 1 waited 1.500 s in call 1 (tag 5) for rank 2");
     assert_int_equal(group_call(&c, 6, long_ns, &value, &error), STATUS_TIMEOUT);
     assert_rank_exit(waits, 0);
     end(missing);
@@ -735,6 +758,7 @@ int main(void)
         cmocka_unit_test(a_second_rank_of_the_same_number_is_refused),
         cmocka_unit_test(who_never_joins_is_named),
         cmocka_unit_test(a_rank_that_ends_before_all_have_joined_is_named_on_all),
+        cmocka_unit_test(nobody_waits_for_what_is_hopeless),
         cmocka_unit_test(bad_places_are_refused),
         cmocka_unit_test(two_collectives_interleave_with_late_ranks),
         cmocka_unit_test(a_time_out_elsewhere_names_the_missing_rank),

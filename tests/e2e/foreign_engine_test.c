@@ -54,23 +54,13 @@ static void *head_main(void *context)
     return NULL;
 }
 
-static uint32_t free_port(void)
-{
-    struct topology t = e2e_topology(1, 1);
-    struct system system;
-    e2e_start(&t, &system);
-    uint32_t port = system.port;
-    e2e_stop(&system);
-    return port;
-}
-
 static void start_head(struct head *h, int log_fd, int64_t timeout_ms)
 {
     struct topology t = e2e_topology(1, 1);
     t.nodes_count = 2;
     t.nodes[0] = (struct topology_node){.host = "127.0.0.1", .api_servers_count = 1};
     t.nodes[1] = (struct topology_node){.engines_count = 1};
-    t.handshake_port = free_port();
+    t.handshake_port = e2e_free_port();
     *h = (struct head){.options = {.topology = t,
                                    .which = SYSTEM_ONLY_HEAD,
                                    .log_fd = log_fd,

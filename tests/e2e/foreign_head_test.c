@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,28 +53,34 @@ static void *bind_socket(int type, const char *name, char address[128])
     return socket;
 }
 
-static void start_engine(void)
+/* `event_fd`: where its lines go. */
+static pid_t start_engine(const struct ledger *ledger, uint32_t rank, uint32_t node, int event_fd)
 {
     char path[512];
     char role[] = "engine_core";
     char index_flag[] = "--index";
-    char index[] = "0";
+    char index[16];
+    char node_flag[] = "--node";
+    char node_text[16];
     char parent_flag[] = "--parent";
     char parent[16];
+    pid_t pid = -1;
     struct error error = {.text = ""};
     child_program_folder(path, sizeof path - 16);
     (void)strcat(path, "/harness-node"); // NOLINT: room was left above
+    (void)snprintf(index, sizeof index, "%u", rank);
+    (void)snprintf(node_text, sizeof node_text, "%u", node);
     (void)snprintf(parent, sizeof parent, "%d", (int)getpid());
-    char *arguments[] = {path, role, index_flag, index, parent_flag, parent, NULL};
-    int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    char *arguments[] = {path,      role,        index_flag, index, node_flag,
+                         node_text, parent_flag, parent,     NULL};
     struct child_options options = {.path = path,
                                     .arguments = arguments,
-                                    .fd3 = head.ledger.fd,
-                                    .fd4 = null_fd,
+                                    .fd3 = ledger->fd,
+                                    .fd4 = event_fd,
                                     .stderr_fd = -1,
                                     .death_signal = SIGTERM};
-    assert_int_equal(child_start(&options, &head.engine, &error), STATUS_OK);
-    (void)close(null_fd);
+    assert_int_equal(child_start(&options, &pid, &error), STATUS_OK);
+    return pid;
 }
 
 /* The second frame of a message to a ROUTER. */
@@ -86,22 +93,30 @@ static int receive_body(void *router, char body[FRAME_BYTES])
     return bytes;
 }
 
-static void shake_hands(const char *input, const char *output)
+/* Hears HELLO and answers with INIT. */
+static void send_init(void *handshake, uint32_t rank, const struct wire_init *init)
 {
     char body[FRAME_BYTES];
     unsigned char identity[2];
     struct wire_hello hello;
-    struct wire_init init = {.clients_count = 1, .inputs = {input}, .outputs = {output}};
-    int bytes = receive_body(head.handshake, body);
+    int bytes = receive_body(handshake, body);
     assert_int_equal(wire_decode_hello(head.decoder, body, (size_t)bytes, &hello, NULL), STATUS_OK);
     assert_int_equal(hello.status, WIRE_HELLO);
     wire_buffer_reset(&head.buffer);
-    wire_encode_init(&head.buffer, &init);
-    wire_identity(0, identity);
-    assert_int_equal(zmq_send(head.handshake, identity, 2, ZMQ_SNDMORE), 2);
-    assert_true(zmq_send(head.handshake, head.buffer.data, head.buffer.bytes, 0) > 0);
+    wire_encode_init(&head.buffer, init);
+    wire_identity(rank, identity);
+    assert_int_equal(zmq_send(handshake, identity, 2, ZMQ_SNDMORE), 2);
+    assert_true(zmq_send(handshake, head.buffer.data, head.buffer.bytes, 0) > 0);
+}
+
+static void shake_hands(const char *input, const char *output)
+{
+    char body[FRAME_BYTES];
+    struct wire_hello hello;
     struct wire_ready ready;
-    bytes = receive_body(head.input, body);
+    send_init(head.handshake, 0,
+              &(struct wire_init){.clients_count = 1, .inputs = {input}, .outputs = {output}});
+    int bytes = receive_body(head.input, body);
     assert_int_equal(wire_decode_ready(head.decoder, body, (size_t)bytes, &ready, NULL), STATUS_OK);
     assert_int_equal(ready.max_model_len, 512);
     bytes = receive_body(head.handshake, body);
@@ -124,7 +139,9 @@ static int start_head(void **state)
     head.handshake = bind_socket(ZMQ_ROUTER, "handshake0", address[0]);
     head.input = bind_socket(ZMQ_ROUTER, "in0", address[1]);
     head.output = bind_socket(ZMQ_PULL, "out0", address[2]);
-    start_engine();
+    int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    head.engine = start_engine(&head.ledger, 0, 0, null_fd);
+    (void)close(null_fd);
     shake_hands(address[1], address[2]);
     return 0;
 }
@@ -305,6 +322,101 @@ static void utilities_answer_a_python_front_end(void **state)
     assert_served("e-00000000");
 }
 
+/* ---- a head that goes ---- */
+
+/* A TCP socket at a port that nobody else has. */
+static void *bind_tcp(int type, char address[128])
+{
+    size_t bytes = 128;
+    int linger_ms = -1; /* what was sent arrives */
+    void *socket = zmq_socket(head.context, type);
+    assert_non_null(socket);
+    (void)zmq_setsockopt(socket, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
+    assert_int_equal(zmq_bind(socket, "tcp://127.0.0.1:*"), 0);
+    assert_int_equal(zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, address, &bytes), 0);
+    return socket;
+}
+
+/* An address where nobody listens. */
+static void dead_address(char address[128])
+{
+    assert_int_equal(zmq_close(bind_tcp(ZMQ_PULL, address)), 0);
+}
+
+static uint32_t port_of(const char *address)
+{
+    return (uint32_t)strtoul(strrchr(address, ':') + 1, NULL, 10);
+}
+
+/* All that a process says until it ends. */
+static void read_lines(int fd, char *text, size_t cap)
+{
+    size_t used = 0;
+    ssize_t got = 1;
+    struct pollfd item = {.fd = fd, .events = POLLIN};
+    while (got > 0 && used < cap - 1 && poll(&item, 1, HANG_MS) > 0) {
+        got = read(fd, text + used, cap - 1 - used);
+        used += got > 0 ? (size_t)got : 0;
+    }
+    text[used] = '\0';
+    if (got != 0) {
+        fail_msg("no end after '%s'", text);
+    }
+}
+
+/* An engine core is told where everybody is, and when it connects nobody is there any more: no
+ * connection that could be lost. In lock-step rank 0 is the first that it misses. */
+static void lose_head(bool lockstep, const char *says)
+{
+    struct topology t = e2e_topology(1, 2);
+    struct ledger ledger;
+    struct error error = {.text = ""};
+    char handshake_address[128];
+    char dead[5][128];
+    char said[1024];
+    int events[2];
+    t.lockstep = lockstep ? 1 : 0;
+    t.nodes_count = 2;
+    t.nodes[0] = (struct topology_node){.host = "127.0.0.1", .engines_count = 1};
+    t.nodes[0].api_servers_count = 1;
+    t.nodes[1] = (struct topology_node){.engines_first = 1, .engines_count = 1};
+    void *handshake = bind_tcp(ZMQ_ROUTER, handshake_address);
+    t.handshake_port = port_of(handshake_address);
+    assert_int_equal(ledger_create(&t, &ledger, &error), STATUS_OK);
+    for (int i = 0; i < 5; i++) {
+        dead_address(dead[i]);
+    }
+    assert_int_equal(pipe2(events, O_CLOEXEC), 0);
+    pid_t pid = start_engine(&ledger, 1, 1, events[1]);
+    (void)close(events[1]);
+    send_init(handshake, 1,
+              &(struct wire_init){.clients_count = 1,
+                                  .inputs = {dead[0]},
+                                  .outputs = {dead[1]},
+                                  .coordinator_input = dead[2],
+                                  .coordinator_output = dead[3],
+                                  .has_parallel_config = lockstep,
+                                  .master_ip = "127.0.0.1",
+                                  .master_port = port_of(dead[4]),
+                                  .data_parallel_size = 2});
+    assert_int_equal(zmq_close(handshake), 0);
+    read_lines(events[0], said, sizeof said);
+    if (strstr(said, says) == NULL) {
+        fail_msg("'%s' does not say '%s'", said, says);
+    }
+    int status = 0;
+    child_stop(pid, SIGKILL, END_NS, &status);
+    (void)close(events[0]);
+    ledger_close(&ledger);
+}
+
+static void a_head_that_goes_before_it_is_reached_is_missed(void **state)
+{
+    (void)state;
+    lose_head(false, "failed node 0 ended while the system started");
+    lose_head(true, "rank 1 waits for rank 0 no more: node 0 ended while the system started");
+}
+
 int main(void)
 {
     e2e_begin();
@@ -312,6 +424,7 @@ int main(void)
         cmocka_unit_test(a_request_is_served_or_refused),
         cmocka_unit_test(a_dummy_batch_is_a_forward),
         cmocka_unit_test(utilities_answer_a_python_front_end),
+        cmocka_unit_test(a_head_that_goes_before_it_is_reached_is_missed),
     };
     return e2e_end(cmocka_run_group_tests(tests, start_head, stop_head));
 }

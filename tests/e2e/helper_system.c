@@ -10,10 +10,12 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -68,6 +70,29 @@ bool e2e_wait(bool (*met)(void *ctx), void *ctx, int64_t limit_ms)
         e2e_sleep_ms(POLL_MS);
     }
     return true;
+}
+
+uint32_t e2e_free_port(void)
+{
+    enum {
+        FIRST = 20000,
+        COUNT = 9000 /* below those that the kernel gives away */
+    };
+    for (uint32_t i = 0; i < COUNT; i++) {
+        uint32_t port = FIRST + ((uint32_t)getpid() + i) % COUNT;
+        struct sockaddr_in address = {.sin_family = AF_INET,
+                                      .sin_port = htons((uint16_t)port),
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_true(fd >= 0);
+        int rc = bind(fd, (const struct sockaddr *)&address, sizeof address);
+        (void)close(fd);
+        if (rc == 0) {
+            return port;
+        }
+    }
+    fail_msg("no free port");
+    return 0;
 }
 
 struct topology e2e_topology(uint32_t api_servers, uint32_t engines)

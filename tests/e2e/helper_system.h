@@ -26,6 +26,9 @@ void e2e_sleep_ms(int64_t ms);
 /* Asks every few ms until it is true; false after limit_ms. */
 bool e2e_wait(bool (*met)(void *ctx), void *ctx, int64_t limit_ms);
 
+/* A port of 127.0.0.1 that nobody has, and that the kernel gives to nobody who asks for any. */
+uint32_t e2e_free_port(void);
+
 /* qwen2.5-0.5b on an emulated H100 (a decode step takes less than 1 ms), profile native, reuseport.
  */
 struct topology e2e_topology(uint32_t api_servers, uint32_t engines);

@@ -341,6 +341,21 @@ static void a_stopped_worker_raises_the_alarm(void **state)
     result_free(&r);
 }
 
+/* The system has nothing to do then, but it is the client that stands still. */
+static void a_stopped_client_raises_the_alarm(void **state)
+{
+    (void)state;
+    if (!e2e_full()) { /* it waits for the 15 s alarm: only in ./dev test --full */
+        skip();
+    }
+    struct run_result r;
+    run_doomed("load_client", SIGSTOP, &r);
+    assert_int_equal(r.outcome, RUN_SERVER_FAILED);
+    assert_says(&r, "no progress for 15 s");
+    assert_says(&r, "stage client");
+    result_free(&r);
+}
+
 static bool interrupt_now(void)
 {
     return doom.pid != 0;
@@ -404,6 +419,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_dead_worker_ends_the_run),
         cmocka_unit_test(a_dead_launcher_ends_the_run),
         cmocka_unit_test(a_stopped_worker_raises_the_alarm),
+        cmocka_unit_test(a_stopped_client_raises_the_alarm),
         cmocka_unit_test(an_interrupted_run_keeps_what_it_has),
     };
     return e2e_end(cmocka_run_group_tests(tests, NULL, NULL));

@@ -382,19 +382,9 @@ static void *part_main(void *context)
     return NULL;
 }
 
-static uint32_t free_port(void)
-{
-    struct topology t = e2e_topology(1, 1);
-    struct system system;
-    e2e_start(&t, &system);
-    uint32_t port = system.port;
-    e2e_stop(&system);
-    return port;
-}
-
 static void start_parts(struct part parts[2], const struct shape *shape)
 {
-    uint32_t port = free_port();
+    uint32_t port = e2e_free_port();
     for (uint32_t i = 0; i < 2; i++) {
         parts[i].started = false;
         parts[i].over = false;

@@ -1,8 +1,9 @@
 /*
  * rates_test.c - the emulated host: what is booked is exactly count times constant for each stage,
- * and a stage that has a backlog is busy all the time. One API server in front of four engine cores
- * is that stage here. How fast it is on this machine is not asked. Under an interpreter lock the
- * threads of an engine core are one such stage.
+ * never more than the time there was, and a stage that has a backlog is busy all the time. One API
+ * server in front of four engine cores is that stage here. How fast it is on this machine is not
+ * asked: a busy machine wakes threads late, and what they owe then they book in a burst. Under an
+ * interpreter lock the threads of an engine core are one such stage.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,6 +32,7 @@ enum {
     STEP_NS = 126000,
     SEQUENCE_NS = 4000,
     COORDINATOR_MESSAGE_NS = 50000,
+    OWED_NS = 30000000, /* booked and not yet slept off: at most a message of each thread */
 };
 
 static struct system served;
@@ -70,17 +72,38 @@ static bool all_quiet(void *ctx)
            E2E_SUM(&served, THREAD_ENGINE_MAIN, waiting_now) == 0;
 }
 
+/* A thread's books at the end of one of its turns, by its own clock. */
 struct look {
-    int64_t at_ns;
+    const struct ledger_thread *thread;
+    uint64_t beat_ns;
     uint64_t busy_ns;
-    uint64_t occupancy_ns;
 };
+
+/* False: in the middle of a turn, or of its wait. */
+static bool look_once(void *ctx)
+{
+    struct look *l = ctx;
+    const struct ledger_thread *t = l->thread;
+    l->busy_ns = ledger_get(&t->busy_ns);
+    uint64_t waited_ns = ledger_get(&t->idle_ns) + ledger_get(&t->sync_wait_ns);
+    l->beat_ns = ledger_get(&t->beat_ns);
+    return l->busy_ns + waited_ns == l->beat_ns - ledger_get(&t->started_ns);
+}
 
 static struct look look_at(const struct ledger_thread *t)
 {
-    return (struct look){.at_ns = clock_now_ns(),
-                         .busy_ns = ledger_get(&t->busy_ns),
-                         .occupancy_ns = ledger_get(&t->occupancy_ns)};
+    struct look l = {.thread = t};
+    assert_true(e2e_wait(look_once, &l, HANG_MS));
+    return l;
+}
+
+/* Since it began, whatever the machine did in between. */
+static void assert_not_booked_twice(uint64_t booked_ns, const struct ledger_thread *since)
+{
+    int64_t lived_ns = clock_now_ns() - (int64_t)ledger_get(&since->started_ns);
+    if ((int64_t)booked_ns > lived_ns + OWED_NS) {
+        fail_msg("%lld ns are booked in %lld ns", (long long)booked_ns, (long long)lived_ns);
+    }
 }
 
 static void assert_booked(const struct ledger_thread *api)
@@ -123,6 +146,8 @@ static void occupancy_is_count_times_constant(void **state)
     struct look a = look_at(api);
     e2e_sleep_ms(WINDOW_MS);
     struct look b = look_at(api);
+    assert_not_booked_twice(ledger_get(&api->occupancy_ns), api);
+    assert_true(ledger_get(&api->occupancy_ns) > 0);
     atomic_store(&stop_users, true);
     for (int i = 0; i < USERS; i++) {
         assert_int_equal(pthread_join(users[i], NULL), 0);
@@ -131,14 +156,10 @@ static void occupancy_is_count_times_constant(void **state)
     assert_true(e2e_wait(all_quiet, NULL, HANG_MS));
     e2e_sleep_ms(300); /* the last counts reach the coordinator */
 
-    double wall_ns = (double)(b.at_ns - a.at_ns);
-    double busy = (double)(b.busy_ns - a.busy_ns) / wall_ns;
-    double booked = (double)(b.occupancy_ns - a.occupancy_ns) / wall_ns;
-    if (!(busy >= 0.97 && busy <= 1.02)) {
+    double busy = (double)(b.busy_ns - a.busy_ns) / (double)(b.beat_ns - a.beat_ns);
+    if (!(busy >= 0.97 && busy <= 1.0)) {
         fail_msg("busy for %f of the time", busy);
     }
-    /* Never more than the time there was, but for what is booked and not yet slept off. */
-    assert_true(booked > 0 && booked <= 1.02);
     assert_booked(api);
     assert_false(system_failed(&served));
     e2e_stop(&served);
@@ -151,7 +172,6 @@ enum {
     LOCK_INPUT_NS = 500000,
     LOCK_MESSAGE_NS = 300000,
     LOCK_TOKEN_NS = 60000,
-    LOCK_SLEEPERS_NS = 30000000, /* booked and not yet slept off: at most a message each */
 };
 
 struct engine_threads {
@@ -191,8 +211,11 @@ static double engine_booked_frac(bool interpreter_lock)
     int64_t begin_ns = clock_now_ns();
     uint64_t before_ns = booked_by(&e);
     e2e_sleep_ms(WINDOW_MS);
-    int64_t end_ns = clock_now_ns();
     uint64_t after_ns = booked_by(&e);
+    int64_t end_ns = clock_now_ns();
+    if (interpreter_lock) {
+        assert_not_booked_twice(after_ns, e.output); /* of the three it began first */
+    }
     atomic_store(&stop_users, true);
     for (int i = 0; i < USERS; i++) {
         assert_int_equal(pthread_join(users[i], NULL), 0);
@@ -220,8 +243,8 @@ static void an_interpreter_is_used_by_one_thread_at_a_time(void **state)
 {
     (void)state;
     double shared = engine_booked_frac(true);
-    const double slack = (double)LOCK_SLEEPERS_NS / ((double)WINDOW_MS * 1e6);
-    if (!(shared >= 0.97 && shared <= 1.0 + slack)) {
+    /* Nearly 1; less if the machine was late at the end of the window and not at its begin. */
+    if (shared < 0.85) {
         fail_msg("the interpreter is booked for %f of the time", shared);
     }
     double apart = engine_booked_frac(false);

@@ -33,7 +33,7 @@ static double measure(struct truth *stages, size_t count, double noise, uint64_t
                       struct demand_point points[][POINTS])
 {
     struct random r = random_stream(seed, "system", 0);
-    double capacity = INFINITY;
+    double capacity = (double)INFINITY;
     for (size_t i = 0; i < count; i++) {
         capacity = fmin(capacity, (stages[i].servers - stages[i].idle) / stages[i].demand_s);
     }
@@ -116,10 +116,9 @@ static void test_one_load_tells_nothing(void **state)
 }
 
 static void judge(struct truth *truths, size_t count, uint64_t seed, double *capacity,
-                  struct demand_verdict *out)
+                  struct demand_stage *stages, struct demand_verdict *out)
 {
     static struct demand_point points[4][POINTS];
-    struct demand_stage stages[4];
     *capacity = measure(truths, count, 0.01, seed, points);
     for (size_t i = 0; i < count; i++) {
         stages[i] = (struct demand_stage){.name = truths[i].name, .use_lo = truths[i].use - 0.02};
@@ -137,15 +136,18 @@ static void test_verdict_next_stage_and_gain(void **state)
                                   {"scheduler", 60e-6, 4, 0, 0},
                                   {"gpu", 55e-6, 1.5, 0, 0}};
         double capacity = 0;
+        struct demand_stage judged[4];
         struct demand_verdict v;
-        judge(stages, 3, seed, &capacity, &v);
+        judge(stages, 3, seed, &capacity, judged, &v);
         assert_int_equal(v.kind, DEMAND_ONE);
         assert_int_equal(v.first, 0);
         assert_int_equal(v.next, 2);
         double relieved = fmin(2 / 52e-6, fmin(4 / 60e-6, 1.5 / 55e-6));
-        double truth = relieved / capacity - 1;
-        assert_true(fabs(v.gain - truth) < 0.04);
-        assert_true(v.gain_lo <= v.gain && v.gain <= v.gain_hi);
+        judged[0].demand = demand_at(&judged[0].demand, 2);
+        struct demand_capacity c = demand_capacity_of(judged, 3);
+        assert_int_equal(c.first, 2);
+        assert_true(fabs(c.rate / relieved - 1) < 0.02);
+        assert_true(c.lo <= c.rate && c.rate <= c.hi);
         assert_true(fabs(v.explained_frac - 1) < 0.03);
     }
 }
@@ -155,8 +157,9 @@ static void test_mixed_and_unexplained(void **state)
     (void)state;
     struct truth close[2] = {{"a", 100e-6, 1, 0, 0}, {"b", 98e-6, 1, 0, 0}};
     double capacity = 0;
+    struct demand_stage judged[4];
     struct demand_verdict v;
-    judge(close, 2, 1, &capacity, &v);
+    judge(close, 2, 1, &capacity, judged, &v);
     assert_int_equal(v.kind, DEMAND_MIXED);
     /* Something that nobody watches holds the system at a third of what the stages could do. */
     struct demand d = {.known = true, .ceiling_rate = 3000, .ceiling_lo = 2900, .ceiling_hi = 3100};
@@ -164,7 +167,61 @@ static void test_mixed_and_unexplained(void **state)
     demand_judge(&idle, 1, 1000, &v);
     assert_int_equal(v.kind, DEMAND_UNEXPLAINED);
     assert_true(fabs(v.explained_frac - 1.0 / 3) < 1e-9);
-    assert_true(isnan(v.gain));
+}
+
+/* However the idle part behaves when servers are added, the truth lies in the interval. */
+static void test_more_servers_with_an_idle_part(void **state)
+{
+    (void)state;
+    struct truth stage = {"api", 50e-6, 1, 0.1, 0};
+    static struct demand_point points[1][POINTS];
+    struct demand d;
+    (void)measure(&stage, 1, 0.005, 7, points);
+    demand_fit(points[0], POINTS, 1, 7, &d);
+    struct demand twice = demand_at(&d, 2);
+    assert_true(twice.ceiling_lo < 1.8 / 50e-6 && twice.ceiling_hi > 1.8 / 50e-6);
+    assert_true(twice.ceiling_lo < 1.9 / 50e-6 && twice.ceiling_hi > 1.9 / 50e-6);
+    assert_true(fabs(twice.ceiling_rate / (1.8 / 50e-6) - 1) < 0.02);
+    struct demand same = demand_at(&d, 1);
+    assert_true(fabs(same.ceiling_lo / d.ceiling_lo - 1) < 1e-12);
+    assert_true(fabs(same.ceiling_hi / d.ceiling_hi - 1) < 1e-12);
+}
+
+static void test_one_load_by_the_utilisation_law(void **state)
+{
+    (void)state;
+    struct demand_point points[3] = {{100, 0.50}, {101, 0.51}, {99, 0.49}};
+    struct demand d;
+    demand_of_use(points, 3, 2, &d);
+    assert_true(d.known && fabs(d.demand_s - 5e-3) < 1e-4);
+    assert_true(fabs(d.ceiling_rate - 400) < 5);
+    assert_true(d.ceiling_lo < d.ceiling_rate && d.ceiling_rate < d.ceiling_hi);
+    demand_of_use(points, 1, 2, &d);
+    assert_true(fabs(d.ceiling_rate - 400) < 1e-9 && isnan(d.ceiling_lo));
+    demand_of_use(points, 0, 2, &d);
+    assert_false(d.known);
+}
+
+/* Many runs of a full stage are one load: they must not be taken for a demand of nothing. */
+static void test_many_runs_at_the_limit(void **state)
+{
+    (void)state;
+    struct demand_point points[6] = {{6536, 0.369}, {13079, 0.711}, {19207, 1},
+                                     {19169, 1},    {19197, 1},     {19148, 1}};
+    struct demand d;
+    demand_fit(points, 6, 1, 1, &d);
+    assert_true(d.known && !d.spins);
+    assert_true(d.ceiling_lo > 17500 && d.ceiling_lo < 19207 && d.ceiling_hi > 19148);
+}
+
+/* Two loads make a line that nothing can contradict. */
+static void test_two_loads_have_no_interval(void **state)
+{
+    (void)state;
+    struct demand_point points[4] = {{100, 0.5}, {100.1, 0.5}, {200, 0.9}, {200.1, 0.91}};
+    struct demand d;
+    demand_fit(points, 4, 1, 1, &d);
+    assert_true(d.known && d.ceiling_rate > 200 && isnan(d.ceiling_lo) && isnan(d.lo_s));
 }
 
 /* X = 1/S for what limits, unchanged for what is idle, and half way for a mixture. */
@@ -196,6 +253,10 @@ int main(void)
         cmocka_unit_test(test_one_load_tells_nothing),
         cmocka_unit_test(test_verdict_next_stage_and_gain),
         cmocka_unit_test(test_mixed_and_unexplained),
+        cmocka_unit_test(test_more_servers_with_an_idle_part),
+        cmocka_unit_test(test_one_load_by_the_utilisation_law),
+        cmocka_unit_test(test_many_runs_at_the_limit),
+        cmocka_unit_test(test_two_loads_have_no_interval),
         cmocka_unit_test(test_elasticity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,7 +66,8 @@ static double rate_of(uint32_t servers, uint32_t cores)
 static void add_stage(struct run_result *r, const char *stage, const char *instance, double use)
 {
     struct run_stage *s = &r->stages[r->stages_count++];
-    *s = (struct run_stage){.busy_frac = use,
+    *s = (struct run_stage){.use_frac = use,
+                            .busy_frac = use,
                             .cpu_frac = use / 4,
                             .occupancy_frac = use,
                             .runq_wait_frac = 0.01,

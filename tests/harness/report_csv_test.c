@@ -98,7 +98,10 @@ static struct report *create(const char *folder, const struct sweep *sweep)
 {
     struct report *report = NULL;
     struct error error;
-    struct report_options options = {folder, "no-plots", sweep->scenario, &sweep->host};
+    struct report_options options = {.folder = folder,
+                                     .plots_folder = "no-plots",
+                                     .scenario = sweep->scenario,
+                                     .host = &sweep->host};
     if (report_create(&options, &report, &error) != STATUS_OK) {
         fail_msg("%s", error.text);
     }
@@ -141,7 +144,8 @@ static const char header[] =
     "censored_count,host_limited,host_cores_used,others_cores_used,outcome,tokens_mismatch_count,"
     "api_min_share,api_max_share,rank_jain,hops_residual_max_ms,reason,"
     "rank_steps_per_tok,launches_per_s,predicted_output_tok_per_s,predicted_limit,"
-    "predicted_rank_steps_per_tok,predicted_itl_mean_ms,predicted_launches_per_s\n";
+    "predicted_rank_steps_per_tok,predicted_itl_mean_ms,predicted_launches_per_s,"
+    "forecast_output_tok_per_s,forecast_lo,forecast_hi,forecast_stage,prediction_error_frac\n";
 
 static void runs_have_the_published_columns(void **state)
 {
@@ -251,6 +255,80 @@ static void other_files_have_their_rows(void **state)
     sweep_free(&sweep);
 }
 
+static void expectations_stand_beside_what_came(void **state)
+{
+    char folder[256];
+    struct sweep sweep = sweep_make();
+    (void)state;
+    folder_make(folder);
+    double rate = sweep.results[1].output_tok_per_s.mean;
+    sweep.results[1].expected =
+        (struct run_expectation){true, rate / 1.1, rate / 1.2, rate / 1.05, "gpu"};
+    sweep.results[2].expected =
+        (struct run_expectation){true, 100, STATS_UNKNOWN, STATS_UNKNOWN, "api_server"};
+    sweep_fail(&sweep.results[2], RUN_INVALID, "no number to compare with");
+    struct report *report = create(folder, &sweep);
+    write_runs(report, &sweep);
+    struct sheet *runs = sheet_read(folder, "runs.csv");
+    assert_string_equal(cell(runs, 1, "forecast_output_tok_per_s"), "");
+    assert_string_equal(cell(runs, 1, "prediction_error_frac"), "");
+    near_text(cell(runs, 2, "forecast_output_tok_per_s"), rate / 1.1);
+    near_text(cell(runs, 2, "forecast_lo"), rate / 1.2);
+    near_text(cell(runs, 2, "prediction_error_frac"), 0.1);
+    assert_string_equal(cell(runs, 2, "forecast_stage"), "gpu");
+    assert_string_equal(cell(runs, 3, "forecast_lo"), "");
+    assert_string_equal(cell(runs, 3, "forecast_output_tok_per_s"), "100");
+    assert_string_equal(cell(runs, 3, "prediction_error_frac"), "");
+    sheet_free(runs);
+    report_close(report);
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
+/* The first row of a curve has the chosen law; the weights of a curve's laws add up to one. */
+static void curves_have_laws_and_ceilings(void **state)
+{
+    char folder[256];
+    struct sweep sweep = sweep_make();
+    struct report_conclusion conclusion;
+    struct error error;
+    double weights = 0;
+    uint32_t chosen = 0;
+    (void)state;
+    folder_make(folder);
+    struct report *report = create(folder, &sweep);
+    assert_int_equal(
+        report_conclude(report, sweep.results, sweep.count, false, &conclusion, &error), STATUS_OK);
+    struct sheet *s = sheet_read(folder, "scaling.csv");
+    check_rectangle(s);
+    assert_int_equal(s->rows_count, 1 + 3 * 5);
+    for (uint32_t i = 1; i < s->rows_count; i++) {
+        bool first = (i - 1) % 5 == 0;
+        assert_string_equal(cell(s, i, "model_chosen"), first ? "1" : "0");
+        assert_true((cell(s, i, "n_star")[0] == '\0') || first);
+        weights += strtod(cell(s, i, "aicc_weight"), NULL);
+        chosen += first ? 1 : 0;
+    }
+    assert_int_equal(chosen, SWEEP_SERVERS);
+    assert_true(fabs(weights - SWEEP_SERVERS) < 1e-4);
+    /* 19.1 k at 6.6 k an engine core. */
+    near_text(cell(s, 1, "last_helpful_cores"), 3);
+    assert_true(fabs(strtod(cell(s, 1, "n_star"), NULL) - 18.75 / 6.6) < 0.15);
+    sheet_free(s);
+    s = sheet_read(folder, "ceilings.csv");
+    check_rectangle(s);
+    assert_int_equal(s->rows_count, 1 + 3 * 4); /* api_server, scheduler, gpu, ipc */
+    assert_string_equal(cell(s, 1, "stage"), "api_server");
+    assert_string_equal(cell(s, 1, "servers_count"), "1");
+    assert_string_equal(cell(s, 1, "place"), "lowest");
+    assert_true(strtod(cell(s, 1, "ceiling_tok_per_s_lo"), NULL) <=
+                strtod(cell(s, 1, "ceiling_tok_per_s"), NULL));
+    sheet_free(s);
+    report_close(report);
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
 static void requests_are_written_when_there_are_some(void **state)
 {
     char folder[256];
@@ -322,7 +400,10 @@ static void expect_refused(const char *folder, const struct sweep *sweep, const 
 {
     struct report *report = NULL;
     struct error error;
-    struct report_options options = {folder, "no-plots", sweep->scenario, &sweep->host};
+    struct report_options options = {.folder = folder,
+                                     .plots_folder = "no-plots",
+                                     .scenario = sweep->scenario,
+                                     .host = &sweep->host};
     assert_int_equal(report_create(&options, &report, &error), STATUS_IO);
     assert_null(report);
     if (strstr(error.text, words) == NULL) {
@@ -407,8 +488,8 @@ static void a_full_disk_is_named(void **state)
     }
     folder_make(folder);
     report_close(create(folder, &sweep));
-    (void)snprintf(path, sizeof path, "%s/stages.csv", folder);
-    assert_int_equal(unlink(path), 0);
+    /* Written beside its name first. */
+    (void)snprintf(path, sizeof path, "%s/stages.csv.new", folder);
     assert_int_equal(symlink("/dev/full", path), 0);
     expect_refused(folder, &sweep, "stages.csv");
     folder_remove(folder);
@@ -465,6 +546,8 @@ int main(void)
         cmocka_unit_test(runs_have_the_published_columns),
         cmocka_unit_test(values_come_back),
         cmocka_unit_test(other_files_have_their_rows),
+        cmocka_unit_test(expectations_stand_beside_what_came),
+        cmocka_unit_test(curves_have_laws_and_ceilings),
         cmocka_unit_test(requests_are_written_when_there_are_some),
         cmocka_unit_test(failed_runs_are_rows_too),
         cmocka_unit_test(bad_folders_are_refused),

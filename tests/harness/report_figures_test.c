@@ -37,7 +37,8 @@ static struct report_conclusion write_report(const char *folder, const struct sw
     struct report_conclusion conclusion;
     (void)snprintf(plots, sizeof plots, "%s/plots", root != NULL ? root : ".");
     sweep->scenario->plot_formats = formats;
-    struct report_options options = {folder, plots, sweep->scenario, &sweep->host};
+    struct report_options options = {
+        .folder = folder, .plots_folder = plots, .scenario = sweep->scenario, .host = &sweep->host};
     if (report_create(&options, &report, &error) != STATUS_OK) {
         fail_msg("%s", error.text);
     }
@@ -148,7 +149,9 @@ static void the_report_has_its_sections(void **state)
     static const char *const words[] = {
         "**With 1 API server extra engine cores stop helping at 3 [3, 4)",
         "| 1 API server | 3 to 4 | ",
-        "| 1 API server | gpu 97 % | gpu 97 % | mixed 98 % | api_server 98 % |",
+        "| 1 API server | 6.6 k: gpu 97 % | 13.2 k: gpu 97 % | ",
+        "## Ceilings",
+        "| 2 API servers | plateau | ",
         "| api_servers=4,dp=8 |  |  |",
         " Worker_DP7_0 |",
         "| api_servers=4,dp=8 | tokens/s | 52.5 k | ",

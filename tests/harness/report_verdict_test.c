@@ -44,7 +44,9 @@ static void the_sweep_has_its_knees(void **state)
         "With 1 API server extra engine cores stop helping at 3 [3, 4): the API server limits "
         "(98 % in use); with 2 at 6 [6, 8): the API servers limit (95 % in use); with 4 they still "
         "help at 8 (> 8), no knee up to 8: the GPUs limit (96 % in use). At 8 engine cores 2 API "
-        "servers carry 99 % more than 1, 4 carry 43 % more than 2.");
+        "servers carry 99 % more than 1 (the runs with 1 predicted +110 % [99, 113], the API "
+        "servers limiting: inside), 4 carry 43 % more than 2 (the runs with 2 predicted +49 % [41, "
+        "51], the GPUs limiting: inside).");
     assert_string_equal(c.caveat, "");
     assert_false(c.undecided);
     sweep_free(&sweep);

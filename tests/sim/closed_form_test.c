@@ -260,6 +260,30 @@ static void a_step_reads_the_weights(void **state)
     within(half.token_gap_ms, f.token_gap_ms, 1e-6);
 }
 
+/* However short outputs are, and with them however many prompts a step has: the b
+ * sequences in progress are in it once. */
+static void a_step_has_each_sequence_once(void **state)
+{
+    static const double output_tokens[] = {1, 1.5, 3, 15, 16, 17, 1000};
+    (void)state;
+    const struct closed_form_system s = {
+        .model = "llama-3.1-8b",
+        .gpu = "h100",
+        .api_servers_count = 1,
+        .engines_count = 1,
+        .tp = 1,
+        .engines_per_gpu = 1,
+        .max_num_seqs = 16,
+        .host = {.engine_step = 126 * PS_PER_US, .engine_seq = 4 * PS_PER_US}};
+    for (size_t i = 0; i < sizeof output_tokens / sizeof output_tokens[0]; i++) {
+        const struct closed_form_load l = {
+            .prompt_tokens = 20, .output_tokens = output_tokens[i], .users_count = 16};
+        struct closed_form f = predict(&s, &l);
+        within(f.batch_seqs, 16, 1e-9);
+        within(f.host_us, 126 + 4 * 16, 1e-9);
+    }
+}
+
 static void what_is_not_known_is_not_predicted(void **state)
 {
     (void)state;
@@ -291,6 +315,7 @@ int main(void)
         cmocka_unit_test(a_token_takes_as_long_for_one_as_for_eight),
         cmocka_unit_test(the_launcher_is_the_limit_past_c_crit),
         cmocka_unit_test(a_step_reads_the_weights),
+        cmocka_unit_test(a_step_has_each_sequence_once),
         cmocka_unit_test(what_is_not_known_is_not_predicted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,52 @@
+/*
+ * fetch.c - one GET of a small page of the server under load: its models, its health, its metrics
+ * (cli.h). Waits at most 5 s for each part of the answer.
+ */
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "engine/http/http_parser.h"
+#include "harness/cli/cli.h"
+
+enum {
+    REPLY_BYTES_MAX = 16 << 20,
+};
+
+static void append_body(void *ctx, const char *data, size_t bytes)
+{
+    http_buffer_append(ctx, data, bytes);
+}
+
+bool cli_fetch(const char *host, uint32_t port, const char *path, struct http_buffer *body)
+{
+    char request[256];
+    char reply[16384];
+    struct error error;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct timeval patience = {.tv_sec = 5};
+    struct http_client_handlers handlers = {.ctx = body, .on_body = append_body};
+    struct http_client_parser *parser = NULL;
+    (void)inet_pton(AF_INET, host, &address.sin_addr);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    int bytes =
+        snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host);
+    bool complete = false;
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+        write(fd, request, (size_t)bytes) == bytes &&
+        http_client_create(&handlers, &parser, &error) == STATUS_OK) {
+        ssize_t got = 0;
+        while (!complete && body->bytes < REPLY_BYTES_MAX &&
+               (got = read(fd, reply, sizeof reply)) > 0) {
+            size_t used = 0;
+            complete = http_client_feed(parser, reply, (size_t)got, &used) == HTTP_FEED_COMPLETE;
+        }
+    }
+    http_client_destroy(parser);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return complete;
+}

@@ -1,0 +1,143 @@
+/*
+ * find_test.c - a search for rates on a real serving system, as small as it can be: arrivals at
+ * equal gaps, answers of equal length. What is found stands in its order, and each status is one
+ * that the runs allow. How fast the system is on this machine is not asked.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/load/client.h"
+#include "harness/run/find.h"
+#include "harness/run/measure.h"
+#include "helper_system.h"
+
+enum {
+    CLIENT_FD = 3
+};
+
+static const char scenario_text[] =
+    "[scenario]\nname = find\nschema = 1\nseed = 3\nrepeats = 1\n"
+    "[server s]\ntopology = api_servers=1 dp=1 tp=1\nhost_profile = native\n"
+    "device = emulated gpu=h100 model=llama-3.1-8b\nwait = block\naccept = reuseport\n"
+    "max_num_seqs = 16\nmax_model_len = 512\n"
+    "[client]\nmax_cpu = 100%\nmax_lag = p99 1s\n"
+    "[workload w]\nprompt = 24tok\noutput = 4tok\n"
+    "[load l]\nmode = open\narrival = constant\nwarmup = 200ms\nmeasure = 500ms\ndrain = 500ms\n"
+    "inflight_max = 512\n"
+    "[slo slow]\ntpot_p95_max = 30ms\n"
+    "[find]\nwhat = capacity, stable_rate, slo_rate\nstart = 60%\ntolerance = 45%\npoints_max = "
+    "4\n";
+
+static const struct run_host host = {.client_ceiling_rps = STATS_UNKNOWN,
+                                     .client_ceiling_tok_per_s = STATS_UNKNOWN};
+
+static enum status load(void *ctx, const char *path, char *buffer, size_t cap, size_t *bytes,
+                        struct error *error)
+{
+    (void)ctx;
+    *bytes = strlen(scenario_text);
+    if (strcmp(path, "e2e") != 0 || *bytes > cap) {
+        return error_set(error, STATUS_NOT_FOUND, "no such file");
+    }
+    memcpy(buffer, scenario_text, *bytes);
+    return STATUS_OK;
+}
+
+struct seen {
+    const struct scenario *scenario;
+    uint32_t runs;
+    bool host_limited;
+};
+
+static bool measure(void *ctx, struct scenario_cell *cell, uint32_t replicate,
+                    struct run_result *out)
+{
+    struct seen *seen = ctx;
+    struct scenario view = *seen->scenario;
+    const struct scenario_run run = {.replicate = replicate,
+                                     .seed = seen->scenario->general.seed + replicate};
+    view.cells = cell;
+    struct measure_options options = {
+        .scenario = &view, .run = &run, .order_index = seen->runs++, .log_fd = -1, .host = &host};
+    measure_run(&options, out);
+    e2e_assert_no_children();
+    seen->host_limited |= out->host_limited || out->outcome != RUN_OK;
+    return true;
+}
+
+static bool is_answer(const struct search_answer *a)
+{
+    return a->status == SEARCH_OK || a->status == SEARCH_CLIFF || a->status == SEARCH_NON_MONOTONE;
+}
+
+static void rates_stand_in_their_order(void **state)
+{
+    (void)state;
+    static struct scenario_problems problems;
+    struct scenario *scenario = NULL;
+    struct scenario_environment environment = scenario_environment_system();
+    environment.load = load;
+    if (scenario_open("e2e", &environment, NULL, &scenario, &problems) != STATUS_OK) {
+        fail_msg("%s", problems.count > 0 ? problems.text[0] : "?");
+    }
+    struct seen seen = {.scenario = scenario};
+    struct find_options options = {
+        .scenario = scenario, .cell = &scenario->cells[0], .measure = measure, .ctx = &seen};
+    struct knees_row row;
+    struct run_result capacity;
+    find_cell(&options, &row, &capacity);
+    assert_true(row.complete);
+    assert_int_equal(row.runs_count, seen.runs);
+    assert_int_equal(capacity.outcome, RUN_OK);
+    assert_int_equal(capacity.users_count, 32);
+    assert_true(row.capacity_rps > 0 && row.points_count > 0);
+    for (uint32_t i = 0; i < row.points_count; i++) {
+        const struct knees_point *p = &row.points[i];
+        if (p->valid) { /* arrivals came at the rate that was asked for */
+            assert_true(fabs(p->offered_per_s * p->window_s - p->per_s * p->window_s) <= 2);
+        }
+    }
+    if (seen.host_limited) {
+        print_message("the host was busy: the order of the rates is not judged\n");
+    } else {
+        assert_true(is_answer(&row.stable) && is_answer(&row.slo));
+        assert_true(row.stable.lo <= row.capacity_rps * 1.05);
+        assert_true(row.slo.lo <= row.capacity_rps);
+        assert_true(row.stable.per_s <= row.stable.hi && row.slo.per_s <= row.slo.hi);
+    }
+    result_free(&capacity);
+    free(row.points);
+    scenario_close(scenario);
+}
+
+/* The program is the client too, as `harness __client` is. */
+static int be_client(void)
+{
+    struct load_shared shared;
+    struct error error;
+    if (load_shared_open(CLIENT_FD, &shared, &error) != STATUS_OK) {
+        return 1;
+    }
+    return load_run(&shared.header->options, &shared, &error) == STATUS_OK ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && strcmp(argv[1], "__client") == 0) {
+        return be_client();
+    }
+    e2e_begin();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rates_stand_in_their_order),
+    };
+    return e2e_end(cmocka_run_group_tests(tests, NULL, NULL));
+}
