@@ -32,7 +32,7 @@ static const char scenario_text[] =
     "[workload w]\nprompt = 24tok\noutput = 4tok\n"
     "[load l]\nmode = open\narrival = constant\nwarmup = 200ms\nmeasure = 500ms\ndrain = 500ms\n"
     "inflight_max = 512\n"
-    "[slo slow]\ntpot_p95_max = 30ms\n"
+    "[slo slow]\nttft_p99_max = 80ms\n"
     "[find]\nwhat = capacity, stable_rate, slo_rate\nstart = 60%\ntolerance = 45%\npoints_max = "
     "4\n";
 
