@@ -244,6 +244,7 @@ static const struct metric_text metrics[] = {
      .definition = "throughput under a persistent backlog: a closed loop with more users than the "
                    "system has places, by batch means until the half-width is 2 %",
      .formula = "achieved, with a backlog",
+     .columns = "knee.csv:capacity_rps,capacity_lo,capacity_hi,overload_droop_frac",
      .others = {[METRIC_VLLM] =
                     "usually read from a burst of N requests, whose ramp and drain make "
                     "it too low: by 16 % at N = 10 x the places"}},
@@ -252,6 +253,7 @@ static const struct metric_text metrics[] = {
      .definition = "greatest open-loop rate at which the backlog does not grow: lower bound of "
                    "achieved / offered above 0.96 and no significant slope",
      .formula = "greatest rate judged stable, by bisection",
+     .columns = "knee.csv:stable_*",
      .others = {[METRIC_GUIDELLM] = "sweep between one request at a time and all at once"}},
     {.name = "slo_rate",
      .also = "slo",
@@ -260,13 +262,15 @@ static const struct metric_text metrics[] = {
          "greatest open-loop rate that meets every limit of the SLO on the scheduled clock: "
          "exact binomial bound of the share over the limit at most 1 - p",
      .formula = "greatest rate that passes, by bisection",
+     .columns = "knee.csv:slo_*",
      .others = {[METRIC_MLPERF] =
                     "the score of the server scenario: a rate whose percentile passes"}},
     {.name = "knee",
      .unit = "requests/s",
      .definition = "rate at which latency begins to rise faster than throughput: shown, never a "
                    "criterion. Not the count at which engine cores stop helping (last_helpful)",
-     .formula = "Kneedle on (offered, p50 e2el); cross-check: greatest throughput / latency"},
+     .formula = "Kneedle on (offered, p50 e2el); cross-check: greatest throughput / latency",
+     .columns = "knee.csv:knee_*,power_rps"},
     {.name = "last_helpful",
      .also = "last_helpful_cores scaling useful_gain efficiency",
      .unit = "engine cores",
@@ -292,6 +296,14 @@ static const struct metric_text metrics[] = {
      .formula = "see docs/results.md for each column",
      .columns = "runs.csv:predicted_* points.csv:predicted_* scaling.csv:predicted_* "
                 "plot_points.csv:predicted_*"},
+
+    {.name = "forecast",
+     .also = "foretold prediction_error",
+     .unit = "",
+     .definition = "throughput of a cell as the runs before it let expect, said before it ran, and "
+                   "how far off that was",
+     .formula = "least of the stages' ceilings; error: measured / forecast - 1",
+     .columns = "runs.csv:forecast_*,prediction_error_frac"},
 
     /* ---- stages ---- */
     {.name = "use",

@@ -95,6 +95,7 @@ static void every_measured_column_is_known(void **state)
     struct rows rows;
     folder_make(folder);
     assert_int_equal(rows_open(&rows, folder, s.scenario, &s.host, NULL), STATUS_OK);
+    assert_int_equal(rows_publish(&rows, NULL), STATUS_OK);
     rows_close(&rows);
     assert_true(check_header(folder, "runs.csv") >= 60);
     assert_true(check_header(folder, "stages.csv") >= 15);
