@@ -133,14 +133,20 @@ static void tell_curve(struct text *t, const struct summary *s, const struct sum
     }
 }
 
+/* `at`: engine cores that the sentence speaks of, 0 at its beginning. Curves end where their
+ * evidence does, so the next gain may have been measured at another count. */
 static void tell_gain(struct text *t, const struct summary *s, const struct summary_curve *c,
-                      bool first)
+                      uint32_t *at)
 {
+    bool first = *at == 0;
     if (first) {
         text_add(t, " At %u %s ", c->gain.cores_to, c->gain.cores_to == 1 ? s->noun : s->plural);
+    } else if (c->gain.cores_to != *at) {
+        text_add(t, "; at %u, ", c->gain.cores_to);
     } else {
         text_add(t, ", ");
     }
+    *at = c->gain.cores_to;
     text_add(t, "%u%s carry ", c->api_servers_count, first ? " API servers" : "");
     bool alike = c->gain.lower < 0 && c->gain.upper > 0;
     if (alike) {
@@ -188,14 +194,13 @@ static void tell_curves(struct text *t, const struct summary *s)
         text_add(t, "; report.md has %u more curves", s->curves_count - told);
     }
     text_add(t, ".");
-    bool first = true;
+    uint32_t at = 0;
     for (uint32_t i = 0; i < told; i++) {
         if (s->curves[i].fewer != NULL) {
-            tell_gain(t, s, &s->curves[i], first);
-            first = false;
+            tell_gain(t, s, &s->curves[i], &at);
         }
     }
-    text_add(t, "%s", first ? "" : ".");
+    text_add(t, "%s", at == 0 ? "" : ".");
     tell_relief(t, s, told);
 }
 

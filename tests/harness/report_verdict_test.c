@@ -115,6 +115,21 @@ static void host_limited_cells_are_no_evidence(void **state)
     sweep_free(&sweep);
 }
 
+/* The largest cell of one curve is no evidence: its gain was measured at fewer engine cores. */
+static void a_gain_says_where_it_was_measured(void **state)
+{
+    struct sweep sweep = sweep_make();
+    (void)state;
+    for (uint32_t i = 0; i < sweep.count; i++) {
+        const struct topology *t = &sweep.results[i].cell->topology;
+        sweep.results[i].host_limited = t->api_servers_count == 4 && t->engines_count == 8;
+    }
+    struct report_conclusion c = conclude(&sweep, sweep.count, false);
+    expect(c.verdict, "At 8 engine cores 2 API servers carry 99 % more than 1");
+    expect(c.verdict, "; at 6, 4 carry ");
+    sweep_free(&sweep);
+}
+
 static void one_good_replicate_is_enough(void **state)
 {
     struct sweep sweep = sweep_make();
@@ -254,6 +269,7 @@ int main(void)
         cmocka_unit_test(each_curve_has_its_answer),
         cmocka_unit_test(the_closed_form_gives_both_ends),
         cmocka_unit_test(host_limited_cells_are_no_evidence),
+        cmocka_unit_test(a_gain_says_where_it_was_measured),
         cmocka_unit_test(one_good_replicate_is_enough),
         cmocka_unit_test(wide_noise_is_undecided),
         cmocka_unit_test(a_native_host_has_no_knee),
