@@ -480,8 +480,8 @@ static void normalize(const char *name, char out[NAME_BYTES])
 {
     size_t i = 0;
     for (; name[i] != '\0' && i + 1 < NAME_BYTES; i++) {
-        int c = name[i] == ' ' || name[i] == '-' ? '_' : tolower((unsigned char)name[i]);
-        out[i] = (char)c;
+        bool joins = name[i] == ' ' || name[i] == '-';
+        out[i] = joins ? '_' : (char)(tolower)((unsigned char)name[i]);
     }
     out[i] = '\0';
 }
