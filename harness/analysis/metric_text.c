@@ -4,7 +4,6 @@
  */
 #include "harness/analysis/metric_text.h"
 
-#include <ctype.h>
 #include <fnmatch.h>
 #include <stdbool.h>
 #include <string.h>
@@ -478,10 +477,12 @@ static size_t column_fit(const char *columns, const char *column)
 /* As names are spelt in the table. */
 static void normalize(const char *name, char out[NAME_BYTES])
 {
+    static const char from[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ -";
+    static const char to[] = "abcdefghijklmnopqrstuvwxyz__";
     size_t i = 0;
     for (; name[i] != '\0' && i + 1 < NAME_BYTES; i++) {
-        bool joins = name[i] == ' ' || name[i] == '-';
-        out[i] = joins ? '_' : (char)(tolower)((unsigned char)name[i]);
+        const char *at = strchr(from, name[i]);
+        out[i] = at != NULL ? to[at - from] : name[i];
     }
     out[i] = '\0';
 }
