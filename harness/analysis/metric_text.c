@@ -482,7 +482,8 @@ static void normalize(const char *name, char out[NAME_BYTES])
     size_t i = 0;
     for (; name[i] != '\0' && i + 1 < NAME_BYTES; i++) {
         const char *at = strchr(from, name[i]);
-        out[i] = at != NULL ? to[at - from] : name[i];
+        const char *folded = at != NULL ? &to[at - from] : &name[i];
+        out[i] = *folded;
     }
     out[i] = '\0';
 }
