@@ -1,18 +1,30 @@
 /*
  * client_ceiling.c - what the load client costs: requests and streamed tokens as fast as the null
  * server gives them (the ceiling), and tokens that come one by one on many connections, as a
- * serving system sends them. Prints one line each.
+ * serving system sends them. Prints one line each. Requests stand beside what a bare epoll pair of
+ * client and server exchanges on the same machine, measured in turn with them.
  *
  *     client_ceiling [users [gap_ms [seconds]]]
  *
  * Defaults: 640 connections, a token each 12 ms, 2 s.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "harness/load/bare.h"
 #include "harness/load/ceiling.h"
 #include "harness/load/client.h"
 #include "harness/load/null_server.h"
+
+enum {
+    ROUNDS = 3,
+    CONNECTIONS = 64,
+    TARGET_REQUESTS_PER_S = 50000,
+};
+
+#define PAIR_WINDOW_NS ((int64_t)500000000)
+#define TARGET_SHARE   0.70
 
 static long argument(int argc, char **argv, int index, long otherwise)
 {
@@ -57,16 +69,36 @@ static enum status run_paced(uint32_t users, int64_t gap_ms, int64_t seconds, st
     return status;
 }
 
+/* The better one of the rounds of each: what disturbs only takes away. */
+static enum status run_ceilings(struct error *error)
+{
+    struct load_ceiling best = {0};
+    double pair_best = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        struct load_ceiling_options options = {.connections_count = CONNECTIONS};
+        struct load_ceiling ceiling;
+        double pair = 0;
+        TRY(bare_pair_measure(CONNECTIONS, PAIR_WINDOW_NS, &pair, error));
+        TRY(load_ceiling_measure(&options, &ceiling, error));
+        best = ceiling.requests_per_s > best.requests_per_s ? ceiling : best;
+        pair_best = pair > pair_best ? pair : pair_best;
+    }
+    double share = best.requests_per_s / pair_best;
+    bool met = best.requests_per_s >= TARGET_REQUESTS_PER_S || share >= TARGET_SHARE;
+    printf("ceiling: %.0f requests/s (%.2f us of CPU each), %.0f tokens/s (%.3f us)\n",
+           best.requests_per_s, best.request_cpu_us, best.tokens_per_s, best.token_cpu_us);
+    printf("bare epoll pair: %.0f requests/s; the client reaches %.0f %% of it; %d/s or %.0f %% "
+           "wanted: %s\n",
+           pair_best, share * 100, TARGET_REQUESTS_PER_S, TARGET_SHARE * 100,
+           met ? "met" : "missed");
+    return STATUS_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct error error = {0};
-    struct load_ceiling_options options = {0};
-    struct load_ceiling ceiling;
-    enum status status = load_ceiling_measure(&options, &ceiling, &error);
+    enum status status = run_ceilings(&error);
     if (status == STATUS_OK) {
-        printf("ceiling: %.0f requests/s (%.2f us of CPU each), %.0f tokens/s (%.3f us)\n",
-               ceiling.requests_per_s, ceiling.request_cpu_us, ceiling.tokens_per_s,
-               ceiling.token_cpu_us);
         status = run_paced((uint32_t)argument(argc, argv, 1, 640), argument(argc, argv, 2, 12),
                            argument(argc, argv, 3, 2), &error);
     }

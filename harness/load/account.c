@@ -49,10 +49,16 @@ void account_inflight(struct client *c, int64_t change, int64_t now_ns)
     }
 }
 
+uint64_t record_number(const struct load_record *record)
+{
+    return atomic_load_explicit(&record->number_plus_1, memory_order_relaxed) - 1;
+}
+
 struct load_record *account_begin(struct client *c, const struct schedule_item *item,
                                   uint32_t connection, int64_t t_sched_ns)
 {
-    struct load_record *record = &c->shared->records[item->number % LOAD_RECORDS_COUNT];
+    uint64_t rank = load_get(&c->header->offered_count);
+    struct load_record *record = &c->shared->records[rank % LOAD_RECORDS_COUNT];
     if (atomic_load_explicit(&record->number_plus_1, memory_order_relaxed) != 0) {
         load_add(&c->header->records_lost, 1);
         atomic_store_explicit(&record->number_plus_1, 0, memory_order_relaxed);
@@ -79,6 +85,19 @@ void account_sent(struct client *c, struct load_record *record, int64_t now_ns)
     load_add(&c->header->sent_count, 1);
     bump(&bucket_at(c, now_ns)->sent_count, 1);
     account_inflight(c, 1, now_ns);
+}
+
+void account_event(struct conn *conn, uint32_t tokens, int64_t now_ns)
+{
+    struct load_header *h = conn->client->header;
+    uint64_t count = load_get(&h->events_count);
+    if (count < h->options.events_max) {
+        conn->client->shared->events[count] = (struct load_event){
+            .number = record_number(conn->record), .at_ns = now_ns, .tokens = tokens};
+        atomic_store_explicit(&h->events_count, count + 1, memory_order_release);
+    } else if (h->options.events_max > 0) {
+        load_add(&h->events_lost_count, 1);
+    }
 }
 
 void account_tokens(struct conn *conn, uint32_t tokens, int64_t now_ns)

@@ -56,7 +56,9 @@ static void prepare(struct client *c)
             c->schedule_ended = true;
             return;
         }
-        request_write(&p->bytes, c->options, c->trace_used, &p->item);
+        if (!c->over) {
+            request_write(&p->bytes, c->options, c->trace_used, &p->item);
+        }
         if (p->bytes.failed) {
             client_fail(c, STATUS_NOMEM, "load: out of memory");
             return;
@@ -82,6 +84,34 @@ static void pop(struct client *c)
     c->head_was_full = false;
 }
 
+/* The user's next request; NULL when there is none left. */
+static const struct prepared *peek_of_user(struct client *c, const struct conn *conn)
+{
+    struct prepared *p = &c->session_next;
+    if (!load_has_sessions(c->options)) {
+        return peek(c);
+    }
+    if (!schedule_of_user(&c->schedule, conn->index, conn->rank, &p->item)) {
+        return NULL;
+    }
+    request_write(&p->bytes, c->options, NULL, &p->item);
+    if (p->bytes.failed) {
+        client_fail(c, STATUS_NOMEM, "load: out of memory");
+        return NULL;
+    }
+    return p;
+}
+
+/* What peek() or peek_of_user() gave has been used. */
+static void take_request(struct client *c, uint32_t connection)
+{
+    if (load_has_sessions(c->options)) {
+        c->conns[connection].rank++;
+    } else {
+        pop(c);
+    }
+}
+
 static void start_request(struct client *c, struct conn *conn, const struct prepared *p,
                           int64_t t_sched_ns)
 {
@@ -92,7 +122,7 @@ static void start_request(struct client *c, struct conn *conn, const struct prep
     if (conn_send(conn, p->bytes.data, p->bytes.bytes)) {
         account_sent(c, record, clock_now_ns());
     }
-    pop(c);
+    take_request(c, conn->index);
 }
 
 /* A request that has no connection to go out on. */
@@ -101,23 +131,41 @@ static void refuse_request(struct client *c, const struct prepared *p, enum load
 {
     struct load_record *record = account_begin(c, &p->item, connection, t_sched_ns);
     account_end(c, record, outcome, clock_now_ns());
-    pop(c);
+    take_request(c, connection);
+}
+
+/* Whether the user may send: it does not think, and the load goes on. */
+static bool user_is_due(const struct client *c, const struct conn *conn, int64_t now_ns)
+{
+    return c->loading && !c->stop_asked && !conn->thinking && now_ns < c->window_end_ns;
 }
 
 static void start_user(struct client *c, struct conn *conn, int64_t now_ns)
 {
-    const struct prepared *p = peek(c);
-    if (p != NULL && !c->stop_asked && now_ns < c->window_end_ns) {
+    const struct prepared *p = user_is_due(c, conn, now_ns) ? peek_of_user(c, conn) : NULL;
+    if (p != NULL) {
         start_request(c, conn, p, conn->slot_free_ns);
     }
+}
+
+/* Users who have thought long enough. One whose connection is being opened again sends when it is
+ * open. Returns when the next one will have. */
+static int64_t wake_users(struct client *c)
+{
+    int64_t now_ns = clock_now_ns();
+    struct conn *conn;
+    while (c->failure == STATUS_OK && (conn = think_take(c, now_ns)) != NULL) {
+        if (conn->state == CONN_IDLE && conn_is_open(conn)) {
+            start_user(c, conn, now_ns);
+        }
+    }
+    return think_next_ns(c);
 }
 
 void client_conn_ready(struct client *c, struct conn *conn, int64_t now_ns)
 {
     if (c->options->mode == LOAD_CLOSED) {
-        if (c->loading) {
-            start_user(c, conn, now_ns);
-        }
+        start_user(c, conn, now_ns);
     } else {
         target_put_idle(conn);
     }
@@ -125,10 +173,14 @@ void client_conn_ready(struct client *c, struct conn *conn, int64_t now_ns)
 
 void client_connect_failed(struct client *c, struct conn *conn, int64_t now_ns)
 {
-    const struct prepared *p = peek(c);
-    if (p != NULL && c->loading && c->options->mode == LOAD_CLOSED && now_ns < c->window_end_ns) {
+    if (c->options->mode != LOAD_CLOSED || !user_is_due(c, conn, now_ns)) {
+        return;
+    }
+    const struct prepared *p = peek_of_user(c, conn);
+    if (p != NULL) {
+        uint64_t number = p->item.number;
         refuse_request(c, p, LOAD_OUTCOME_CONNECT, conn->index, conn->slot_free_ns);
-        conn->slot_free_ns = now_ns;
+        think_begin(c, conn, number, now_ns);
     }
 }
 
@@ -334,8 +386,8 @@ static void begin_load(struct client *c)
             c->window_end_ns + (o->mode == LOAD_CLOSED ? 0 : o->drain_ns));
     atomic_store(&c->header->phase, LOAD_PHASE_WARMUP);
     for (uint32_t i = 0; o->mode == LOAD_CLOSED && i < c->conns_count; i++) {
+        think_begin(c, &c->conns[i], SCHEDULE_BEFORE_FIRST + i, c->start_ns);
         if (c->conns[i].state == CONN_IDLE) {
-            c->conns[i].slot_free_ns = c->start_ns;
             start_user(c, &c->conns[i], c->start_ns);
         }
     }
@@ -345,6 +397,7 @@ static void end_load(struct client *c, enum load_outcome outcome)
 {
     int64_t now_ns = clock_now_ns();
     c->loading = false;
+    c->over = true;
     for (uint32_t i = 0; i < c->conns_count; i++) {
         struct conn *conn = &c->conns[i];
         if (conn->record != NULL) {
@@ -404,7 +457,13 @@ static void begin_drain(struct client *c, int64_t now_ns)
 
 static bool is_exhausted(struct client *c)
 {
-    return c->inflight == 0 && peek(c) == NULL;
+    if (c->inflight > 0) {
+        return false;
+    }
+    uint64_t requests_max = c->options->requests_max;
+    return load_has_sessions(c->options)
+               ? requests_max > 0 && load_get(&c->header->offered_count) >= requests_max
+               : peek(c) == NULL;
 }
 
 /* Takes the phases that are due; false when the load is over. */
@@ -458,7 +517,7 @@ static void scan_timeouts(struct client *c, int64_t now_ns)
             now_ns - conn->record->t_sent_ns >= c->options->request_timeout_ns) {
             struct load_record *record = conn->record;
             conn->record = NULL;
-            conn->slot_free_ns = now_ns;
+            think_begin(c, conn, record_number(record), now_ns);
             account_end(c, record, LOAD_OUTCOME_TIMEOUT, now_ns);
             conn_close(conn, now_ns);
         }
@@ -511,7 +570,7 @@ static void run_load(struct client *c)
 {
     begin_load(c);
     while (c->failure == STATUS_OK && !c->stop_asked) {
-        int64_t arrival_ns = c->options->mode == LOAD_CLOSED ? INT64_MAX : dispatch(c);
+        int64_t arrival_ns = c->options->mode == LOAD_CLOSED ? wake_users(c) : dispatch(c);
         int64_t now_ns = clock_now_ns();
         if (c->drain_asked) {
             begin_drain(c, now_ns);
@@ -613,7 +672,9 @@ static enum status set_up(struct client *c, struct error *error)
         TRY(conn_create(c, i, error));
     }
     request_write_health(&c->health);
+    TRY(think_create(c, error));
     schedule_init(&c->schedule, c->options, c->trace_used);
+    c->schedule_ended = load_has_sessions(c->options); /* each user has its own */
     prepare(c);
     return STATUS_OK;
 }
@@ -634,7 +695,9 @@ static void tear_down(struct client *c)
             (void)close(fds[i]);
         }
     }
+    http_buffer_free(&c->session_next.bytes);
     http_buffer_free(&c->health);
+    free(c->thinkers);
     trace_free(&c->trace);
     free(c->conns);
     targets_destroy(c);

@@ -54,7 +54,9 @@ struct conn {
     int64_t connect_start_ns;
     int64_t retry_at_ns;
     int64_t retry_delay_ns;
-    int64_t slot_free_ns; /* closed loop: when this user could send its next request */
+    int64_t slot_free_ns; /* closed loop: when this user sends its next request, or could have */
+    bool thinking;        /* stands among client.thinkers */
+    uint64_t rank;        /* sessions: of this user's next request */
     struct http_client_parser *parser;
     struct http_buffer unsent; /* what send() did not take */
     size_t unsent_at;
@@ -69,6 +71,12 @@ struct conn {
     bool saw_error;
     bool malformed;
     uint32_t read_content_count; /* content events in the read being handled */
+};
+
+/* A user who thinks. */
+struct thinker {
+    int64_t until_ns;
+    uint32_t conn;
 };
 
 struct prepared {
@@ -95,6 +103,9 @@ struct client {
     uint32_t prepared_first;
     uint32_t prepared_count;
     bool schedule_ended;
+    struct prepared session_next; /* sessions: rendered when its user is ready */
+    struct thinker *thinkers;     /* [conns_count], a heap by until_ns; NULL: nobody thinks */
+    uint32_t thinkers_count;
     bool head_was_full; /* the waiting arrival has been counted in full_count */
 
     struct client_target targets[LOAD_TARGETS_MAX];
@@ -129,6 +140,7 @@ struct client {
     int64_t batch_ns;
     int64_t inflight_changed_ns;
     uint64_t inflight;
+    bool over;    /* nothing is sent any more: what is still due needs no bytes */
     bool loading; /* between the start of the load and its end */
 
     enum status failure; /* set by callbacks; ends the run */
@@ -143,6 +155,16 @@ void client_fail(struct client *c, enum status status, const char *fmt, ...) PRI
 void client_conn_ready(struct client *c, struct conn *conn, int64_t now_ns);
 /* A connection could not be opened. */
 void client_connect_failed(struct client *c, struct conn *conn, int64_t now_ns);
+
+/* think.c */
+MUST_CHECK enum status think_create(struct client *c, struct error *error);
+/* The user's request `number` has ended: says when its next one is due, and if that is later than
+ * now, puts the user among those who think. */
+void think_begin(struct client *c, struct conn *conn, uint64_t number, int64_t now_ns);
+/* Takes a user who has thought long enough; NULL: there is none. */
+struct conn *think_take(struct client *c, int64_t now_ns);
+/* When the next one has; INT64_MAX: nobody thinks. */
+int64_t think_next_ns(const struct client *c);
 
 /* connection.c */
 /* An idle connection that the server has closed (keep-alive ended) but whose event was not read yet
@@ -179,10 +201,13 @@ void response_eof(struct conn *conn, int64_t now_ns);
 void response_reset(struct conn *conn, int64_t now_ns);
 
 /* account.c */
+uint64_t record_number(const struct load_record *record);
 struct load_record *account_begin(struct client *c, const struct schedule_item *item,
                                   uint32_t connection, int64_t t_sched_ns);
 void account_sent(struct client *c, struct load_record *record, int64_t now_ns);
 void account_content(struct conn *conn, uint32_t tokens, int64_t now_ns);
+/* Keeps an event with `choices`, if the options ask for it; tokens 0: without content. */
+void account_event(struct conn *conn, uint32_t tokens, int64_t now_ns);
 /* Tokens that no content event showed, e.g. named by the last usage only. */
 void account_tokens(struct conn *conn, uint32_t tokens, int64_t now_ns);
 void account_end(struct client *c, struct load_record *record, enum load_outcome outcome,

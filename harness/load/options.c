@@ -4,12 +4,22 @@
  */
 #include "harness/load/options.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 uint32_t load_connections_count(const struct load_options *o)
 {
     return o->mode == LOAD_CLOSED ? o->users_count : o->connections_count;
+}
+
+bool load_has_sessions(const struct load_options *o)
+{
+    return o->turns_count > 1;
+}
+
+uint64_t load_prompt_tokens_max(const struct load_options *o)
+{
+    uint64_t turns = load_has_sessions(o) ? o->turns_count : 1;
+    return turns * o->prompt_tokens.hi + (turns - 1) * o->output_tokens.hi;
 }
 
 static enum status check_target(const struct load_target *t, struct error *error)
@@ -68,6 +78,27 @@ static enum status check_lengths(const struct load_options *o, struct error *err
     if (!(o->temperature >= 0.0 && o->temperature <= 2.0)) {
         return error_set(error, STATUS_INVALID, "load: temperature: want 0..2, got %g",
                          o->temperature);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_sessions(const struct load_options *o, struct error *error)
+{
+    if (o->mode != LOAD_CLOSED && (load_has_sessions(o) || o->think_mean_ns > 0)) {
+        return error_set(error, STATUS_INVALID, "load: turns and think times need users");
+    }
+    if (!load_has_sessions(o)) {
+        return STATUS_OK;
+    }
+    if (o->trace_path[0] != '\0' || o->shared_prefix > 0) {
+        return error_set(error, STATUS_INVALID,
+                         "load: turns exclude traces and shared_prefix: a session's prompts are "
+                         "their own");
+    }
+    if (o->turns_count > LOAD_TURNS_MAX || load_prompt_tokens_max(o) > LOAD_TOKENS_MAX) {
+        return error_set(error, STATUS_INVALID,
+                         "load: turns: want at most %d, and no prompt over %d tokens",
+                         LOAD_TURNS_MAX, LOAD_TOKENS_MAX);
     }
     return STATUS_OK;
 }
@@ -135,8 +166,8 @@ static bool is_duration(int64_t ns)
 static enum status check_times(const struct load_options *o, struct error *error)
 {
     if (!is_duration(o->warmup_ns) || !is_duration(o->window_ns) || !is_duration(o->drain_ns) ||
-        !is_duration(o->connect_timeout_ns) || !is_duration(o->request_timeout_ns) ||
-        !is_duration(o->pace_spin_ns)) {
+        !is_duration(o->think_mean_ns) || !is_duration(o->connect_timeout_ns) ||
+        !is_duration(o->request_timeout_ns) || !is_duration(o->pace_spin_ns)) {
         return error_set(error, STATUS_INVALID, "load: a duration is negative or over a week");
     }
     bool ends = o->mode == LOAD_TRACE || (o->mode != LOAD_CLOSED && o->requests_max > 0);
@@ -147,6 +178,10 @@ static enum status check_times(const struct load_options *o, struct error *error
         return error_set(error, STATUS_INVALID, "load: batches: want 1..%d, got %u",
                          LOAD_BATCHES_MAX, o->batches_count);
     }
+    if (o->events_max > LOAD_EVENTS_MAX) {
+        return error_set(error, STATUS_INVALID, "load: kept events: want at most %d",
+                         LOAD_EVENTS_MAX);
+    }
     return STATUS_OK;
 }
 
@@ -155,6 +190,7 @@ enum status load_options_check(const struct load_options *o, struct error *error
     TRY(check_targets(o, error));
     TRY(check_lengths(o, error));
     TRY(check_mode(o, error));
+    TRY(check_sessions(o, error));
     TRY(check_times(o, error));
     if (o->api_servers_count > LOAD_API_SERVERS_MAX || (o->balance && o->api_servers_count < 1)) {
         return error_set(error, STATUS_INVALID, "load: API servers: want 1..%d, got %u",

@@ -6,6 +6,7 @@
 #ifndef HARNESS_LOAD_OPTIONS_H
 #define HARNESS_LOAD_OPTIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/base/status.h"
@@ -17,6 +18,8 @@ enum {
     LOAD_BATCHES_MAX = 64,
     LOAD_CONNECTIONS_MAX = 1 << 16,
     LOAD_TOKENS_MAX = 1 << 20, /* of one prompt or one output */
+    LOAD_TURNS_MAX = 1000,
+    LOAD_EVENTS_MAX = 1 << 24, /* that can be kept one by one */
 };
 
 enum load_mode {
@@ -52,10 +55,15 @@ struct load_options {
     struct load_target targets[LOAD_TARGETS_MAX];
     uint32_t targets_count;
     char model[64];
-    uint32_t mode;        /* enum load_mode */
-    uint32_t users_count; /* closed: users, each with a connection of its own */
-    double rate_per_s;    /* open, but for LOAD_OPEN_BURSTS */
-    double gap_cv;        /* LOAD_OPEN_GAMMA: 0.01..10; 1 is Poisson */
+    uint32_t mode;         /* enum load_mode */
+    uint32_t users_count;  /* closed: users, each with a connection of its own */
+    int64_t think_mean_ns; /* closed: exponential time between an answer and the user's next request
+                            */
+    uint32_t turns_count;  /* closed: requests of a session, each prompt an extension of the one
+                              before (schedule.h); 0, 1: requests have nothing to do with each other
+                            */
+    double rate_per_s;     /* open, but for LOAD_OPEN_BURSTS */
+    double gap_cv;         /* LOAD_OPEN_GAMMA: 0.01..10; 1 is Poisson */
     uint32_t burst_count;
     int64_t burst_every_ns;
     uint64_t requests_max; /* 0: no limit but the window (and the trace's end) */
@@ -85,6 +93,8 @@ struct load_options {
     int64_t
         drain_ns; /* open: how long requests may finish after the window; 0: aborted at its end */
     uint32_t batches_count;
+    uint64_t events_max; /* how many events with `choices` are kept one by one (shared.h); 0: none
+                          */
 
     uint32_t connections_count; /* open modes: opened before the load starts. Closed: users_count */
     uint32_t on_full;           /* enum load_full */
@@ -97,6 +107,10 @@ struct load_options {
         pace_spin_ns; /* open: busy-wait this long before a send time (at most 50 us); 0: none */
 };
 
+/* Whether users hold sessions of several requests. */
+bool load_has_sessions(const struct load_options *o);
+/* The longest prompt that can come up, by the ranges of the lengths. */
+uint64_t load_prompt_tokens_max(const struct load_options *o);
 /* Connections that are opened before the load starts. */
 uint32_t load_connections_count(const struct load_options *o);
 /* INVALID with the name of the option that makes no sense. */

@@ -56,6 +56,10 @@ static void put_prompt(struct id_sink *sink, const struct load_options *o,
                        const struct trace *trace, const struct schedule_item *item)
 {
     uint32_t shared = 0;
+    if (load_has_sessions(o)) {
+        put_stream(sink, random_stream(o->seed, "sessions", item->session), item->prompt_tokens);
+        return;
+    }
     if (item->trace_index != SCHEDULE_NO_TRACE &&
         trace->requests[item->trace_index].blocks_count > 0) {
         const struct trace_request *request = &trace->requests[item->trace_index];

@@ -38,6 +38,10 @@ static void take_event(struct conn *conn, const struct sse_event *event, int64_t
         record->token_basis = LOAD_BASIS_EVENTS;
         tokens = 1;
     }
+    if (event->choices_count > 0) {
+        uint32_t shown = tokens > 0 ? tokens : 1;
+        account_event(conn, event->has_content ? shown : 0, now_ns);
+    }
     if (event->has_content) {
         account_content(conn, tokens, now_ns);
     } else if (tokens > 0) {
@@ -161,7 +165,7 @@ static void end_request(struct conn *conn, enum load_outcome outcome, int64_t no
 {
     struct load_record *record = conn->record;
     conn->record = NULL;
-    conn->slot_free_ns = now_ns;
+    think_begin(conn->client, conn, record_number(record), now_ns);
     account_end(conn->client, record, outcome, now_ns);
 }
 

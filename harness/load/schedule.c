@@ -149,6 +149,37 @@ bool schedule_next(struct schedule *s, struct schedule_item *item)
     return true;
 }
 
+bool schedule_of_user(const struct schedule *s, uint32_t user, uint64_t rank,
+                      struct schedule_item *item)
+{
+    const struct load_options *o = s->options;
+    uint64_t users = o->users_count;
+    uint64_t first_rank = rank - rank % o->turns_count;
+    uint64_t prompt_tokens = 0;
+    if (o->requests_max > 0 && rank * users + user >= o->requests_max) {
+        return false;
+    }
+    for (uint64_t turn = first_rank; turn <= rank; turn++) {
+        struct schedule_item own = {.number = turn * users + user,
+                                    .trace_index = SCHEDULE_NO_TRACE};
+        draw_lengths(s, &own);
+        *item = own;
+        item->prompt_tokens += (uint32_t)prompt_tokens;
+        prompt_tokens = (uint64_t)item->prompt_tokens + own.output_tokens;
+    }
+    item->session = first_rank * users + user;
+    return true;
+}
+
+int64_t schedule_think_ns(const struct load_options *options, uint64_t number)
+{
+    if (options->think_mean_ns == 0) {
+        return 0;
+    }
+    struct random r = random_stream(options->seed, "think", number);
+    return llround(random_exponential(&r) * (double)options->think_mean_ns);
+}
+
 int64_t schedule_last_offset_ns(const struct load_options *options, const struct trace *trace)
 {
     ASSERT(options->requests_max > 0 || options->mode == LOAD_TRACE);

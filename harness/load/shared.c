@@ -43,31 +43,36 @@ static size_t records_offset(void)
     return timeline_offset() + pages(sizeof(struct load_bucket) * LOAD_BUCKETS_COUNT);
 }
 
-static size_t region_bytes(void)
+static size_t events_offset(void)
 {
     return records_offset() + pages(sizeof(struct load_record) * LOAD_RECORDS_COUNT);
 }
 
-static void place(struct load_shared *shared, void *base, int fd)
+static size_t region_bytes(uint64_t events_max)
+{
+    return events_offset() + pages(sizeof(struct load_event) * events_max);
+}
+
+static void place(struct load_shared *shared, void *base, size_t bytes_count, int fd)
 {
     unsigned char *bytes = base;
     *shared = (struct load_shared){
         .header = base,
         .timeline = (struct load_bucket *)(void *)(bytes + timeline_offset()),
         .records = (struct load_record *)(void *)(bytes + records_offset()),
-        .bytes = region_bytes(),
+        .events = (struct load_event *)(void *)(bytes + events_offset()),
+        .bytes = bytes_count,
         .fd = fd,
     };
 }
 
-static enum status map(int fd, struct load_shared *out, struct error *error)
+static enum status map(int fd, size_t bytes, struct load_shared *out, struct error *error)
 {
-    void *base =
-        mmap(NULL, region_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (base == MAP_FAILED) {
         return error_set(error, STATUS_IO, "load: mapping the shared region: %s", strerror(errno));
     }
-    place(out, base, fd);
+    place(out, base, bytes, fd);
     return STATUS_OK;
 }
 
@@ -79,19 +84,20 @@ enum status load_shared_create(const struct load_options *options, struct load_s
     if (fd < 0) {
         return error_set(error, STATUS_IO, "load: memfd_create: %s", strerror(errno));
     }
-    if (ftruncate(fd, (off_t)region_bytes()) != 0) {
+    size_t bytes = region_bytes(options->events_max);
+    if (ftruncate(fd, (off_t)bytes) != 0) {
         enum status status =
             error_set(error, STATUS_IO, "load: sizing the shared region: %s", strerror(errno));
         (void)close(fd);
         return status;
     }
-    enum status status = map(fd, out, error);
+    enum status status = map(fd, bytes, out, error);
     if (status != STATUS_OK) {
         (void)close(fd);
         return status;
     }
     out->header->options = *options;
-    out->header->bytes = region_bytes();
+    out->header->bytes = bytes;
     out->header->version = LOAD_SHARED_VERSION;
     out->header->magic = MAGIC;
     return STATUS_OK;
@@ -100,13 +106,15 @@ enum status load_shared_create(const struct load_options *options, struct load_s
 enum status load_shared_open(int fd, struct load_shared *out, struct error *error)
 {
     struct stat info;
-    if (fstat(fd, &info) != 0 || info.st_size != (off_t)region_bytes()) {
+    if (fstat(fd, &info) != 0 || info.st_size < (off_t)region_bytes(0) ||
+        info.st_size > (off_t)region_bytes(LOAD_EVENTS_MAX)) {
         return error_set(error, STATUS_PROTOCOL, "load: descriptor %d is no load region", fd);
     }
     struct load_shared shared;
-    TRY(map(fd, &shared, error));
-    if (shared.header->magic != MAGIC || shared.header->version != LOAD_SHARED_VERSION ||
-        shared.header->bytes != region_bytes()) {
+    TRY(map(fd, (size_t)info.st_size, &shared, error));
+    const struct load_header *h = shared.header;
+    if (h->magic != MAGIC || h->version != LOAD_SHARED_VERSION || h->bytes != shared.bytes ||
+        region_bytes(h->options.events_max) != shared.bytes) {
         (void)munmap(shared.header, shared.bytes);
         return error_set(error, STATUS_PROTOCOL,
                          "load: descriptor %d is no load region of version %d", fd,

@@ -23,7 +23,7 @@
 #include "harness/load/options.h"
 
 enum {
-    LOAD_SHARED_VERSION = 1,
+    LOAD_SHARED_VERSION = 2,
     LOAD_RECORDS_COUNT =
         1 << 18, /* a ring: older requests are overwritten and counted in records_lost */
     LOAD_BUCKETS_COUNT = 1 << 16, /* of the timeline; the last one takes what comes later */
@@ -99,6 +99,15 @@ struct load_record {
     uint32_t token_basis; /* enum load_token_basis */
 };
 
+/* One event with `choices`, kept if load_options.events_max asks for it; the first of them. Those
+ * of one request stand in the order of their times, between those of others. */
+struct load_event {
+    uint64_t number; /* of the request */
+    int64_t at_ns;
+    uint32_t tokens; /* 0: without content. Where the server names no count: 1 */
+    uint32_t padding;
+};
+
 /* 100 ms of the run, from start_ns. */
 struct load_bucket {
     _Atomic uint32_t offered_count; /* by t_sched */
@@ -142,6 +151,8 @@ struct load_header {
     load_counter inflight;
     load_counter inflight_max;
     load_counter inflight_window_ns; /* integral of in-flight over the window */
+    load_counter events_count;       /* kept */
+    load_counter events_lost_count;  /* no room for them */
     load_counter tokens;
     load_counter content_events_count;
     load_counter coalesced_events_count;
@@ -173,7 +184,9 @@ struct load_header {
 struct load_shared {
     struct load_header *header;
     struct load_bucket *timeline; /* [LOAD_BUCKETS_COUNT] */
-    struct load_record *records;  /* [LOAD_RECORDS_COUNT], request number modulo that */
+    struct load_record *records;  /* [LOAD_RECORDS_COUNT], a request's place: its rank among
+                                    those that began, modulo that */
+    struct load_event *events;    /* [options.events_max] */
     size_t bytes;
     int fd;
 };

@@ -103,6 +103,8 @@ static struct load_options client_options(const struct session *m)
     struct load_options o = {
         .mode = mode_of(load),
         .users_count = load->users_count,
+        .think_mean_ns = load->think_mean_ns,
+        .turns_count = load->turns_count,
         .rate_per_s = load->rate_per_s,
         .gap_cv = load->arrival.cv,
         .burst_count = load->arrival.burst_count,

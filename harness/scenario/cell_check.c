@@ -135,7 +135,7 @@ static void check_workload(struct checker *c)
     struct settings_section *s = c->sections->workload;
     check_lengths(c, "prompt", &w->prompt);
     check_lengths(c, "output", &w->output);
-    uint64_t longest = (uint64_t)w->prompt.hi + w->output.hi;
+    uint64_t longest = ((uint64_t)w->prompt.hi + w->output.hi) * c->cell->load.turns_count;
     if (w->source == SCENARIO_SOURCE_SYNTHETIC && longest > c->cell->topology.max_model_len) {
         problems_add(c->problems, origin_of(s, "prompt"),
                      "prompt: prompt and output can reach %" PRIu64
@@ -198,6 +198,15 @@ static void check_load(struct checker *c)
     }
     if (!trace && l->measure_ns == SCENARIO_MEASURE_ALL) {
         problems_add(c->problems, origin_of(s, "measure"), "measure: all needs mode = trace");
+    }
+    if (l->mode != SCENARIO_LOAD_CLOSED && (l->think_mean_ns > 0 || l->turns_count > 1)) {
+        const char *key = l->think_mean_ns > 0 ? "think" : "turns";
+        problems_add(c->problems, origin_of(s, key), "%s: needs mode = closed", key);
+    }
+    if (l->turns_count > 1 && (c->cell->workload.source == SCENARIO_SOURCE_TRACE ||
+                               c->cell->workload.shared_prefix_frac > 0)) {
+        problems_add(c->problems, origin_of(s, "turns"),
+                     "turns: needs source = synthetic and no shared_prefix");
     }
     if (l->first_outputs == SCENARIO_FIRST_RESIDUAL && l->mode != SCENARIO_LOAD_CLOSED) {
         problems_add(c->problems, origin_of(s, "first_outputs"),

@@ -139,6 +139,8 @@ struct scenario_load {
     char name[SCENARIO_NAME_BYTES];
     uint32_t mode;                   /* enum scenario_load_mode */
     uint32_t users_count;            /* CLOSED */
+    int64_t think_mean_ns;           /* CLOSED */
+    uint32_t turns_count;            /* CLOSED: requests of a session */
     struct scenario_arrival arrival; /* OPEN */
     double rate_per_s;               /* OPEN; of bursts, what they come to */
     int64_t warmup_ns;

@@ -63,6 +63,12 @@ static void write_load(const struct scenario_load *load, FILE *out)
     switch (load->mode) {
     case SCENARIO_LOAD_CLOSED:
         (void)fprintf(out, "%u users", load->users_count);
+        if (load->think_mean_ns > 0) {
+            (void)fprintf(out, " who think %g s", (double)load->think_mean_ns / 1e9);
+        }
+        if (load->turns_count > 1) {
+            (void)fprintf(out, " in sessions of %u", load->turns_count);
+        }
         break;
     case SCENARIO_LOAD_OPEN:
         if (load->rate_per_s > 0) {

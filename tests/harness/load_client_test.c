@@ -599,6 +599,79 @@ static void a_dead_server_ends_the_load(void **state)
     load_shared_close(&shared);
 }
 
+/* The record of a request; NULL: there is none. */
+static const struct load_record *record_of(const struct load_shared *shared, uint64_t number)
+{
+    for (uint64_t i = 0; i < load_get(&shared->header->offered_count); i++) {
+        if (atomic_load(&shared->records[i].number_plus_1) == number + 1) {
+            return &shared->records[i];
+        }
+    }
+    return NULL;
+}
+
+/* Each user's requests follow its last answer by exactly the think time drawn, and nobody else's.
+ */
+static void users_think_between_their_requests(void **state)
+{
+    (void)state;
+    enum {
+        USERS = 9,
+        REQUESTS = 100
+    };
+    struct null_options server = {0};
+    struct load_options o = closed_options(USERS, REQUESTS);
+    o.think_mean_ns = 20 * MS;
+    o.turns_count = 3;
+    struct load_shared shared;
+    assert_int_equal(run(&server, &o, &shared, NULL), STATUS_OK);
+    check_books(&shared);
+    assert_int_equal(count_of(&shared, LOAD_OUTCOME_OK), REQUESTS);
+    int64_t start_ns = atomic_load(&shared.header->start_ns);
+    struct schedule schedule;
+    schedule_init(&schedule, &o, NULL);
+    /* Who is done thinking first is first. */
+    for (uint64_t i = 1; i < REQUESTS; i++) {
+        assert_true(shared.records[i].t_sched_ns >= shared.records[i - 1].t_sched_ns);
+    }
+    for (uint64_t number = 0; number < REQUESTS; number++) {
+        const struct load_record *r = record_of(&shared, number);
+        assert_non_null(r);
+        check_whole_request(r);
+        assert_int_equal(r->connection, number % USERS);
+        struct schedule_item item;
+        assert_true(schedule_of_user(&schedule, r->connection, number / USERS, &item));
+        assert_int_equal(r->prompt_tokens_asked, item.prompt_tokens);
+        if (number < USERS) {
+            int64_t think_ns = schedule_think_ns(&o, SCHEDULE_BEFORE_FIRST + number);
+            assert_int_equal(r->t_sched_ns, start_ns + think_ns);
+        } else {
+            const struct load_record *before = record_of(&shared, number - USERS);
+            assert_int_equal(r->t_sched_ns,
+                             before->t_done_ns + schedule_think_ns(&o, number - USERS));
+        }
+    }
+    load_shared_close(&shared);
+}
+
+/* Who thinks when the window ends sends nothing more, and the load still ends. */
+static void a_window_ends_users_who_think(void **state)
+{
+    (void)state;
+    struct null_options server = {0};
+    struct load_options o = closed_options(4, 0);
+    o.think_mean_ns = 50 * MS;
+    o.window_ns = 300 * MS;
+    struct load_shared shared;
+    assert_int_equal(run(&server, &o, &shared, NULL), STATUS_OK);
+    check_books(&shared);
+    int64_t end_ns = atomic_load(&shared.header->window_end_ns);
+    for (uint64_t i = 0; i < load_get(&shared.header->offered_count); i++) {
+        assert_true(shared.records[i].t_sched_ns <= end_ns);
+    }
+    load_shared_close(&shared);
+}
+
 static void a_trace_is_replayed(void **state)
 {
     (void)state;
@@ -679,6 +752,8 @@ int main(void)
         cmocka_unit_test(records_outlive_a_killed_client),
         cmocka_unit_test(sigterm_stops_the_client_cleanly),
         cmocka_unit_test(a_dead_server_ends_the_load),
+        cmocka_unit_test(users_think_between_their_requests),
+        cmocka_unit_test(a_window_ends_users_who_think),
         cmocka_unit_test(a_trace_is_replayed),
         cmocka_unit_test(a_region_of_another_kind_is_refused),
         cmocka_unit_test(the_ceiling_is_measured),

@@ -455,6 +455,121 @@ static void a_shared_prefix_is_shared_and_no_more(void **state)
     assert_true(equal <= 2);
 }
 
+/* ---- sessions ---- */
+
+static struct load_options session_options(void)
+{
+    struct load_options o = base_options(LOAD_CLOSED);
+    o.users_count = 7;
+    o.turns_count = 4;
+    o.requests_max = 0;
+    return o;
+}
+
+static void a_prompt_of_a_session_begins_with_the_one_before(void **state)
+{
+    (void)state;
+    enum {
+        TOKENS_MAX = 4 * (48 + 384)
+    };
+    struct load_options o = session_options();
+    struct schedule s;
+    uint32_t *ids = calloc(TOKENS_MAX, sizeof *ids);
+    uint32_t *before_ids = calloc(TOKENS_MAX, sizeof *ids);
+    assert_true(ids != NULL && before_ids != NULL);
+    assert_int_equal(load_options_check(&o, NULL), STATUS_OK);
+    assert_int_equal(load_prompt_tokens_max(&o), 4 * 48 + 3 * 384);
+    schedule_init(&s, &o, NULL);
+    for (uint32_t user = 0; user < o.users_count; user++) {
+        struct schedule_item before = {0};
+        for (uint64_t rank = 0; rank < 12; rank++) {
+            struct schedule_item item;
+            assert_true(schedule_of_user(&s, user, rank, &item));
+            assert_int_equal(item.number, rank * o.users_count + user);
+            request_prompt(&o, NULL, &item, ids);
+            if (rank % o.turns_count == 0) {
+                assert_in_range(item.prompt_tokens, 16, 48);
+                assert_memory_not_equal(ids, before_ids, 16 * sizeof *ids);
+            } else {
+                /* The prompt before, its answer's length, and 16 to 48 new tokens. */
+                uint32_t history = before.prompt_tokens + before.output_tokens;
+                assert_in_range(item.prompt_tokens, history + 16, history + 48);
+                assert_memory_equal(ids, before_ids, before.prompt_tokens * sizeof *ids);
+                assert_int_equal(item.session, before.session);
+            }
+            memcpy(before_ids, ids, item.prompt_tokens * sizeof *ids);
+            before = item;
+        }
+    }
+    free(ids);
+    free(before_ids);
+}
+
+static void sessions_end_with_the_last_request(void **state)
+{
+    (void)state;
+    struct load_options o = session_options();
+    struct schedule s;
+    struct schedule_item item;
+    uint32_t count = 0;
+    o.requests_max = 17; /* 7 users: two or three requests each */
+    schedule_init(&s, &o, NULL);
+    for (uint32_t user = 0; user < o.users_count; user++) {
+        for (uint64_t rank = 0; schedule_of_user(&s, user, rank, &item); rank++) {
+            assert_true(item.number < 17);
+            count++;
+        }
+    }
+    assert_int_equal(count, 17);
+}
+
+static void sessions_exclude_what_makes_no_sense_with_them(void **state)
+{
+    (void)state;
+    struct load_options o = session_options();
+    o.shared_prefix = 0.5;
+    assert_int_equal(load_options_check(&o, NULL), STATUS_INVALID);
+    o = session_options();
+    o.mode = LOAD_OPEN_POISSON;
+    assert_int_equal(load_options_check(&o, NULL), STATUS_INVALID);
+    o = base_options(LOAD_OPEN_POISSON);
+    o.think_mean_ns = 1;
+    assert_int_equal(load_options_check(&o, NULL), STATUS_INVALID);
+    o = session_options();
+    o.turns_count = 1000;
+    o.output_tokens.hi = 2000;
+    assert_int_equal(load_options_check(&o, NULL), STATUS_INVALID);
+}
+
+/* Little's law, N = X (R + Z): users who wait R for each answer and think Z on average begin
+ * N T / (R + Z) requests in the time T. Nothing here takes time: clocks are added up. */
+static void arrivals_of_users_who_think_obey_littles_law(void **state)
+{
+    (void)state;
+    struct load_options o = base_options(LOAD_CLOSED);
+    const double answer_s = 0.5;
+    const double think_s = 2.0;
+    const double end_s = 1000.0;
+    uint64_t count = 0;
+    o.users_count = 40;
+    o.think_mean_ns = (int64_t)(think_s * 1e9);
+    for (uint64_t user = 0; user < o.users_count; user++) {
+        double at_s = (double)schedule_think_ns(&o, SCHEDULE_BEFORE_FIRST + user) * 1e-9;
+        for (uint64_t rank = 0; at_s < end_s; rank++) {
+            count++;
+            at_s += answer_s;
+            at_s += (double)schedule_think_ns(&o, rank * o.users_count + user) * 1e-9;
+        }
+    }
+    double expected = o.users_count * end_s / (answer_s + think_s);
+    /* A renewal process: the count's variance is the mean's times (sd / mean of a cycle) squared.
+     */
+    double sd = sqrt(expected) * think_s / (answer_s + think_s);
+    assert_true(fabs((double)count - expected) < 4 * sd + 1);
+    o.think_mean_ns = 0;
+    assert_int_equal(schedule_think_ns(&o, 5), 0);
+}
+
 static void trace_blocks_share_prefixes_and_times_are_scaled(void **state)
 {
     (void)state;
@@ -621,6 +736,10 @@ int main(void)
         cmocka_unit_test(only_the_named_users_start_in_the_middle),
         cmocka_unit_test(a_request_depends_on_seed_and_number_only),
         cmocka_unit_test(a_shared_prefix_is_shared_and_no_more),
+        cmocka_unit_test(a_prompt_of_a_session_begins_with_the_one_before),
+        cmocka_unit_test(sessions_end_with_the_last_request),
+        cmocka_unit_test(sessions_exclude_what_makes_no_sense_with_them),
+        cmocka_unit_test(arrivals_of_users_who_think_obey_littles_law),
         cmocka_unit_test(trace_blocks_share_prefixes_and_times_are_scaled),
         cmocka_unit_test(trace_lengths_repeat_in_a_closed_loop),
         cmocka_unit_test(request_bytes_are_http_and_json),

@@ -204,6 +204,13 @@ static const struct row fit_rows[] = {
      "t.ini:8:11: measure: all needs mode = trace"},
     {LOAD "mode = open\nrate = 1/s\nfirst_outputs = residual\n",
      "t.ini:8:17: first_outputs: residual needs mode = closed"},
+    {LOAD "mode = open\nrate = 1/s\nthink = 2s\n", "t.ini:8:9: think: needs mode = closed"},
+    {LOAD "mode = open\nrate = 1/s\nturns = 2\n", "t.ini:8:9: turns: needs mode = closed"},
+    {"[scenario]\nname = t\n[server s]\n[workload w]\nshared_prefix = 10%\n[load l]\nusers = 1\n"
+     "turns = 2\n",
+     "t.ini:8:9: turns: needs source = synthetic and no shared_prefix"},
+    {LOAD "users = 1\nturns = 100\n",
+     "t.ini:4:2: prompt: prompt and output can reach 25600 tokens, more than max_model_len, 8192"},
     {LOAD "users = 1\n[workload v]\n", "t.ini: there are 2 [workload NAME] sections: [sweep] needs "
                                        "'workload = NAME' or 'axis.workload'"},
     {LOAD "users = 1\n[sweep]\nworkload = v\n",

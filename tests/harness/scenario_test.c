@@ -217,6 +217,8 @@ static void test_precedence(void **state)
     assert_true(written(s, "\n[load l]\n"
                            "mode = closed  ; default\n"
                            "users = 500  ; command line\n"
+                           "think = 0s  ; default\n"
+                           "turns = 1  ; default\n"
                            "arrival = poisson  ; default\n"
                            "rate = 0/s  ; default\n"
                            "warmup = 1s  ; t.ini:4\n"
