@@ -116,7 +116,9 @@ static uint64_t counted(enum ledger_thread_kind kind, size_t offset)
 {
     for (uint32_t i = 0; i < ledger_threads_count(&front.process.ledger); i++) {
         const struct ledger_thread *t = &front.process.ledger.threads[i];
-        if (t->kind == (uint32_t)kind) {
+        /* A slot may be claimed and not filled yet. */
+        bool filled = atomic_load_explicit(&t->state, memory_order_acquire) == LEDGER_THREAD_LIVE;
+        if (filled && t->kind == (uint32_t)kind) {
             return ledger_get((const ledger_counter *)(const void *)((const char *)t + offset));
         }
     }
