@@ -31,6 +31,8 @@
 _Static_assert((int)DEVICE_STEPS_IN_FLIGHT_MAX <= (int)GPU_EVENTS_MAX, "an event for each step");
 _Static_assert((int)PIPELINE_STEPS >= 2 * (int)DEVICE_STEPS_IN_FLIGHT_MAX, "no worker is further");
 
+#define PPM ((time_ps)1000000)
+
 struct flight {
     uint64_t step;
     int64_t started_ns;
@@ -56,6 +58,7 @@ struct emulated {
     uint32_t kernels_count;  /* of this stage */
     uint32_t requests_max;
     uint32_t kv_blocks;
+    uint32_t slower_ppm; /* of a step's time */
     bool graphs;
     _Atomic uint64_t submitted_step; /* newest step whose flight can be read */
     _Atomic uint64_t waited_step;    /* newest step that was waited for */
@@ -168,6 +171,7 @@ static void launch_step(struct emulated *e, const struct step_plan *plan, struct
     struct step_cost cost;
     cost_step_ranks(e->gpu_shape, e->model, &ranks, &load, &cost);
     time_ps stage_time = cost.time / e->stages_count;
+    stage_time += stage_time / PPM * e->slower_ppm;
     gpu_work_demand(&e->gpu, cost.sm_ppm, cost.bandwidth_ppm);
 
     int64_t now_ns = clock_now_ns();
@@ -342,6 +346,7 @@ enum status device_emulated_open(const struct device_options *options, const str
     e->kernels_count = (model_step_kernels(model) + t->pp - 1) / t->pp;
     e->requests_max = options->requests_max;
     e->kv_blocks = kv_blocks;
+    e->slower_ppm = t->gpu_slower_ppm;
     e->graphs = t->launch == (uint32_t)LAUNCH_GRAPH;
     struct gpu_options gpu_options = {
         .shape = gpu,

@@ -141,10 +141,12 @@ struct topology {
     uint64_t seed;
 
     struct topology_host host;
-    uint32_t router_rule;          /* enum router_rule of engine/core/router.h */
-    uint32_t publish_off;          /* bool: engine cores tell the coordinator no counts */
-    int64_t engine_step_ns;        /* instead of the host profile's; 0: the profile's */
-    uint32_t interpreter_lock;     /* bool: an engine core's threads take turns in host time */
+    struct topology_host added; /* to the profile's costs, by an elasticity probe; without a name */
+    uint32_t gpu_slower_ppm;    /* parts in a million by which an emulated step takes longer */
+    uint32_t router_rule;       /* enum router_rule of engine/core/router.h */
+    uint32_t publish_off;       /* bool: engine cores tell the coordinator no counts */
+    int64_t engine_step_ns;     /* instead of the host profile's; 0: the profile's */
+    uint32_t interpreter_lock;  /* bool: an engine core's threads take turns in host time */
     int64_t publish_interval_ns;   /* 100 ms */
     int64_t heartbeat_interval_ns; /* 5 s */
     int64_t shutdown_grace_ns;     /* 5 s: one deadline for everything */

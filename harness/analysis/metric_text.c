@@ -387,7 +387,8 @@ static const struct metric_text metrics[] = {
                    "dummy steps without tokens",
      .formula = "counted / window; rank_steps_per_tok: steps of all ranks / tokens",
      .columns = "launch.csv:steps_per_s,step_*_us,batch_mean_count,waves_per_s,dummy_steps_per_s "
-                "runs.csv:rank_steps_per_tok points.csv:batch_mean_count,rank_steps_per_tok"},
+                "runs.csv:rank_steps_per_tok,dp_sync_frac "
+                "points.csv:batch_mean_count,rank_steps_per_tok,dp_sync_frac"},
 
     /* ---- fairness and the machine ---- */
     {.name = "balance",
@@ -397,8 +398,16 @@ static const struct metric_text metrics[] = {
          "how evenly API servers and ranks shared the tokens: least and greatest share of "
          "an API server, Jain's index of the ranks (1: equal, 1/D: one has all)",
      .formula = "rank_jain = (sum x)^2 / (D sum x^2); dp_imbalance_frac = 1 - mean / greatest",
-     .columns = "runs.csv:api_min_share,api_max_share,rank_jain,dp_imbalance_frac "
-                "points.csv:api_min_share,api_max_share,rank_jain,dp_imbalance_frac"},
+     .columns =
+         "runs.csv:api_min_share,api_max_share,rank_jain,dp_imbalance_frac,stranded_frac "
+         "points.csv:api_min_share,api_max_share,rank_jain,dp_imbalance_frac,stranded_frac,alarm"},
+    {.name = "elasticity",
+     .also = "probe slowed",
+     .unit = "",
+     .definition = "share of a stage's slow-down that throughput loses: about 1 for the stage that "
+                   "limits, 0 for one that waits",
+     .formula = "-ln(slowed tokens/s / tokens/s) / ln(1 + slower_frac)",
+     .columns = "probe.csv:elasticity*,finding,agreement,loss_frac,slower_frac"},
     {.name = "client",
      .also = "client_cpu client_ceiling",
      .unit = "",

@@ -23,10 +23,12 @@
 #include "harness/load/ceiling.h"
 #include "harness/report/attribution.h"
 #include "harness/report/ceilings.h"
+#include "harness/report/elasticity.h"
 #include "harness/report/progress.h"
 #include "harness/report/report.h"
 #include "harness/run/child.h"
 #include "harness/run/find.h"
+#include "harness/run/intervene.h"
 #include "harness/run/measure.h"
 #include "harness/run/record.h"
 
@@ -83,7 +85,8 @@ struct session {
     const struct scenario_run *run; /* the one in work */
     uint32_t run_index;
     struct knees knees;       /* a row for each cell whose rates were searched for */
-    uint32_t find_runs_count; /* runs of all searches */
+    uint32_t find_runs_count; /* runs of all searches, or the number of a probe's next run */
+    struct elasticity elasticity;
 };
 
 static const char help_text[] = CLI_SCENARIO_HELP
@@ -494,8 +497,8 @@ static void cool_down(const struct session *s)
 
 /* ---- rates ---- */
 
-/* One run of a search, at the rate that `cell` has. */
-static bool measure_rate(void *ctx, struct scenario_cell *cell, uint32_t replicate,
+/* One run of a search or of a probe: of `cell`, which is not one of the scenario's. */
+static bool measure_cell(void *ctx, struct scenario_cell *cell, uint32_t replicate,
                          struct run_result *out)
 {
     struct session *s = ctx;
@@ -560,7 +563,7 @@ static void find_one(struct session *s, uint32_t index)
     const struct find_options options = {
         .scenario = s->scenario,
         .cell = &s->scenario->cells[s->run->cell],
-        .measure = measure_rate,
+        .measure = measure_cell,
         .note = note_rate,
         .ctx = s,
     };
@@ -605,6 +608,45 @@ static void print_knees(const struct session *s)
     grid_free(&g);
 }
 
+/* ---- elasticity ---- */
+
+/* After all runs: what some stages of one cell would cost if they were slower. */
+static void probe(struct session *s)
+{
+    char line[1024];
+    const struct intervene_options options = {
+        .scenario = s->scenario,
+        .results = s->results,
+        .results_count = s->results_count,
+        .measure = measure_cell,
+        .ctx = s,
+    };
+    if (scenario_probe_runs(s->scenario) == 0 || interrupted() || s->skipped_count > 0 ||
+        s->status == EXIT_RESULTS || s->status == EXIT_SERVER || s->results_count == 0) {
+        return;
+    }
+    struct text t = text_into(line, sizeof line);
+    text_add(&t, "elasticity probe: %u runs", scenario_probe_runs(s->scenario));
+    progress_note(s->progress, line);
+    s->run = &s->scenario->runs[s->scenario->runs_count - 1];
+    s->find_runs_count = s->scenario->runs_count;
+    intervene_probe(&options, &s->elasticity);
+    if (!s->elasticity.complete) {
+        s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
+    }
+    report_elasticity(s->report, &s->elasticity);
+}
+
+static void print_elasticity(const struct session *s)
+{
+    struct grid g = elasticity_grid(&s->elasticity);
+    if (grid_rows(&g) > 0) {
+        grid_plain(&g, ELASTICITY_ROWS_MAX, stdout);
+        (void)printf("\n");
+    }
+    grid_free(&g);
+}
+
 /* ---- the session ---- */
 
 static void run_all(struct session *s)
@@ -630,6 +672,7 @@ static void run_all(struct session *s)
         }
         cool_down(s);
     }
+    probe(s);
     progress_end(s->progress);
 }
 
@@ -651,6 +694,7 @@ static void conclude(struct session *s, const char *folder)
     }
     (void)printf("\n");
     print_knees(s);
+    print_elasticity(s);
     report_print_table(s->scenario, s->results, s->results_count, stdout);
     (void)printf("\nresults: %s (report.html, report.md, runs.csv, %u figures)\n", folder,
                  conclusion.figures_count);

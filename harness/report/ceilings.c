@@ -106,6 +106,11 @@ void ceilings_tell_load(const struct summary_point *p, struct text *t)
                  "%u request%s at a time: the latency of a single request decides, more engine "
                  "cores cannot help",
                  p->run->users_count, p->run->users_count == 1 ? "" : "s");
+        if (p->dp_sync_frac > 0) {
+            text_add(t, "; ");
+            text_percent(t, p->dp_sync_frac);
+            text_add(t, " of the rank-steps are dummies beside those of other ranks (dp_sync)");
+        }
         break;
     }
 }

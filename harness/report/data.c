@@ -9,6 +9,7 @@
 #include "harness/report/ceilings.h"
 #include "harness/report/plot_cells.h"
 #include "harness/report/rows.h"
+#include "harness/report/shares.h"
 #include "harness/report/table.h"
 #include "harness/report/text.h"
 #include "harness/report/verdict.h"
@@ -106,6 +107,9 @@ static void point_row(struct table *t, const struct summary_point *p)
     table_number(t, "predicted_output_tok_per_s", known ? form->tok_per_s : STATS_UNKNOWN);
     table_text(t, "predicted_limit", known ? closed_form_limit_name(form->limit) : "");
     table_text(t, "load_limit", load_limits[p->load]);
+    table_number(t, "dp_sync_frac", p->dp_sync_frac);
+    table_number(t, "stranded_frac", p->stranded_frac);
+    table_text(t, "alarm", shares_alarm_name(p));
     table_end_row(t);
 }
 

@@ -707,6 +707,9 @@ void markdown_write(const struct markdown *m, FILE *out)
     if (m->knees != NULL) {
         knees_markdown(m->knees, out);
     }
+    if (m->elasticity != NULL) {
+        elasticity_markdown(m->elasticity, out);
+    }
     write_figures(m, out);
     write_points(m, out);
     write_forecast(m, out);

@@ -16,6 +16,7 @@
 
 #include "harness/report/ceilings.h"
 #include "harness/report/data.h"
+#include "harness/report/elasticity.h"
 #include "harness/report/figures.h"
 #include "harness/report/forecast.h"
 #include "harness/report/html.h"
@@ -39,7 +40,8 @@ struct report {
     const struct scenario *scenario;
     const struct run_host *host;
     struct rows rows;
-    const struct knees *knees; /* NULL: no rates were searched for */
+    const struct knees *knees;           /* NULL: no rates were searched for */
+    const struct elasticity *elasticity; /* NULL: no stage was slowed */
     int lock_fd;
     bool *skipped; /* by run */
 };
@@ -123,7 +125,7 @@ static enum status check_owner(const struct report *r, struct error *error)
 static void remove_stale(const struct report *r)
 {
     static const char *const names[] = {"requests.csv", "report.md",    "report.html", "points.csv",
-                                        "scaling.csv",  "ceilings.csv", "knee.csv"};
+                                        "scaling.csv",  "ceilings.csv", "knee.csv",    "probe.csv"};
     char path[PATH_BYTES + 32];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", r->folder, names[i]);
@@ -193,6 +195,11 @@ void report_knees(struct report *r, const struct knees *knees)
     r->knees = knees;
 }
 
+void report_elasticity(struct report *r, const struct elasticity *elasticity)
+{
+    r->elasticity = elasticity;
+}
+
 /* ---- conclusion ---- */
 
 static void write_skipped(const struct report *r, FILE *out)
@@ -245,6 +252,9 @@ static enum status write_all(struct report *r, const struct markdown *parts,
     if (r->knees != NULL) {
         TRY(knees_write(r->knees, r->folder, error));
     }
+    if (r->elasticity != NULL) {
+        TRY(elasticity_write(r->elasticity, r->folder, error));
+    }
     figures_draw(&data, r->plots_folder, figures);
     TRY(write_markdown(r, parts, error));
     return html_write(parts, r->folder, error);
@@ -262,12 +272,18 @@ enum status report_conclude(struct report *r, const struct run_result *results, 
                                    .results_count = count,
                                    .host = r->host,
                                    .knees = r->knees,
+                                   .elasticity = r->elasticity,
                                    .conclusion = &c,
                                    .figures = &figures};
     verdict_write(s, interrupted, &c);
     if (r->knees != NULL) {
         struct text t = text_into(c.verdict, sizeof c.verdict);
         knees_tell(r->knees, &t);
+    }
+    if (r->elasticity != NULL) {
+        struct text t = {c.verdict, sizeof c.verdict, strlen(c.verdict)};
+        text_add(&t, " ");
+        elasticity_tell(r->elasticity, &t);
     }
     enum status status = write_all(r, &parts, &figures, error);
     if (status == STATUS_OK) {

@@ -20,6 +20,7 @@
 
 struct report;
 struct knees;
+struct elasticity;
 
 struct report_options {
     const char *folder; /* made if missing; an existing one must be empty or of an earlier run of
@@ -53,6 +54,9 @@ MUST_CHECK enum status report_conclude(struct report *r, const struct run_result
 /* What a search for rates found: report_conclude() writes it beside the runs, and its sentence is
  * the verdict. `knees` must outlive the report. */
 void report_knees(struct report *r, const struct knees *knees);
+/* What a probe of elasticity found: report_conclude() writes it, and its sentence follows the
+ * verdict. `elasticity` must outlive the report. */
+void report_elasticity(struct report *r, const struct elasticity *elasticity);
 void report_close(struct report *r);
 
 /* The tables a person sees at the end, to `out`: one row a cell, predictions beside measurements,

@@ -157,6 +157,9 @@ struct run_result {
     double engine_tok_per_s[TOPOLOGY_ENGINES_MAX];
     double rank_jain;          /* Jain index of the engine cores' tokens */
     double dp_imbalance_frac;  /* 1 - mean/max of the engine cores' tokens */
+    double dp_sync_frac;       /* lock-step: rank-steps without a token of the rank; NAN without */
+    double stranded_frac;      /* looks at which requests waited at a full engine core while
+                                  another had a free place; NAN: one engine core */
     double rank_steps_per_tok; /* steps and dummy steps of all engine cores a token they made */
     double launch_busy_frac;   /* mean over launching threads: preparing + launching */
     double gpu_busy_frac;

@@ -260,6 +260,8 @@ static void run_row(struct table *t, const struct rows *rows, const struct run_r
     table_text(t, "reason", r->reason);
     run_prediction(t, r);
     run_expectation(t, r);
+    table_number(t, "dp_sync_frac", r->dp_sync_frac);
+    table_number(t, "stranded_frac", r->stranded_frac);
     table_end_row(t);
 }
 

@@ -8,8 +8,11 @@
 #include "harness/report/summary.h"
 
 enum {
-    TOLD_MAX = 8 /* values one by one */
+    TOLD_MAX = 8,   /* values one by one */
+    ROUND_ROBIN = 2 /* of the choices of [server] router */
 };
+
+#define MOST_PLACES 0.75 /* in use: then requests wait somewhere now and then, however routed */
 
 static double known(double value)
 {
@@ -137,12 +140,83 @@ static void tell(struct text *t, const char *what, const double *values, uint32_
     text_add(t, " %%, greatest/mean %.2f): %s.", shares_peak(values, count), cause);
 }
 
+/* Mean over the engine cores of the places that a step has in use. */
+static double places_used(const struct run_result *r)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < r->engines_count; i++) {
+        sum += known(r->engines[i].batch_mean);
+    }
+    return r->engines_count > 0 ? sum / r->engines_count / r->cell->topology.max_num_seqs : 0;
+}
+
+/* What may have sent requests to a full engine core while another had a free place. */
+static const char *stranded_cause(const struct run_result *r)
+{
+    const struct topology *t = &r->cell->topology;
+    if (t->nodes_count > 0 && t->balancing == (uint32_t)BALANCING_INDEPENDENT) {
+        return "independent servers know nothing of each other's requests";
+    }
+    if (t->router_rule == (uint32_t)ROUND_ROBIN) {
+        return "round robin looks at no counts";
+    }
+    if (places_used(r) > MOST_PLACES) {
+        return "most places are in use, and a request cannot move once it is sent to an engine "
+               "core";
+    }
+    if (t->publish_off != 0) {
+        return "the engine cores publish no counts, so that an API server sees its own requests "
+               "only (publish = yes)";
+    }
+    if (t->api_servers_count > 1) {
+        return "an API server sees what the others have sent only in published counts, and these "
+               "are old (stale): see publish_interval";
+    }
+    return "a request cannot move to another engine core once it is sent to one";
+}
+
+static bool is_uneven(const double *values, uint32_t count)
+{
+    return shares_peak(values, count) > SHARES_ALARM;
+}
+
+static bool is_stranded(const struct run_result *r)
+{
+    return r->stranded_frac > STRANDED_ALARM;
+}
+
 void shares_alarm(const struct run_result *r, struct text *t)
 {
-    if (shares_peak(r->api_tok_per_s, servers_of(r)) > SHARES_ALARM) {
+    if (is_uneven(r->api_tok_per_s, servers_of(r))) {
         tell(t, "API servers", r->api_tok_per_s, servers_of(r), api_cause(r));
     }
-    if (shares_peak(r->engine_tok_per_s, ranks_of(r)) > SHARES_ALARM) {
+    if (is_uneven(r->engine_tok_per_s, ranks_of(r))) {
         tell(t, "Engine cores", r->engine_tok_per_s, ranks_of(r), engine_cause(r));
     }
+    if (is_stranded(r)) {
+        text_add(t, "%sRequests waited at a full engine core while another had free places for ",
+                 t->used > 0 ? " " : "");
+        text_percent(t, r->stranded_frac);
+        text_add(t, " of the time: %s.", stranded_cause(r));
+    }
+}
+
+const char *shares_alarm_name(const struct summary_point *p)
+{
+    static const char *const names[] = {"",
+                                        "api_servers",
+                                        "engine_cores",
+                                        "api_servers+engine_cores",
+                                        "stranded_requests",
+                                        "api_servers+stranded_requests",
+                                        "engine_cores+stranded_requests",
+                                        "api_servers+engine_cores+stranded_requests"};
+    const struct run_result *r = p->run;
+    if (r == NULL) {
+        return "";
+    }
+    unsigned which = is_uneven(r->api_tok_per_s, servers_of(r)) ? 1U : 0U;
+    which |= is_uneven(r->engine_tok_per_s, ranks_of(r)) ? 2U : 0U;
+    which |= is_stranded(r) ? 4U : 0U;
+    return names[which];
 }

@@ -188,6 +188,8 @@ static void average_fields(struct summary_point *p, const struct run_result *res
         {&p->launch_busy_frac, offsetof(struct run_result, launch_busy_frac)},
         {&p->gpu_busy_frac, offsetof(struct run_result, gpu_busy_frac)},
         {&p->gpu_starved_frac, offsetof(struct run_result, gpu_starved_frac)},
+        {&p->dp_sync_frac, offsetof(struct run_result, dp_sync_frac)},
+        {&p->stranded_frac, offsetof(struct run_result, stranded_frac)},
         {&p->dp_imbalance_frac, offsetof(struct run_result, dp_imbalance_frac)},
         {&p->rank_jain, offsetof(struct run_result, rank_jain)},
         {&p->itl_mean_ms, offsetof(struct run_result, latency[RUN_ITL].mean_ms)},

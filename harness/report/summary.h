@@ -66,6 +66,8 @@ struct summary_point {
     double gpu_busy_frac;
     double gpu_starved_frac;
     double dp_imbalance_frac;
+    double dp_sync_frac;
+    double stranded_frac;
     double rank_jain;
     double api_min_share;
     double api_max_share;

@@ -51,6 +51,8 @@ struct session {
     int64_t seen_ns;
     uint32_t phase;
     int64_t phase_ns;
+    uint64_t looks_count;    /* at the engine cores' queues, in the window */
+    uint64_t stranded_count; /* of these: requests waited while there was a place elsewhere */
 };
 
 static void conclude(struct session *m, enum run_outcome outcome, const char *reason)
@@ -340,6 +342,27 @@ static bool interrupt(struct session *m)
     return m->client_running;
 }
 
+/* Requests that wait where there is no place, while there is one elsewhere, were sent wrongly: by
+ * counts that are old, or by a rule that looks at none. */
+static void look_at_queues(struct session *m)
+{
+    const struct ledger *l = &m->system.ledger;
+    uint64_t places = l->topology->max_num_seqs;
+    bool waits = false;
+    bool has_room = false;
+    for (uint32_t i = 0; i < ledger_threads_count(l); i++) {
+        const struct ledger_thread *t = &l->threads[i];
+        if (t->kind == THREAD_ENGINE_MAIN) {
+            uint64_t running = ledger_get(&t->running_now);
+            uint64_t waiting = ledger_get(&t->waiting_now);
+            waits = waits || (waiting > 0 && running >= places);
+            has_room = has_room || (waiting == 0 && running < places);
+        }
+    }
+    m->looks_count++;
+    m->stranded_count += waits && has_room ? 1 : 0;
+}
+
 /* One look at everything that can end a run early. False: it is over. */
 static bool watch(struct session *m)
 {
@@ -370,6 +393,9 @@ static bool watch(struct session *m)
     if (phase != m->phase) {
         m->phase = phase;
         m->phase_ns = now;
+    }
+    if (phase == LOAD_PHASE_WINDOW) {
+        look_at_queues(m);
     }
     report_progress(m, now);
     return true;
@@ -441,6 +467,8 @@ static void begin_result(const struct measure_options *o, struct run_result *r)
         .others_cores_used = STATS_UNKNOWN,
         .rank_jain = STATS_UNKNOWN,
         .dp_imbalance_frac = STATS_UNKNOWN,
+        .dp_sync_frac = STATS_UNKNOWN,
+        .stranded_frac = STATS_UNKNOWN,
         .client_cpu_frac = STATS_UNKNOWN,
         .stall_max_p99_ms = STATS_UNKNOWN,
         .lag_p50_ms = STATS_UNKNOWN,
@@ -540,6 +568,9 @@ static void finish(struct session *m)
     }
     if (m->before.taken && m->after.taken) {
         observe_fill(&m->before, &m->after, m->system.ledger.topology, r);
+    }
+    if (m->looks_count > 0 && r->cell->topology.engines_count > 1) {
+        r->stranded_frac = (double)m->stranded_count / (double)m->looks_count;
     }
     compare_with_ceiling(m->options->host, r);
     judge(m);

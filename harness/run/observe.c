@@ -243,15 +243,17 @@ static void decide_verdict(struct run_result *r)
 
 /* ---- what follows from two looks ---- */
 
-static void fill_engine_shares(struct run_result *r)
+static void fill_engine_shares(const struct topology *topology, struct run_result *r)
 {
     double most = 0;
     double sum = 0;
     double prompt = 0;
     double steps = 0;
+    double dummies = 0;
     for (uint32_t i = 0; i < r->engines_count; i++) {
         double rate = r->engines[i].output_tokens_per_s;
         steps += r->engines[i].steps_per_s + r->engines[i].dummy_steps_per_s;
+        dummies += r->engines[i].dummy_steps_per_s;
         r->engine_tok_per_s[r->engines[i].instance] = rate;
         most = rate > most ? rate : most;
         sum += rate;
@@ -259,6 +261,7 @@ static void fill_engine_shares(struct run_result *r)
     }
     r->prompt_tok_per_s = prompt;
     r->rank_steps_per_tok = sum > 0 ? steps / sum : STATS_UNKNOWN;
+    r->dp_sync_frac = topology_lockstep(topology) && steps > 0 ? dummies / steps : STATS_UNKNOWN;
     r->rank_jain = stats_jain(r->engine_tok_per_s, r->engines_count);
     r->dp_imbalance_frac = most > 0 ? 1 - sum / r->engines_count / most : STATS_UNKNOWN;
 }
@@ -374,7 +377,7 @@ void observe_fill(const struct observation *a, const struct observation *b,
     qsort(r->launchers, r->launchers_count, sizeof *r->launchers, by_rank);
     qsort(r->engines, r->engines_count, sizeof *r->engines, by_rank);
     add_client_stage(r);
-    fill_engine_shares(r);
+    fill_engine_shares(topology, r);
     scale_engine_use(r);
     fill_launchers(r, topology);
     fill_host(a, b, r);

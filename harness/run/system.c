@@ -205,14 +205,18 @@ static enum status fill_host(struct topology *t, struct error *error)
     if (profile == NULL) {
         return error_set(error, STATUS_INVALID, "unknown host profile '%s'", t->host.name);
     }
-    t->host.api_request_ns = ns_from_ps(profile->api_request);
-    t->host.api_message_ns = ns_from_ps(profile->api_message);
-    t->host.api_output_token_ns = ns_from_ps(profile->api_output_token);
-    t->host.api_prompt_token_ns = ns_from_ps(profile->api_prompt_token);
-    t->host.engine_step_ns =
-        t->engine_step_ns > 0 ? t->engine_step_ns : ns_from_ps(profile->engine_step);
-    t->host.engine_seq_ns = ns_from_ps(profile->engine_seq);
-    t->host.coordinator_message_ns = ns_from_ps(profile->coordinator_message);
+    const struct topology_host *added = &t->added;
+    int64_t step_ns = t->engine_step_ns > 0 ? t->engine_step_ns : ns_from_ps(profile->engine_step);
+    t->host.api_request_ns = ns_from_ps(profile->api_request) + added->api_request_ns;
+    t->host.api_message_ns = ns_from_ps(profile->api_message) + added->api_message_ns;
+    t->host.api_output_token_ns =
+        ns_from_ps(profile->api_output_token) + added->api_output_token_ns;
+    t->host.api_prompt_token_ns =
+        ns_from_ps(profile->api_prompt_token) + added->api_prompt_token_ns;
+    t->host.engine_step_ns = step_ns + added->engine_step_ns;
+    t->host.engine_seq_ns = ns_from_ps(profile->engine_seq) + added->engine_seq_ns;
+    t->host.coordinator_message_ns =
+        ns_from_ps(profile->coordinator_message) + added->coordinator_message_ns;
     return STATUS_OK;
 }
 

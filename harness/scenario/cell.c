@@ -33,6 +33,7 @@ union scratch {
     struct option_sweep sweep;
     struct scenario_scaling scaling;
     struct scenario_find find;
+    struct scenario_probe probe;
 };
 
 /* One condition of --only. */
@@ -135,7 +136,7 @@ static void report(struct expander *x, struct setting *item, const struct scenar
     bool swept = cell != NULL && strstr(item->text, "%{") != NULL;
     item->reported = true;
     if (value_is_list(text) && strcmp(item->option->kind, "sweep") != 0 &&
-        item->option->type != OPTION_PINS) {
+        item->option->type != OPTION_PINS && item->option->type != OPTION_ELASTICITY) {
         problems_add(x->problems, item->origin,
                      "%s: a list is allowed only under [sweep]: did you mean 'axis.%s = %.60s' "
                      "there and '%s = %%{%s}' here?",
@@ -625,6 +626,36 @@ static void check_find(struct expander *x)
     }
 }
 
+static bool cell_named(const struct scenario *s, const char *name)
+{
+    for (uint32_t i = 0; i < s->cells_count; i++) {
+        if (strcmp(s->cells[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Cells are known by now. */
+static void check_probe(struct expander *x)
+{
+    const struct scenario *s = x->scenario;
+    struct settings_section *section = settings_find(x->settings, "probe", "");
+    if (s->probe.elasticity.by_frac <= 0) {
+        return;
+    }
+    if (s->find.what != 0) {
+        problems_add(x->problems, settings_item(section, "elasticity")->origin,
+                     "elasticity: not beside [find] what: there the load is not one that a cell "
+                     "is run with");
+    }
+    if (s->probe.cell[0] != '\0' && x->only_count == 0 && !cell_named(s, s->probe.cell)) {
+        problems_add(x->problems, settings_item(section, "cell")->origin,
+                     "cell: there is no cell '%s': they have names like '%s'", s->probe.cell,
+                     s->cells_count > 0 ? s->cells[0].name : "");
+    }
+}
+
 static void check_schema(struct expander *x)
 {
     if (x->scenario->general.schema > SCENARIO_SCHEMA) {
@@ -666,9 +697,11 @@ void cell_expand(struct scenario *scenario, const struct scenario_options *optio
     read_slos(&x);
     parse_fixed(&x, "find", &scenario->find);
     check_find(&x);
+    parse_fixed(&x, "probe", &scenario->probe);
     check_unused(&x);
     if (axes_sound) {
         expand_cells(&x);
+        check_probe(&x);
     }
     if (axes_sound && problems->count == 0) {
         list_runs(&x);

@@ -36,6 +36,8 @@ static const struct option_kind kinds[] = {
      "axes: one cell for each combination of their values"},
     {"find", false, false, sizeof(struct scenario_find),
      "rates to search for in each cell, instead of running it once for each repeat"},
+    {"probe", false, false, sizeof(struct scenario_probe),
+     "stages to slow on purpose after all runs, to see whether they limit"},
     {"scaling", false, false, sizeof(struct scenario_scaling),
      "along which axis extra cores are judged"},
     {"plots", false, false, sizeof(struct option_formats), "figures"},
@@ -304,6 +306,16 @@ static const struct option options[] = {
      .initial = "12",
      .help = "rates that each search tries at most, without its replicates ([scenario] repeats)"},
 
+    {AT(OPTION_ELASTICITY, "probe", "elasticity", struct scenario_probe, elasticity),
+     .choices = SCENARIO_PROBE_STAGES,
+     .help = "stages that are slowed, one at a time, to see what throughput loses: top2 by=10%, or "
+             "names of stages, as api_server, gpu by=10%"},
+    {AT(OPTION_COUNT, "probe", "pairs", struct scenario_probe, pairs_count), .min = 2, .max = 32,
+     .initial = "3", .help = "runs with and without each stage slowed, of the same seeds"},
+    {AT(OPTION_TEXT, "probe", "cell", struct scenario_probe, cell),
+     .help = "the cell that is probed, by its name, as api_servers=1,dp=4; without it the one that "
+             "decides the first curve, or has the greatest throughput"},
+
     {AT(OPTION_NAME, "scaling", "along", struct scenario_scaling, along),
      .help = "axis along which throughput should grow; one curve for each value of the others"},
     {AT(OPTION_PERCENT, "scaling", "useful_gain", struct scenario_scaling, useful_gain_frac),
@@ -417,6 +429,7 @@ const char *option_type_text(enum option_type type)
         [OPTION_TOPOLOGY] = "topology",
         [OPTION_DEVICE] = "device",
         [OPTION_PINS] = "CPUs",
+        [OPTION_ELASTICITY] = "stages and slow-down",
         [OPTION_LIST] = "list",
         [OPTION_CONDITION] = "condition",
         [OPTION_NAME] = "name",

@@ -35,6 +35,7 @@ enum option_type {
     OPTION_TOPOLOGY,      /* struct topology: the four counts */
     OPTION_DEVICE,        /* struct topology: gpu and model */
     OPTION_PINS,          /* struct topology_cpus[OPTION_PINS_COUNT] */
+    OPTION_ELASTICITY,    /* struct scenario_elasticity; `choices`: the stages */
     OPTION_LIST,          /* kept as text: values of an axis */
     OPTION_CONDITION,     /* kept as text */
     OPTION_NAME,          /* char[option.bytes]: name of a section or an axis */

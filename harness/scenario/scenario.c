@@ -164,6 +164,7 @@ int64_t scenario_run_ns(const struct scenario *scenario, const struct scenario_c
 int64_t scenario_total_ns(const struct scenario *scenario)
 {
     int64_t total = 0;
+    int64_t longest = 0;
     if (scenario->find.what != 0) {
         return -1;
     }
@@ -172,8 +173,19 @@ int64_t scenario_total_ns(const struct scenario *scenario)
         if (run < 0 || __builtin_add_overflow(total, run, &total)) {
             return -1;
         }
+        longest = run > longest ? run : longest;
     }
-    return total;
+    return total + longest * scenario_probe_runs(scenario);
+}
+
+uint32_t scenario_probe_runs(const struct scenario *scenario)
+{
+    const struct scenario_probe *p = &scenario->probe;
+    uint32_t stages = p->elasticity.top_count;
+    for (uint32_t bits = p->elasticity.stages; bits != 0; bits &= bits - 1) {
+        stages++;
+    }
+    return stages > 0 ? p->pairs_count * (1 + stages) : 0;
 }
 
 const char *scenario_axis_value(const struct scenario *scenario, const struct scenario_cell *cell,

@@ -181,6 +181,21 @@ struct scenario_find {
     uint32_t points_max;
 };
 
+/* Stages that an elasticity probe can slow, in the order of SCENARIO_PROBE_STAGES. */
+#define SCENARIO_PROBE_STAGES "api_server|scheduler|launch|gpu|coordinator|ipc"
+
+struct scenario_elasticity {
+    uint32_t top_count; /* the most used ones; 0: those of `stages`; both 0: no probe */
+    uint32_t stages;    /* bit i: the i-th of SCENARIO_PROBE_STAGES */
+    double by_frac;     /* 0.1: 10 % slower */
+};
+
+struct scenario_probe {
+    struct scenario_elasticity elasticity;
+    uint32_t pairs_count;           /* of runs, with and without a stage slowed */
+    char cell[SCENARIO_TEXT_BYTES]; /* "": the one that decides */
+};
+
 /* Bit i: the i-th format of the table's choices. */
 enum scenario_plot_format {
     SCENARIO_PLOT_SVG = 1,
@@ -223,6 +238,7 @@ struct scenario {
     struct scenario_slo slos[SCENARIO_SLOS_MAX];
     uint32_t slos_count;
     struct scenario_find find;
+    struct scenario_probe probe;
     uint32_t plot_formats;   /* SCENARIO_PLOT_* */
     uint32_t report_formats; /* SCENARIO_REPORT_* */
     struct scenario_axis axes[SCENARIO_AXES_MAX];
@@ -271,7 +287,9 @@ void scenario_close(struct scenario *scenario);
 /* Expected wall time of one run of a cell, start and cool-down included; -1 if a trace or a
  * search decides. */
 int64_t scenario_run_ns(const struct scenario *scenario, const struct scenario_cell *cell);
-/* Of all runs; -1 if unknown. */
+/* Runs of the elasticity probe; 0: none. */
+uint32_t scenario_probe_runs(const struct scenario *scenario);
+/* Of all runs, those of a probe included; -1 if unknown. */
 int64_t scenario_total_ns(const struct scenario *scenario);
 /* The value of `axis` ("dp") in a cell, NULL if there is no such axis. */
 const char *scenario_axis_value(const struct scenario *scenario, const struct scenario_cell *cell,

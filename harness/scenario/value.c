@@ -662,6 +662,8 @@ enum status value_parse(const struct option *option, const char *text,
         return parse_device(text, out, error);
     case OPTION_PINS:
         return value_pins(text, out, error);
+    case OPTION_ELASTICITY:
+        return value_elasticity(text, option->choices, out, error);
     case OPTION_LIST:
         break;
     }

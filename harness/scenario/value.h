@@ -21,6 +21,9 @@ MUST_CHECK enum status value_parse(const struct option *option, const char *text
 /* "auto" (no sets) or "api:0-1 client:2". */
 MUST_CHECK enum status value_pins(const char *text, struct topology_cpus out[OPTION_PINS_COUNT],
                                   struct error *error);
+/* "top2 by=10%" or "api_server, gpu by=10%"; `stages`: "a|b", the i-th is bit i. */
+MUST_CHECK enum status value_elasticity(const char *text, const char *stages,
+                                        struct scenario_elasticity *out, struct error *error);
 /* "60s", "250ms", "50us" to ns; 0 or more. */
 MUST_CHECK enum status value_time(const char *text, int64_t *out_ns, struct error *error);
 /* Whether the text has the form of a list or range of several values. */

@@ -184,6 +184,9 @@ void scenario_write_cells(const struct scenario *scenario, FILE *out)
                       scenario->general.repeats_count == 1 ? "" : "s", scenario->runs_count,
                       scenario->runs_count == 1 ? "" : "s");
     }
+    if (scenario_probe_runs(scenario) > 0) {
+        (void)fprintf(out, " and %u of the elasticity probe", scenario_probe_runs(scenario));
+    }
     if (scenario->cells_skipped_count > 0) {
         (void)fprintf(out, " (%u cells skipped)", scenario->cells_skipped_count);
     }

@@ -37,7 +37,8 @@ static void threads_are_put_together(void **state)
     enum {
         COUNT = sizeof threads / sizeof threads[0]
     };
-    const struct topology t = {.api_servers_count = 1, .engines_count = 2, .tp = 2, .pp = 1};
+    const struct topology t = {
+        .api_servers_count = 1, .engines_count = 2, .tp = 2, .pp = 1, .lockstep = 1};
     struct ledger l;
     struct ledger_thread *slots[COUNT];
     struct observation a = {.taken = true};
@@ -76,6 +77,7 @@ static void threads_are_put_together(void **state)
     close_to(r.launchers[3].gpu_absent_frac, 0.25, 1e-6);
     assert_int_equal(r.engines[0].instance, 0);
     close_to(r.rank_steps_per_tok, 4, 1e-6); /* 200 steps, 50 tokens */
+    close_to(r.dp_sync_frac, 0.5, 1e-6);
     probe_snapshot_free(&a.ledger);
     probe_snapshot_free(&b.ledger);
     result_free(&r);

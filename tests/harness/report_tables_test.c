@@ -277,6 +277,21 @@ static void uneven_shares_are_named(void **state)
     t = text_into(text, sizeof text);
     shares_alarm(r, &t);
     assert_non_null(strstr(text, "fewer users than engine cores"));
+
+    r->engine_tok_per_s[0] /= 4;
+    r->stranded_frac = STRANDED_ALARM;
+    t = text_into(text, sizeof text);
+    shares_alarm(r, &t);
+    assert_string_equal(text, "");
+    const struct summary_point point = {.run = r};
+    assert_string_equal(shares_alarm_name(&point), "");
+    r->stranded_frac = 0.3;
+    shares_alarm(r, &t);
+    assert_non_null(strstr(text, "another had free places for 30 % of the time"));
+    assert_non_null(strstr(text, "stale"));
+    assert_string_equal(shares_alarm_name(&point), "stranded_requests");
+    r->engine_tok_per_s[0] *= 4;
+    assert_string_equal(shares_alarm_name(&point), "engine_cores+stranded_requests");
     sweep_free(&sweep);
 }
 

@@ -40,5 +40,8 @@ for file in "$root"/scenarios/*.ini; do
     done
     grep -q "\`${file##*/}\`" "$root/docs/scenarios.md" || fail "docs/scenarios.md does not name ${file##*/}"
 done
+for file in "$root"/scenarios/bottlenecks/*.ini; do
+    "$harness" check "$file" >/dev/null || fail "$file: see above"
+done
 rm -f "$trace"
 [ "$failures" -eq 0 ]

@@ -1,0 +1,155 @@
+/*
+ * intervene_test.c - an elasticity probe on a real serving system, as small as it can be. What
+ * limits was planted as occupancy or as time of the emulated GPU, at rates that need little CPU, so
+ * that a busy machine changes little: the planted stage must take throughput with it when it is
+ * slowed, and one that waits must not.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+
+#include "harness/load/client.h"
+#include "harness/run/intervene.h"
+#include "harness/run/measure.h"
+#include "helper_system.h"
+
+enum {
+    CLIENT_FD = 3
+};
+
+#define LOAD_AND_PROBE                                                                             \
+    "[client]\nmax_cpu = 100%\n[workload w]\nprompt = 16tok\noutput = uniform lo=16tok hi=48tok\n" \
+    "[load l]\nmode = closed\nusers = 16\nfirst_outputs = residual\nwarmup = 200ms\n"              \
+    "measure = 700ms\nbatches = 4\n"
+
+/* 8 sequences a step of about 6 ms: 1.3 k tokens/s, of which an API server could carry 14 times. */
+static const char gpu_text[] =
+    "[scenario]\nname = gpu\nschema = 1\nseed = 3\n"
+    "[server s]\ntopology = api_servers=1 dp=1 tp=1\nhost_profile = vllm-python\n"
+    "device = emulated gpu=h100 model=llama-3.1-8b\nwait = block\naccept = reuseport\n"
+    "max_num_seqs = 8\nmax_model_len = 512\n" LOAD_AND_PROBE
+    "[probe]\nelasticity = gpu, api_server by=40%\npairs = 2\n";
+
+/* 10 ms of the engine core's time a step, then 0.7 ms of the GPU. */
+static const char engine_text[] =
+    "[scenario]\nname = engine\nschema = 1\nseed = 3\n"
+    "[server s]\ntopology = api_servers=1 dp=1 tp=1\nhost_profile = native\n"
+    "device = emulated gpu=h100 model=qwen2.5-0.5b\nwait = block\naccept = reuseport\n"
+    "engine_step = 10ms\nasync_depth = 1\n"
+    "max_num_seqs = 8\nmax_model_len = 512\n" LOAD_AND_PROBE
+    "[probe]\nelasticity = scheduler, gpu by=40%\npairs = 2\n";
+
+static const char *text_of_scenario;
+
+static const struct run_host host = {.client_ceiling_rps = STATS_UNKNOWN,
+                                     .client_ceiling_tok_per_s = STATS_UNKNOWN};
+
+static enum status load(void *ctx, const char *path, char *buffer, size_t cap, size_t *bytes,
+                        struct error *error)
+{
+    (void)ctx;
+    *bytes = strlen(text_of_scenario);
+    if (strcmp(path, "e2e") != 0 || *bytes > cap) {
+        return error_set(error, STATUS_NOT_FOUND, "no such file");
+    }
+    memcpy(buffer, text_of_scenario, *bytes);
+    return STATUS_OK;
+}
+
+static bool measure(void *ctx, struct scenario_cell *cell, uint32_t replicate,
+                    struct run_result *out)
+{
+    const struct scenario *scenario = ctx;
+    struct scenario view = *scenario;
+    const struct scenario_run run = {.replicate = replicate,
+                                     .seed = scenario->general.seed + replicate};
+    view.cells = cell;
+    struct measure_options options = {.scenario = &view, .run = &run, .log_fd = -1, .host = &host};
+    measure_run(&options, out);
+    e2e_assert_no_children();
+    return true;
+}
+
+static void probe(const char *text, const char *limits, const char *waits)
+{
+    static struct scenario_problems problems;
+    struct scenario *scenario = NULL;
+    struct scenario_environment environment = scenario_environment_system();
+    environment.load = load;
+    text_of_scenario = text;
+    if (scenario_open("e2e", &environment, NULL, &scenario, &problems) != STATUS_OK) {
+        fail_msg("%s", problems.count > 0 ? problems.text[0] : "?");
+    }
+    struct run_result seen;
+    struct elasticity e;
+    (void)measure(scenario, &scenario->cells[0], 0, &seen);
+    seen.cell = &scenario->cells[0];
+    assert_int_equal(seen.outcome, RUN_OK);
+    const struct intervene_options options = {.scenario = scenario,
+                                              .results = &seen,
+                                              .results_count = 1,
+                                              .measure = measure,
+                                              .ctx = scenario};
+    intervene_probe(&options, &e);
+    assert_true(e.complete);
+    assert_int_equal(e.rows_count, 2);
+    assert_int_equal(e.runs_count, 6);
+    for (uint32_t i = 0; i < e.rows_count; i++) {
+        const struct elasticity_row *row = &e.rows[i];
+        assert_true(row->slowable);
+        assert_int_equal(row->pairs_count, 2);
+        print_message("%s: use %.2f, elasticity %.2f\n", row->stage, row->use_frac,
+                      row->elasticity.value);
+        if (strcmp(row->stage, limits) == 0) {
+            assert_true(row->elasticity.value > 0.5);
+        } else {
+            assert_string_equal(row->stage, waits);
+            assert_true(row->elasticity.value < 0.3);
+        }
+    }
+    result_free(&seen);
+    scenario_close(scenario);
+}
+
+static void a_gpu_that_limits_takes_throughput_with_it(void **state)
+{
+    (void)state;
+    probe(gpu_text, "gpu", "api_server");
+}
+
+static void an_engine_core_that_limits_takes_throughput_with_it(void **state)
+{
+    (void)state;
+    probe(engine_text, "scheduler", "gpu");
+}
+
+/* The program is the client too, as `harness __client` is. */
+static int be_client(void)
+{
+    struct load_shared shared;
+    struct error error;
+    if (load_shared_open(CLIENT_FD, &shared, &error) != STATUS_OK) {
+        return 1;
+    }
+    return load_run(&shared.header->options, &shared, &error) == STATUS_OK ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && strcmp(argv[1], "__client") == 0) {
+        return be_client();
+    }
+    e2e_begin();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_gpu_that_limits_takes_throughput_with_it),
+        cmocka_unit_test(an_engine_core_that_limits_takes_throughput_with_it),
+    };
+    return e2e_end(cmocka_run_group_tests(tests, NULL, NULL));
+}
