@@ -190,22 +190,18 @@ static enum status take_message(struct handshake *h, const struct socket_message
     return STATUS_OK;
 }
 
-static enum status check_peers(struct handshake *h, struct error *error)
+/* An engine core that said HELLO on this connection, and has not said READY since. */
+static enum status judge_lost(const struct handshake *h, int lost, struct error *error)
 {
-    int lost;
-    while (peers_lost(&h->peers, &lost)) {
-        uint32_t rank = 0;
-        while (rank < TOPOLOGY_ENGINES_MAX && (lost < 0 || h->connections[rank] != lost)) {
-            rank++;
-        }
-        if (rank < TOPOLOGY_ENGINES_MAX) {
-            TRY(engine_lost(h, rank, error));
+    for (uint32_t rank = 0; rank < TOPOLOGY_ENGINES_MAX && lost >= 0; rank++) {
+        if (h->connections[rank] == lost) {
+            return engine_lost(h, rank, error);
         }
     }
     return STATUS_OK;
 }
 
-enum status handshake_turn(struct handshake *h, struct error *error)
+static enum status take_messages(struct handshake *h, struct error *error)
 {
     struct socket_message m;
     enum status status = STATUS_OK;
@@ -213,9 +209,20 @@ enum status handshake_turn(struct handshake *h, struct error *error)
         status = take_message(h, &m, error);
         socket_message_free(&m);
     }
-    TRY(status);
-    TRY(send_due_inits(h, error));
-    return check_peers(h, error);
+    return status;
+}
+
+/* What ended is asked for before what was said is read: a READY that came just before its
+ * connection ended is there by then. */
+enum status handshake_turn(struct handshake *h, struct error *error)
+{
+    int lost;
+    while (peers_lost(&h->peers, &lost)) {
+        TRY(take_messages(h, error));
+        TRY(judge_lost(h, lost, error));
+    }
+    TRY(take_messages(h, error));
+    return send_due_inits(h, error);
 }
 
 void handshake_missing(const struct handshake *h, char *text, size_t bytes)
