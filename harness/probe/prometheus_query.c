@@ -15,10 +15,10 @@ enum {
 const char *prometheus_label(const struct prometheus *p, const struct prometheus_sample *sample,
                              const char *name)
 {
-    const struct prometheus_label *labels = p->labels + sample->labels_first;
     for (uint32_t i = 0; i < sample->labels_count; i++) {
-        if (strcmp(labels[i].name, name) == 0) {
-            return labels[i].value;
+        const struct prometheus_label *label = &p->labels[sample->labels_first + i];
+        if (strcmp(label->name, name) == 0) {
+            return label->value;
         }
     }
     return NULL;
