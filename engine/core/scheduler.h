@@ -4,8 +4,8 @@
  * A step first serves the running requests in order, preempting the last one (or the least
  * important) when blocks run out, then admits waiting requests in order while the budgets last; the
  * first that does not fit holds up those behind it. What a step schedules counts as computed at
- * once, so the next step can be planned before this one is done: a token that is not known yet is a
- * placeholder. Rules are vLLM V1's for dense models.
+ * once, so the next step can be planned before this one is done: a token that is not known yet has
+ * its place already. Rules are vLLM V1's for dense models.
  *
  * Driven by engine_core.c only, which owns ids, messages and the order of steps.
  */

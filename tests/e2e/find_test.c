@@ -10,18 +10,11 @@
 
 #include <cmocka.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "harness/load/client.h"
 #include "harness/run/find.h"
-#include "harness/run/measure.h"
+#include "helper_measure.h"
 #include "helper_system.h"
-
-enum {
-    CLIENT_FD = 3
-};
 
 static const char scenario_text[] =
     "[scenario]\nname = find\nschema = 1\nseed = 3\nrepeats = 1\n"
@@ -35,21 +28,6 @@ static const char scenario_text[] =
     "[slo slow]\nttft_p99_max = 80ms\n"
     "[find]\nwhat = capacity, stable_rate, slo_rate\nstart = 60%\ntolerance = 45%\npoints_max = "
     "4\n";
-
-static const struct run_host host = {.client_ceiling_rps = STATS_UNKNOWN,
-                                     .client_ceiling_tok_per_s = STATS_UNKNOWN};
-
-static enum status load(void *ctx, const char *path, char *buffer, size_t cap, size_t *bytes,
-                        struct error *error)
-{
-    (void)ctx;
-    *bytes = strlen(scenario_text);
-    if (strcmp(path, "e2e") != 0 || *bytes > cap) {
-        return error_set(error, STATUS_NOT_FOUND, "no such file");
-    }
-    memcpy(buffer, scenario_text, *bytes);
-    return STATUS_OK;
-}
 
 struct seen {
     const struct scenario *scenario;
@@ -65,10 +43,12 @@ static bool measure(void *ctx, struct scenario_cell *cell, uint32_t replicate,
     const struct scenario_run run = {.replicate = replicate,
                                      .seed = seen->scenario->general.seed + replicate};
     view.cells = cell;
-    struct measure_options options = {
-        .scenario = &view, .run = &run, .order_index = seen->runs++, .log_fd = -1, .host = &host};
-    measure_run(&options, out);
-    e2e_assert_no_children();
+    struct measure_options options = {.scenario = &view,
+                                      .run = &run,
+                                      .order_index = seen->runs++,
+                                      .log_fd = -1,
+                                      .host = &e2e_host};
+    e2e_measure(&options, out);
     seen->host_limited |= out->host_limited || out->outcome != RUN_OK;
     return true;
 }
@@ -81,13 +61,7 @@ static bool is_answer(const struct search_answer *a)
 static void rates_stand_in_their_order(void **state)
 {
     (void)state;
-    static struct scenario_problems problems;
-    struct scenario *scenario = NULL;
-    struct scenario_environment environment = scenario_environment_system();
-    environment.load = load;
-    if (scenario_open("e2e", &environment, NULL, &scenario, &problems) != STATUS_OK) {
-        fail_msg("%s", problems.count > 0 ? problems.text[0] : "?");
-    }
+    struct scenario *scenario = e2e_scenario(scenario_text);
     struct seen seen = {.scenario = scenario};
     struct find_options options = {
         .scenario = scenario, .cell = &scenario->cells[0], .measure = measure, .ctx = &seen};
@@ -118,23 +92,9 @@ static void rates_stand_in_their_order(void **state)
     scenario_close(scenario);
 }
 
-/* The program is the client too, as `harness __client` is. */
-static int be_client(void)
-{
-    struct load_shared shared;
-    struct error error;
-    if (load_shared_open(CLIENT_FD, &shared, &error) != STATUS_OK) {
-        return 1;
-    }
-    return load_run(&shared.header->options, &shared, &error) == STATUS_OK ? 0 : 1;
-}
-
 int main(int argc, char **argv)
 {
-    (void)signal(SIGPIPE, SIG_IGN);
-    if (argc > 1 && strcmp(argv[1], "__client") == 0) {
-        return be_client();
-    }
+    e2e_client(argc, argv);
     e2e_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rates_stand_in_their_order),

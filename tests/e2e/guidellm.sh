@@ -4,26 +4,11 @@
 # what `--compat guidellm` says. Prints both tools' figures. It installs some gigabytes, or takes the program named by GUIDELLM;
 # so it runs with HARNESS_TEST_FULL=1 only. Exit status 77 means skipped.
 set -eu
-if [ "${HARNESS_TEST_FULL:-}" != 1 ]; then
-    echo "set HARNESS_TEST_FULL=1 to run it: it installs a package from PyPI"
-    exit 77
-fi
 harness=$1
 rate=${2:-10}
 seconds=15
 output_tokens=64
-work=$(mktemp -d)
-server=
-
-end()
-{
-    if [ -n "$server" ]; then
-        kill "$server" 2>/dev/null || true
-        wait "$server" 2>/dev/null || true
-    fi
-    rm -rf "$work"
-}
-trap end EXIT
+. "$(dirname "$0")/serve.sh"
 
 guidellm=${GUIDELLM:-}
 if [ -z "$guidellm" ]; then
@@ -32,24 +17,7 @@ if [ -z "$guidellm" ]; then
     guidellm=$work/venv/bin/guidellm
 fi
 
-"$harness" serve --port 0 --set server.max_model_len=1024 --set server.device='emulated gpu=h100 model=qwen2.5-0.5b' \
-    >"$work/out" 2>"$work/err" &
-server=$!
-for _ in $(seq 300); do
-    url=$(sed -n 's|.*\(http://[0-9.]*:[0-9]*\).*|\1|p' "$work/out" | head -n 1)
-    if [ -n "$url" ]; then
-        break
-    fi
-    if ! kill -0 "$server" 2>/dev/null; then
-        cat "$work/err" >&2
-        exit 1
-    fi
-    sleep 0.1
-done
-if [ -z "$url" ]; then
-    echo "harness serve did not say that it serves within 30 s" >&2
-    exit 1
-fi
+serve "$harness"
 
 # Prompts for GuideLLM, which brings no words of its own without a tokenizer; arrivals for harness load.
 python3 - "$work" "$rate" "$seconds" "$output_tokens" <<'END'

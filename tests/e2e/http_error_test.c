@@ -216,8 +216,8 @@ static void ranks_are_checked(void **state)
 static void half_a_request_times_out(void **state)
 {
     (void)state;
-    if (!e2e_full()) { /* it waits for the 10 s limit: only in ./dev test --full */
-        skip();
+    if (!e2e_full()) {
+        skip(); /* it waits for the 10 s limit: only in ./dev test --full */
     }
     struct link head;
     struct link body;

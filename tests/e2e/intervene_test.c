@@ -11,17 +11,11 @@
 
 #include <cmocka.h>
 #include <math.h>
-#include <signal.h>
 #include <string.h>
 
-#include "harness/load/client.h"
 #include "harness/run/intervene.h"
-#include "harness/run/measure.h"
+#include "helper_measure.h"
 #include "helper_system.h"
-
-enum {
-    CLIENT_FD = 3
-};
 
 #define LOAD_AND_PROBE                                                                             \
     "[client]\nmax_cpu = 100%\n[workload w]\nprompt = 16tok\noutput = uniform lo=16tok hi=48tok\n" \
@@ -45,23 +39,6 @@ static const char engine_text[] =
     "max_num_seqs = 8\nmax_model_len = 512\n" LOAD_AND_PROBE
     "[probe]\nelasticity = scheduler, gpu by=40%\npairs = 2\n";
 
-static const char *text_of_scenario;
-
-static const struct run_host host = {.client_ceiling_rps = STATS_UNKNOWN,
-                                     .client_ceiling_tok_per_s = STATS_UNKNOWN};
-
-static enum status load(void *ctx, const char *path, char *buffer, size_t cap, size_t *bytes,
-                        struct error *error)
-{
-    (void)ctx;
-    *bytes = strlen(text_of_scenario);
-    if (strcmp(path, "e2e") != 0 || *bytes > cap) {
-        return error_set(error, STATUS_NOT_FOUND, "no such file");
-    }
-    memcpy(buffer, text_of_scenario, *bytes);
-    return STATUS_OK;
-}
-
 static bool measure(void *ctx, struct scenario_cell *cell, uint32_t replicate,
                     struct run_result *out)
 {
@@ -70,22 +47,15 @@ static bool measure(void *ctx, struct scenario_cell *cell, uint32_t replicate,
     const struct scenario_run run = {.replicate = replicate,
                                      .seed = scenario->general.seed + replicate};
     view.cells = cell;
-    struct measure_options options = {.scenario = &view, .run = &run, .log_fd = -1, .host = &host};
-    measure_run(&options, out);
-    e2e_assert_no_children();
+    struct measure_options options = {
+        .scenario = &view, .run = &run, .log_fd = -1, .host = &e2e_host};
+    e2e_measure(&options, out);
     return true;
 }
 
 static void probe(const char *text, const char *limits, const char *waits)
 {
-    static struct scenario_problems problems;
-    struct scenario *scenario = NULL;
-    struct scenario_environment environment = scenario_environment_system();
-    environment.load = load;
-    text_of_scenario = text;
-    if (scenario_open("e2e", &environment, NULL, &scenario, &problems) != STATUS_OK) {
-        fail_msg("%s", problems.count > 0 ? problems.text[0] : "?");
-    }
+    struct scenario *scenario = e2e_scenario(text);
     struct run_result seen;
     struct elasticity e;
     (void)measure(scenario, &scenario->cells[0], 0, &seen);
@@ -129,23 +99,9 @@ static void an_engine_core_that_limits_takes_throughput_with_it(void **state)
     probe(engine_text, "scheduler", "gpu");
 }
 
-/* The program is the client too, as `harness __client` is. */
-static int be_client(void)
-{
-    struct load_shared shared;
-    struct error error;
-    if (load_shared_open(CLIENT_FD, &shared, &error) != STATUS_OK) {
-        return 1;
-    }
-    return load_run(&shared.header->options, &shared, &error) == STATUS_OK ? 0 : 1;
-}
-
 int main(int argc, char **argv)
 {
-    (void)signal(SIGPIPE, SIG_IGN);
-    if (argc > 1 && strcmp(argv[1], "__client") == 0) {
-        return be_client();
-    }
+    e2e_client(argc, argv);
     e2e_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_gpu_that_limits_takes_throughput_with_it),

@@ -232,7 +232,7 @@ static void two_machines_and_a_cut_cable(void **state)
     e2e_assert_no_children();
     if (skipped) {
         print_message("skipped: %s%s\n", machines[0].problem, machines[1].problem);
-        skip();
+        skip(); /* this machine gives a user no network namespaces */
     }
 }
 

@@ -11,20 +11,16 @@
 
 #include <cmocka.h>
 #include <math.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "harness/load/client.h"
-#include "harness/run/measure.h"
+#include "helper_measure.h"
 #include "helper_system.h"
 
 enum {
-    TRACE_ROWS_MAX = 256,
-    CLIENT_FD = 3
+    TRACE_ROWS_MAX = 256
 };
 
 #define TRACE_PATH "tests/e2e/trace.csv"
@@ -59,36 +55,6 @@ static const char doomed_text[] =
 
 /* ---- running ---- */
 
-static const struct run_host host = {.client_ceiling_rps = STATS_UNKNOWN,
-                                     .client_ceiling_tok_per_s = STATS_UNKNOWN};
-
-static const char *text_of_scenario;
-
-static enum status load(void *ctx, const char *path, char *buffer, size_t cap, size_t *bytes,
-                        struct error *error)
-{
-    (void)ctx;
-    *bytes = strlen(text_of_scenario);
-    if (strcmp(path, "e2e") != 0 || *bytes > cap) {
-        return error_set(error, STATUS_NOT_FOUND, "no such file");
-    }
-    memcpy(buffer, text_of_scenario, *bytes);
-    return STATUS_OK;
-}
-
-static struct scenario *open_scenario(const char *text)
-{
-    static struct scenario_problems problems;
-    struct scenario *scenario = NULL;
-    struct scenario_environment environment = scenario_environment_system();
-    environment.load = load;
-    text_of_scenario = text;
-    if (scenario_open("e2e", &environment, NULL, &scenario, &problems) != STATUS_OK) {
-        fail_msg("%s", problems.count > 0 ? problems.text[0] : "?");
-    }
-    return scenario;
-}
-
 typedef void watcher(void *ctx, const struct measure_progress *progress);
 
 static void run(const struct scenario *scenario, watcher *progress, struct run_result *out)
@@ -97,11 +63,10 @@ static void run(const struct scenario *scenario, watcher *progress, struct run_r
         .scenario = scenario,
         .run = &scenario->runs[0],
         .log_fd = -1,
-        .host = &host,
+        .host = &e2e_host,
         .progress = progress,
     };
-    measure_run(&options, out);
-    e2e_assert_no_children();
+    e2e_measure(&options, out);
 }
 
 static void assert_sane_stages(const struct run_result *r)
@@ -154,7 +119,7 @@ static void assert_hops(const struct run_result *r)
 static void a_closed_loop_is_accounted_for(void **state)
 {
     (void)state;
-    struct scenario *scenario = open_scenario(closed_text);
+    struct scenario *scenario = e2e_scenario(closed_text);
     struct run_result r;
     run(scenario, NULL, &r);
     assert_string_equal(r.reason, "");
@@ -210,7 +175,7 @@ static void a_trace_is_replayed_row_by_row(void **state)
     (void)state;
     static struct trace_row rows[TRACE_ROWS_MAX];
     uint32_t count = read_trace(rows);
-    struct scenario *scenario = open_scenario(trace_text);
+    struct scenario *scenario = e2e_scenario(trace_text);
     struct run_result r;
     run(scenario, NULL, &r);
     assert_string_equal(r.reason, "");
@@ -271,7 +236,7 @@ static void strike(void *ctx, const struct measure_progress *progress)
 
 static void run_doomed(const char *comm, int signal_number, struct run_result *r)
 {
-    struct scenario *scenario = open_scenario(doomed_text);
+    struct scenario *scenario = e2e_scenario(doomed_text);
     doom = (struct doom){.comm = comm, .signal = signal_number};
     run(scenario, strike, r);
     assert_true(doom.pid > 0);
@@ -327,8 +292,8 @@ static void a_dead_launcher_ends_the_run(void **state)
 static void a_stopped_worker_raises_the_alarm(void **state)
 {
     (void)state;
-    if (!e2e_full()) { /* it waits for the 15 s alarm: only in ./dev test --full */
-        skip();
+    if (!e2e_full()) {
+        skip(); /* it waits for the 15 s alarm: only in ./dev test --full */
     }
     struct run_result r;
     run_doomed("Worker_DP0_0", SIGSTOP, &r);
@@ -345,8 +310,8 @@ static void a_stopped_worker_raises_the_alarm(void **state)
 static void a_stopped_client_raises_the_alarm(void **state)
 {
     (void)state;
-    if (!e2e_full()) { /* it waits for the 15 s alarm: only in ./dev test --full */
-        skip();
+    if (!e2e_full()) {
+        skip(); /* it waits for the 15 s alarm: only in ./dev test --full */
     }
     struct run_result r;
     run_doomed("load_client", SIGSTOP, &r);
@@ -372,13 +337,13 @@ static void interrupt(void *ctx, const struct measure_progress *progress)
 static void an_interrupted_run_keeps_what_it_has(void **state)
 {
     (void)state;
-    struct scenario *scenario = open_scenario(doomed_text);
+    struct scenario *scenario = e2e_scenario(doomed_text);
     struct run_result r;
     struct measure_options options = {
         .scenario = scenario,
         .run = &scenario->runs[0],
         .log_fd = -1,
-        .host = &host,
+        .host = &e2e_host,
         .progress = interrupt,
         .interrupted = interrupt_now,
     };
@@ -391,26 +356,9 @@ static void an_interrupted_run_keeps_what_it_has(void **state)
     scenario_close(scenario);
 }
 
-/* The load client is this program, started again by measure_run(). */
-static int be_client(void)
-{
-    struct error error;
-    struct load_shared shared;
-    if (load_shared_open(CLIENT_FD, &shared, &error) != STATUS_OK) {
-        return EXIT_FAILURE;
-    }
-    enum status status = load_run(&shared.header->options, &shared, &error);
-    load_shared_close(&shared);
-    return status == STATUS_OK ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-
 int main(int argc, char **argv)
 {
-    (void)signal(SIGPIPE, SIG_IGN);
-    if (argc > 1 && strcmp(argv[1], "__client") == 0) {
-        (void)pthread_setname_np(pthread_self(), "load_client");
-        return be_client();
-    }
+    e2e_client(argc, argv);
     e2e_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_closed_loop_is_accounted_for),

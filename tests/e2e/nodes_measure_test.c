@@ -11,19 +11,15 @@
 
 #include <cmocka.h>
 #include <math.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "harness/load/client.h"
-#include "harness/run/measure.h"
+#include "helper_measure.h"
 #include "helper_system.h"
 
 enum {
-    CLIENT_FD = 3,
     NODES = 2,
     API_SERVERS = 4,
     ENGINES = 4,
@@ -43,36 +39,6 @@ enum {
 #define OPEN   "mode = open\nrate = 96/s\nwarmup = 0s\nmeasure = 1s\nbatches = 4\ndrain = 60s\n"
 #define CLOSED "mode = closed\nusers = 16\nwarmup = 200ms\nmeasure = 800ms\nbatches = 4\n"
 
-static const struct run_host host = {.client_ceiling_rps = STATS_UNKNOWN,
-                                     .client_ceiling_tok_per_s = STATS_UNKNOWN};
-
-static const char *text_of_scenario;
-
-static enum status load(void *ctx, const char *path, char *buffer, size_t cap, size_t *bytes,
-                        struct error *error)
-{
-    (void)ctx;
-    *bytes = strlen(text_of_scenario);
-    if (strcmp(path, "e2e") != 0 || *bytes > cap) {
-        return error_set(error, STATUS_NOT_FOUND, "no such file");
-    }
-    memcpy(buffer, text_of_scenario, *bytes);
-    return STATUS_OK;
-}
-
-static struct scenario *open_scenario(const char *text)
-{
-    static struct scenario_problems problems;
-    struct scenario *scenario = NULL;
-    struct scenario_environment environment = scenario_environment_system();
-    environment.load = load;
-    text_of_scenario = text;
-    if (scenario_open("e2e", &environment, NULL, &scenario, &problems) != STATUS_OK) {
-        fail_msg("%s", problems.count > 0 ? problems.text[0] : "?");
-    }
-    return scenario;
-}
-
 typedef void watcher(void *ctx, const struct measure_progress *progress);
 
 static void run(const struct scenario *scenario, watcher *progress, struct run_result *out)
@@ -81,11 +47,10 @@ static void run(const struct scenario *scenario, watcher *progress, struct run_r
         .scenario = scenario,
         .run = &scenario->runs[0],
         .log_fd = -1,
-        .host = &host,
+        .host = &e2e_host,
         .progress = progress,
     };
-    measure_run(&options, out);
-    e2e_assert_no_children();
+    e2e_measure(&options, out);
 }
 
 /* ---- who served whom ---- */
@@ -124,7 +89,7 @@ static void assert_served(const struct run_result *r, uint32_t balancing)
 
 static void check_open(const char *text, uint32_t balancing, uint32_t processes)
 {
-    struct scenario *scenario = open_scenario(text);
+    struct scenario *scenario = e2e_scenario(text);
     struct run_result r;
     assert_int_equal(topology_processes(&scenario->cells[0].topology), processes);
     run(scenario, NULL, &r);
@@ -166,7 +131,7 @@ static void independent_nodes_know_nothing_of_each_other(void **state)
 static void users_are_spread_over_the_nodes(void **state)
 {
     (void)state;
-    struct scenario *scenario = open_scenario(TEXT("hybrid", CLOSED));
+    struct scenario *scenario = e2e_scenario(TEXT("hybrid", CLOSED));
     struct run_result r;
     run(scenario, NULL, &r);
     assert_string_equal(r.reason, "");
@@ -218,7 +183,7 @@ static void strike(void *ctx, const struct measure_progress *progress)
 
 static void assert_doomed(const char *text, const char *comm, const char *says)
 {
-    struct scenario *scenario = open_scenario(text);
+    struct scenario *scenario = e2e_scenario(text);
     struct run_result r;
     doom = (struct doom){.comm = comm};
     run(scenario, strike, &r);
@@ -247,26 +212,9 @@ static void the_death_of_a_launcher_ends_the_run(void **state)
     assert_doomed(TEXT("independent", LONG), "launcher", "launcher (pid");
 }
 
-/* The load client is this program, started again by measure_run(). */
-static int be_client(void)
-{
-    struct error error;
-    struct load_shared shared;
-    if (load_shared_open(CLIENT_FD, &shared, &error) != STATUS_OK) {
-        return EXIT_FAILURE;
-    }
-    enum status status = load_run(&shared.header->options, &shared, &error);
-    load_shared_close(&shared);
-    return status == STATUS_OK ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-
 int main(int argc, char **argv)
 {
-    (void)signal(SIGPIPE, SIG_IGN);
-    if (argc > 1 && strcmp(argv[1], "__client") == 0) {
-        (void)pthread_setname_np(pthread_self(), "load_client");
-        return be_client();
-    }
+    e2e_client(argc, argv);
     e2e_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(internal_nodes_serve_as_one),

@@ -107,8 +107,8 @@ static void assert_places(const struct topology *t, const uint32_t want[PINS_COU
 static void each_kind_is_where_its_pin_says(void **state)
 {
     (void)state;
-    if (!find_cpus()) { /* one CPU: everything is on it */
-        skip();
+    if (!find_cpus()) {
+        skip(); /* one CPU: everything is on it */
     }
     const uint32_t a = cpus[0];
     const uint32_t b = cpus[1];
@@ -127,7 +127,7 @@ static void others_follow_who_started_them(void **state)
 {
     (void)state;
     if (!find_cpus()) {
-        skip();
+        skip(); /* one CPU: everything is on it */
     }
     struct topology t = e2e_topology(2, 2);
     t.pins[PIN_SYSTEM] = only(cpus[1]);

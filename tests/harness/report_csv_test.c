@@ -484,8 +484,8 @@ static void a_full_disk_is_named(void **state)
     char path[512];
     struct sweep sweep = sweep_make();
     (void)state;
-    if (access("/dev/full", W_OK) != 0) { /* nothing here plays a full disk */
-        skip();
+    if (access("/dev/full", W_OK) != 0) {
+        skip(); /* nothing here plays a full disk */
     }
     folder_make(folder);
     report_close(create(folder, &sweep));

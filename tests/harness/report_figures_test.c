@@ -70,8 +70,8 @@ static void figures_hold_their_series(void **state)
     char odd[512];
     struct sweep sweep = sweep_make();
     (void)state;
-    if (!have_gnuplot()) { /* figures are text then, which another test checks */
-        skip();
+    if (!have_gnuplot()) {
+        skip(); /* figures are text then, which another test checks */
     }
     folder_make(folder);
     (void)snprintf(odd, sizeof odd, "%s/it's a folder", folder);
@@ -105,8 +105,8 @@ static void odd_data_breaks_no_script(void **state)
     char folder[256];
     struct sweep sweep = sweep_of(one_cell);
     (void)state;
-    if (!have_gnuplot()) { /* figures are text then, which another test checks */
-        skip();
+    if (!have_gnuplot()) {
+        skip(); /* figures are text then, which another test checks */
     }
     folder_make(folder);
     assert_int_equal(write_report(folder, &sweep, SCENARIO_PLOT_SVG).figures_count, 9);

@@ -301,8 +301,8 @@ static void other_formats_are_inside_too(void **state)
     char folder[256];
     struct sweep sweep = sweep_make();
     (void)state;
-    if (!have_gnuplot()) { /* nothing is drawn then */
-        skip();
+    if (!have_gnuplot()) {
+        skip(); /* nothing is drawn then */
     }
     folder_make(folder);
     (void)write_report(folder, &sweep, SCENARIO_PLOT_DUMB);
