@@ -16,9 +16,8 @@
 
 #include "harness/load/accuracy.h"
 #include "harness/load/client.h"
-#include "harness/load/listener.h"
-#include "harness/load/mock_server.h"
 #include "harness/run/observe.h"
+#include "helper_mock.h"
 
 #define MS ((int64_t)1000000)
 
@@ -57,39 +56,6 @@ static void stamps_are_those_of_a_bare_reader(void **state)
 
 /* ---- a stall ---- */
 
-struct mock {
-    struct mock_options options;
-    struct mock_shared *shared;
-    pthread_t thread;
-    uint32_t port;
-    int listen_fd;
-    int stop_fd;
-};
-
-static void *serve(void *ctx)
-{
-    struct mock *m = ctx;
-    assert_int_equal(mock_serve(m->listen_fd, m->stop_fd, &m->options, m->shared, NULL), STATUS_OK);
-    return NULL;
-}
-
-static void start(struct mock *m, struct mock_options options)
-{
-    *m = (struct mock){.options = options, .stop_fd = eventfd(0, EFD_CLOEXEC)};
-    assert_int_equal(mock_shared_create(0, &m->shared, NULL), STATUS_OK);
-    assert_int_equal(listener_open(0, &m->listen_fd, &m->port, NULL), STATUS_OK);
-    assert_int_equal(pthread_create(&m->thread, NULL, serve, m), 0);
-}
-
-static void stop(struct mock *m)
-{
-    uint64_t one = 1;
-    assert_int_equal(write(m->stop_fd, &one, sizeof one), sizeof one);
-    assert_int_equal(pthread_join(m->thread, NULL), 0);
-    (void)close(m->stop_fd);
-    mock_shared_destroy(m->shared);
-}
-
 static uint32_t late_count(const struct load_shared *shared, bool by_schedule)
 {
     uint32_t count = 0;
@@ -117,9 +83,11 @@ static void a_stall_shows_on_the_clock_of_the_schedule(void **state)
     struct mock m;
     struct load_shared shared;
     struct run_result r = {.token_basis = ""};
-    start(&m,
-          (struct mock_options){
-              .ttft_ns = MS, .itl_ns = MS, .stall_at_ns = 1000 * MS, .stall_for_ns = 1000 * MS});
+    mock_start(
+        &m,
+        (struct mock_options){
+            .ttft_ns = MS, .itl_ns = MS, .stall_at_ns = 1000 * MS, .stall_for_ns = 1000 * MS},
+        0);
     struct load_options o = {
         .targets = {{.host = "127.0.0.1", .port = m.port}},
         .targets_count = 1,
@@ -137,7 +105,8 @@ static void a_stall_shows_on_the_clock_of_the_schedule(void **state)
     };
     assert_int_equal(load_shared_create(&o, &shared, NULL), STATUS_OK);
     assert_int_equal(load_run(&shared.header->options, &shared, NULL), STATUS_OK);
-    stop(&m);
+    mock_stop(&m);
+    mock_forget(&m);
     observe_fill_client(&shared, &r);
     assert_int_equal(r.ok_count, REQUESTS);
     assert_true(r.latency[RUN_TTFT_SCHED].p99_ms >= 900);
@@ -159,7 +128,7 @@ static void kept_events_are_those_of_the_records(void **state)
     struct load_shared shared;
     uint32_t count[8] = {0};
     uint32_t empty = 0;
-    start(&m, (struct mock_options){.ttft_ns = MS, .itl_ns = MS, .empty_share = 0.3});
+    mock_start(&m, (struct mock_options){.ttft_ns = MS, .itl_ns = MS, .empty_share = 0.3}, 0);
     struct load_options o = {
         .targets = {{.host = "127.0.0.1", .port = m.port}},
         .targets_count = 1,
@@ -179,7 +148,8 @@ static void kept_events_are_those_of_the_records(void **state)
     assert_int_equal(load_shared_open(dup(shared.fd), &client, NULL), STATUS_OK);
     assert_int_equal(load_run(&client.header->options, &client, NULL), STATUS_OK);
     load_shared_close(&client);
-    stop(&m);
+    mock_stop(&m);
+    mock_forget(&m);
     for (uint64_t i = 0; i < load_get(&shared.header->events_count); i++) {
         const struct load_event *e = &shared.events[i];
         assert_true(e->number < 8);

@@ -18,6 +18,7 @@
 #include "harness/analysis/search.h"
 #include "harness/analysis/stability.h"
 #include "harness/analysis/stats.h"
+#include "helper_queue.h"
 
 enum {
     SLOTS = 32,
@@ -25,18 +26,20 @@ enum {
     SEARCHES = 40,
 };
 
-static const double SERVICE_S = 1.0;
-static const double SERVICE_CV = 0.5;
-static const double WARMUP_S = 10.0;
+static const struct queue queue = {.slots_count = SLOTS,
+                                   .service_s = 1.0,
+                                   .service_cv = 0.5,
+                                   .warmup_s = 10.0,
+                                   .batches_count = BATCHES};
 static const double WINDOW_S = 60.0;
 static const double TOLERANCE = 0.05;
 
 static struct search_options options_of(uint64_t seed)
 {
     return (struct search_options){
-        .start_per_s = 0.5 * SLOTS / SERVICE_S,
-        .least_per_s = 0.05 * SLOTS / SERVICE_S,
-        .most_per_s = 1.9 * SLOTS / SERVICE_S,
+        .start_per_s = 0.5 * SLOTS / queue.service_s,
+        .least_per_s = 0.05 * SLOTS / queue.service_s,
+        .most_per_s = 1.9 * SLOTS / queue.service_s,
         .tolerance_frac = TOLERANCE,
         .jump_frac = 2 * TOLERANCE,
         .confidence = 0.95,
@@ -44,47 +47,6 @@ static struct search_options options_of(uint64_t seed)
         .replicates_count = 3,
         .seed = seed,
     };
-}
-
-/* ---- a queue ---- */
-
-static double serve(double free_at[SLOTS], double arrival_s, double service_s)
-{
-    int earliest = 0;
-    for (int i = 1; i < SLOTS; i++) {
-        earliest = free_at[i] < free_at[earliest] ? i : earliest;
-    }
-    free_at[earliest] = fmax(free_at[earliest], arrival_s) + service_s;
-    return free_at[earliest];
-}
-
-static int batch_of(double at_s, double window_s)
-{
-    double i = floor((at_s - WARMUP_S) / (window_s / BATCHES));
-    return i < 0 || i >= BATCHES ? -1 : (int)i;
-}
-
-/* The same arrivals at every rate, scaled. */
-static void run_queue(double per_s, double window_s, uint64_t seed,
-                      struct stability_batch batches[BATCHES])
-{
-    struct random arrivals = random_stream(seed, "arrivals", 0);
-    struct random services = random_stream(seed, "services", 0);
-    double spread = sqrt(log(1.0 + SERVICE_CV * SERVICE_CV));
-    double free_at[SLOTS] = {0};
-    memset(batches, 0, BATCHES * sizeof *batches);
-    for (double t = 0; t < WARMUP_S + window_s;) {
-        t += random_exponential(&arrivals) / per_s;
-        double service = SERVICE_S * exp(spread * random_normal(&services) - spread * spread / 2.0);
-        int at = batch_of(t, window_s);
-        int done = batch_of(serve(free_at, t, service), window_s);
-        if (at >= 0) {
-            batches[at].arrived_count += 1;
-        }
-        if (done >= 0) {
-            batches[done].completed_count += 1;
-        }
-    }
 }
 
 static enum search_outcome outcome_of(enum stability_outcome outcome)
@@ -100,7 +62,7 @@ static void run_stable(struct search *s, const struct search_ask *ask, uint64_t 
     struct stability_batch batches[BATCHES];
     struct stability judged;
     for (uint32_t look = 0; look < STABILITY_LOOKS; look++) {
-        run_queue(ask->per_s, WINDOW_S * (1 << look), seed * 100 + ask->replicate, batches);
+        queue_run(&queue, ask->per_s, WINDOW_S * (1 << look), seed * 100 + ask->replicate, batches);
         stability_judge(batches, BATCHES, look, &judged);
         if (judged.outcome != STABILITY_UNDECIDED) {
             break;
@@ -112,7 +74,7 @@ static void run_stable(struct search *s, const struct search_ask *ask, uint64_t 
 static void stable_rate_is_found(void **state)
 {
     (void)state;
-    const double truth = SLOTS / SERVICE_S;
+    const double truth = SLOTS / queue.service_s;
     int near = 0;
     int covered = 0;
     for (uint64_t seed = 1; seed <= SEARCHES; seed++) {

@@ -16,6 +16,7 @@
 
 #include "engine/base/random.h"
 #include "harness/analysis/stability.h"
+#include "helper_queue.h"
 
 enum {
     SLOTS = 64,
@@ -24,50 +25,17 @@ enum {
     LOADS = 6,
 };
 
-static const double SERVICE_S = 2.0;
-static const double SERVICE_CV = 0.5;
-static const double WARMUP_S = 20.0;
+static const struct queue queue = {.slots_count = SLOTS,
+                                   .service_s = 2.0,
+                                   .service_cv = 0.5,
+                                   .warmup_s = 20.0,
+                                   .batches_count = BATCHES};
 static const double LOAD[LOADS] = {0.85, 0.95, 0.98, 1.02, 1.05, 1.10};
 
-/* Slots by the time they become free: the earliest is taken. */
-static double serve(double free_at[SLOTS], double arrival_s, double service_s)
+static void run_at(double load, double window_s, uint64_t seed,
+                   struct stability_batch batches[BATCHES])
 {
-    int earliest = 0;
-    for (int i = 1; i < SLOTS; i++) {
-        earliest = free_at[i] < free_at[earliest] ? i : earliest;
-    }
-    double start = fmax(free_at[earliest], arrival_s);
-    free_at[earliest] = start + service_s;
-    return free_at[earliest];
-}
-
-static int batch_of(double at_s, double window_s)
-{
-    double i = floor((at_s - WARMUP_S) / (window_s / BATCHES));
-    return i < 0 || i >= BATCHES ? -1 : (int)i;
-}
-
-static void run_queue(double load, double window_s, uint64_t seed,
-                      struct stability_batch batches[BATCHES])
-{
-    struct random arrivals = random_stream(seed, "arrivals", 0);
-    struct random services = random_stream(seed, "services", 0);
-    double spread = sqrt(log(1.0 + SERVICE_CV * SERVICE_CV));
-    double free_at[SLOTS] = {0};
-    double rate = load * SLOTS / SERVICE_S;
-    memset(batches, 0, BATCHES * sizeof *batches);
-    for (double t = 0; t < WARMUP_S + window_s;) {
-        t += random_exponential(&arrivals) / rate;
-        double service = SERVICE_S * exp(spread * random_normal(&services) - spread * spread / 2.0);
-        int at = batch_of(t, window_s);
-        int done = batch_of(serve(free_at, t, service), window_s);
-        if (at >= 0) {
-            batches[at].arrived_count += 1;
-        }
-        if (done >= 0) {
-            batches[done].completed_count += 1;
-        }
-    }
+    queue_run(&queue, load * SLOTS / queue.service_s, window_s, seed, batches);
 }
 
 /* Shares of runs that each rule calls saturated, and that the test calls stable. */
@@ -85,7 +53,7 @@ static struct shares measure(double load, double window_s, uint32_t look)
     for (uint64_t seed = 0; seed < RUNS; seed++) {
         struct stability_batch batches[BATCHES];
         struct stability judged;
-        run_queue(load, window_s, seed, batches);
+        run_at(load, window_s, seed, batches);
         stability_judge(batches, BATCHES, look, &judged);
         s.ratio_98 += judged.ratio < 0.98;
         s.ratio_95 += judged.ratio < 0.95;
@@ -138,7 +106,7 @@ static enum stability_outcome judge_with_looks(double load, uint64_t seed)
     struct stability judged = {0};
     for (uint32_t look = 0; look < STABILITY_LOOKS; look++) {
         struct stability_batch batches[BATCHES];
-        run_queue(load, 60.0 * (double)(1U << look), seed, batches);
+        run_at(load, 60.0 * (double)(1U << look), seed, batches);
         stability_judge(batches, BATCHES, look, &judged);
         if (judged.outcome != STABILITY_UNDECIDED) {
             break;

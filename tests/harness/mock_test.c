@@ -22,8 +22,7 @@
 #include <cmocka.h>
 
 #include "engine/base/clock.h"
-#include "harness/load/listener.h"
-#include "harness/load/mock_server.h"
+#include "helper_mock.h"
 
 #define MS ((int64_t)1000000)
 
@@ -33,46 +32,6 @@ enum {
     READS_MAX = 4096,
     STREAMS_COUNT = 64,
 };
-
-struct mock {
-    struct mock_options options;
-    struct mock_shared *shared;
-    pthread_t thread;
-    uint32_t port;
-    int listen_fd;
-    int stop_fd;
-    enum status status;
-};
-
-static void *serve(void *ctx)
-{
-    struct mock *m = ctx;
-    m->status = mock_serve(m->listen_fd, m->stop_fd, &m->options, m->shared, NULL);
-    return NULL;
-}
-
-static void start(struct mock *m, struct mock_options options)
-{
-    *m = (struct mock){.options = options, .stop_fd = eventfd(0, EFD_CLOEXEC)};
-    assert_int_equal(mock_shared_create(STAMPS_MAX, &m->shared, NULL), STATUS_OK);
-    assert_int_equal(listener_open(0, &m->listen_fd, &m->port, NULL), STATUS_OK);
-    assert_int_equal(pthread_create(&m->thread, NULL, serve, m), 0);
-}
-
-/* The stamps stay readable until forget(). */
-static void stop(struct mock *m)
-{
-    uint64_t one = 1;
-    assert_int_equal(write(m->stop_fd, &one, sizeof one), sizeof one);
-    assert_int_equal(pthread_join(m->thread, NULL), 0);
-    assert_int_equal(m->status, STATUS_OK);
-    (void)close(m->stop_fd);
-}
-
-static void forget(struct mock *m)
-{
-    mock_shared_destroy(m->shared);
-}
 
 /* ---- the client ---- */
 
@@ -230,7 +189,7 @@ static void stream_follows_its_schedule(void **state)
     (void)state;
     struct mock m;
     struct mock_options options = {.ttft_ns = 20 * MS, .itl_ns = 5 * MS};
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     struct client *c = connect_client(&m);
     int64_t seen_ns[2][20];
     int64_t asked_ns[2];
@@ -247,7 +206,7 @@ static void stream_follows_its_schedule(void **state)
         }
     }
     close_client(c);
-    stop(&m);
+    mock_stop(&m);
     check_order(&m);
     int64_t phase_ns[2];
     for (uint32_t r = 0; r < 2; r++) {
@@ -273,7 +232,7 @@ static void stream_follows_its_schedule(void **state)
     assert_int_equal(m.shared->connections_count, 1);
     assert_int_equal(m.shared->tokens, 40);
     assert_int_equal(m.shared->left_count, 0);
-    forget(&m);
+    mock_forget(&m);
 }
 
 static void events_share_writes_and_tokens_share_events(void **state)
@@ -287,7 +246,7 @@ static void events_share_writes_and_tokens_share_events(void **state)
     /* 32 tokens: 11 events (the last with 2 tokens) in writes of 4, 4 and 3, due with tokens 12, 24
      * and 32. */
     static const uint32_t due_token[] = {12, 12, 12, 12, 24, 24, 24, 24, 32, 32, 32};
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     struct client *c = connect_client(&m);
     ask_stream(c, 32);
     read_stream(c);
@@ -297,7 +256,7 @@ static void events_share_writes_and_tokens_share_events(void **state)
     assert_int_equal(count_of(c, "\"completion_tokens\":32"), 1);
     assert_int_equal(count_of(c, "\"prompt_tokens\":3"), 1);
     close_client(c);
-    stop(&m);
+    mock_stop(&m);
     check_order(&m);
     const struct mock_stamp *last = stamp_at(&m, 0, 11);
     for (uint32_t i = 0; i < 11; i++) {
@@ -310,7 +269,7 @@ static void events_share_writes_and_tokens_share_events(void **state)
     }
     assert_int_equal(stamp_at(&m, 0, 12)->kind, MOCK_KIND_USAGE);
     assert_int_equal(stamp_at(&m, 0, 13)->kind, MOCK_KIND_DONE);
-    forget(&m);
+    mock_forget(&m);
 }
 
 static void cut_events_arrive_in_two_pieces(void **state)
@@ -318,7 +277,7 @@ static void cut_events_arrive_in_two_pieces(void **state)
     (void)state;
     struct mock m;
     struct mock_options options = {.itl_ns = 40 * MS, .cut_share = 1, .cut_gap_ns = 25 * MS};
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     struct client *c = connect_client(&m);
     ask_stream(c, 8);
     read_stream(c);
@@ -333,7 +292,7 @@ static void cut_events_arrive_in_two_pieces(void **state)
         complete_ns[i] = read_time_of(c, "\"finish_reason\":null}]}\n", i);
     }
     close_client(c);
-    stop(&m);
+    mock_stop(&m);
     check_order(&m);
     for (uint32_t i = 0; i < 7; i++) {
         assert_true(complete_ns[i] >= stamp_at(&m, 0, 1 + i)->sent_ns);
@@ -344,7 +303,7 @@ static void cut_events_arrive_in_two_pieces(void **state)
         int64_t at_ns = stamp_at(&m, 0, 1 + i)->scheduled_ns - begin_ns;
         assert_true(at_ns == i * 40 * MS + 25 * MS); /* the first stream has phase 0 */
     }
-    forget(&m);
+    mock_forget(&m);
 }
 
 static void stall_holds_every_stream(void **state)
@@ -353,7 +312,7 @@ static void stall_holds_every_stream(void **state)
     struct mock m;
     struct mock_options options = {
         .ttft_ns = 10 * MS, .itl_ns = 5 * MS, .stall_at_ns = 52 * MS, .stall_for_ns = 200 * MS};
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     struct client *c = connect_client(&m);
     struct client *late = connect_client(&m);
     ask_stream(c, 40);
@@ -365,7 +324,7 @@ static void stall_holds_every_stream(void **state)
     read_stream(c);
     close_client(c);
     close_client(late);
-    stop(&m);
+    mock_stop(&m);
     check_order(&m);
     int64_t stall_ns = stamp_at(&m, 0, 0)->scheduled_ns + 52 * MS;
     uint32_t long_gaps = 0;
@@ -384,7 +343,7 @@ static void stall_holds_every_stream(void **state)
         int64_t at_ns = m.shared->stamps[i].scheduled_ns;
         assert_true(at_ns < stall_ns || at_ns >= stall_ns + 200 * MS);
     }
-    forget(&m);
+    mock_forget(&m);
 }
 
 static void resets_cut_streams(void **state)
@@ -392,7 +351,7 @@ static void resets_cut_streams(void **state)
     (void)state;
     struct mock m;
     struct mock_options options = {.itl_ns = 2 * MS, .reset_share = 1};
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     for (uint32_t r = 0; r < 5; r++) {
         struct client *c = connect_client(&m);
         ask_stream(c, 10);
@@ -402,7 +361,7 @@ static void resets_cut_streams(void **state)
         assert_true(count_of(c, " word") < 10);
         close_client(c);
     }
-    stop(&m);
+    mock_stop(&m);
     check_order(&m);
     assert_int_equal(m.shared->resets_count, 5);
     assert_int_equal(m.shared->finished_count, 0);
@@ -415,7 +374,7 @@ static void resets_cut_streams(void **state)
         assert_true(events >= 2 && events <= 10); /* the head, 1..9 tokens, the reset */
         assert_int_equal(stamp_at(&m, r, events)->kind, MOCK_KIND_RESET);
     }
-    forget(&m);
+    mock_forget(&m);
 }
 
 static void empty_deltas_come_before_tokens(void **state)
@@ -423,7 +382,7 @@ static void empty_deltas_come_before_tokens(void **state)
     (void)state;
     struct mock m;
     struct mock_options options = {.ttft_ns = 10 * MS, .itl_ns = 4 * MS, .empty_share = 1};
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     struct client *c = connect_client(&m);
     ask_stream(c, 6);
     read_stream(c);
@@ -431,7 +390,7 @@ static void empty_deltas_come_before_tokens(void **state)
     assert_int_equal(count_of(c, "\"text\":\" word\""), 6);
     assert_true(strstr(c->raw, "\"text\":\"\"") < strstr(c->raw, "\"text\":\" word\""));
     close_client(c);
-    stop(&m);
+    mock_stop(&m);
     check_order(&m);
     for (uint32_t i = 0; i < 6; i++) {
         const struct mock_stamp *empty = stamp_at(&m, 0, 1 + 2 * i);
@@ -442,7 +401,7 @@ static void empty_deltas_come_before_tokens(void **state)
         assert_true(token->scheduled_ns - empty->scheduled_ns == 2 * MS);
     }
     assert_int_equal(m.shared->tokens, 6);
-    forget(&m);
+    mock_forget(&m);
 }
 
 static void chat_sends_the_role_with_the_head(void **state)
@@ -450,7 +409,7 @@ static void chat_sends_the_role_with_the_head(void **state)
     (void)state;
     struct mock m;
     struct mock_options options = {.ttft_ns = 30 * MS};
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     struct client *c = connect_client(&m);
     ask(c, "/v1/chat/completions",
         "{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}],\"stream\":true,"
@@ -460,10 +419,10 @@ static void chat_sends_the_role_with_the_head(void **state)
     assert_int_equal(count_of(c, "\"content\":\" word\""), 2);
     assert_int_equal(count_of(c, "\"usage\":{"), 1); /* asked for */
     close_client(c);
-    stop(&m);
+    mock_stop(&m);
     check_order(&m);
     assert_true(stamp_at(&m, 0, 1)->scheduled_ns - stamp_at(&m, 0, 0)->scheduled_ns == 30 * MS);
-    forget(&m);
+    mock_forget(&m);
 }
 
 static void whole_answers_errors_and_refusals(void **state)
@@ -471,7 +430,7 @@ static void whole_answers_errors_and_refusals(void **state)
     (void)state;
     struct mock m;
     struct mock_options options = {.ttft_ns = 5 * MS, .itl_ns = 2 * MS, .tokens_default = 9};
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     struct client *c = connect_client(&m);
     ask(c, "/v1/completions", "{\"prompt\":\"x\"}");
     assert_true(read_until(c, "}"));
@@ -485,25 +444,25 @@ static void whole_answers_errors_and_refusals(void **state)
     assert_true(read_until(c, "}"));
     assert_int_equal(count_of(c, "HTTP/1.1 404"), 1);
     close_client(c);
-    stop(&m);
+    mock_stop(&m);
     const struct mock_stamp *t = stamp_at(&m, 0, 0);
     assert_int_equal(m.shared->stamps_count, 1);
     assert_int_equal(t->kind, MOCK_KIND_ANSWER);
     assert_int_equal(t->tokens, 9);
     assert_int_equal(m.shared->refused_count, 2);
-    forget(&m);
+    mock_forget(&m);
 
     options.error_share = 1;
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     c = connect_client(&m);
     ask_stream(c, 4);
     assert_true(read_until(c, "}"));
     assert_int_equal(count_of(c, "HTTP/1.1 500"), 1);
     close_client(c);
-    stop(&m);
+    mock_stop(&m);
     assert_int_equal(m.shared->errors_count, 1);
     assert_int_equal(stamp_at(&m, 0, 0)->kind, MOCK_KIND_ERROR);
-    forget(&m);
+    mock_forget(&m);
 }
 
 static void many_streams_are_sent_in_the_order_they_are_due(void **state)
@@ -512,7 +471,7 @@ static void many_streams_are_sent_in_the_order_they_are_due(void **state)
     struct mock m;
     struct mock_options options = {.ttft_ns = 20 * MS, .itl_ns = 10 * MS};
     struct client *clients[STREAMS_COUNT];
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     for (uint32_t i = 0; i < STREAMS_COUNT; i++) {
         clients[i] = connect_client(&m);
         ask_stream(clients[i], 1 + i % 20);
@@ -529,7 +488,7 @@ static void many_streams_are_sent_in_the_order_they_are_due(void **state)
             close_client(clients[i]);
         }
     }
-    stop(&m);
+    mock_stop(&m);
     check_order(&m);
     uint64_t tokens = 0;
     for (uint64_t i = 0; i < m.shared->stamps_count; i++) {
@@ -543,7 +502,7 @@ static void many_streams_are_sent_in_the_order_they_are_due(void **state)
     assert_int_equal(m.shared->finished_count + m.shared->left_count, STREAMS_COUNT);
     assert_true(m.shared->finished_count >= STREAMS_COUNT * 3 / 4);
     assert_int_equal(m.shared->lag.total, m.shared->stamps_count);
-    forget(&m);
+    mock_forget(&m);
 }
 
 static void slow_reader_and_leaver(void **state)
@@ -552,7 +511,7 @@ static void slow_reader_and_leaver(void **state)
     struct mock m;
     /* Five megabytes: more than the sockets hold. */
     struct mock_options options = {.tokens_each_event = 100000};
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     struct client *c = connect_with(&m, 64 << 10);
     ask_stream(c, 1000000);
     clock_sleep_until_ns(clock_now_ns() + 50 * MS);
@@ -567,13 +526,13 @@ static void slow_reader_and_leaver(void **state)
     ask_stream(c, 1);
     read_stream(c);
     close_client(c);
-    stop(&m);
+    mock_stop(&m);
     assert_int_equal(m.shared->finished_count, 2);
     assert_int_equal(m.shared->left_count, 1);
     for (uint32_t i = 0; i <= 11; i++) {
         assert_true(stamp_at(&m, 0, i)->sent_ns >= stamp_at(&m, 0, i)->scheduled_ns);
     }
-    forget(&m);
+    mock_forget(&m);
 }
 
 static void stamps_are_written_as_csv(void **state)
@@ -581,12 +540,12 @@ static void stamps_are_written_as_csv(void **state)
     (void)state;
     struct mock m;
     struct mock_options options = {.itl_ns = MS};
-    start(&m, options);
+    mock_start(&m, options, STAMPS_MAX);
     struct client *c = connect_client(&m);
     ask_stream(c, 3);
     read_stream(c);
     close_client(c);
-    stop(&m);
+    mock_stop(&m);
     FILE *file = tmpfile();
     assert_non_null(file);
     mock_write_stamps(m.shared, file);
@@ -606,7 +565,7 @@ static void stamps_are_written_as_csv(void **state)
     }
     assert_null(fgets(line, sizeof line, file));
     (void)fclose(file);
-    forget(&m);
+    mock_forget(&m);
 }
 
 static int compare_times(const void *a, const void *b)

@@ -248,12 +248,12 @@ static bool idle_loop(struct engine_core *core, uint32_t *checks)
     }
 }
 
-/* The whole group steps, told through the coordinator, and comes to rest again. */
-static void in_lockstep_a_dummy_is_a_step_of_all_ranks(void **state)
+/* Rank `rank` of `ranks_count` in lock-step. */
+static void create_in_lockstep(struct fixture *f, uint32_t rank, uint32_t ranks_count,
+                               uint32_t check_interval_steps)
 {
-    (void)state;
     struct engine_core_options options = {
-        .engine_index = 1,
+        .engine_index = rank,
         .clients_count = 2,
         .requests_max = 64,
         .max_model_len = 64,
@@ -262,13 +262,22 @@ static void in_lockstep_a_dummy_is_a_step_of_all_ranks(void **state)
         .num_gpu_blocks = 32,
         .block_tokens = 4,
         .async_depth = 1,
-        .wave = {.ranks_count = 2, .check_interval_steps = 4, .announce_start = true},
+        .wave = {.ranks_count = ranks_count,
+                 .check_interval_steps = check_interval_steps,
+                 .announce_start = true},
     };
+    assert_int_equal(arena_create(engine_core_arena_bytes(&options), &f->arena, NULL), STATUS_OK);
+    assert_int_equal(engine_core_create(&f->arena, &options, &f->core, NULL), STATUS_OK);
+}
+
+/* The whole group steps, told through the coordinator, and comes to rest again. */
+static void in_lockstep_a_dummy_is_a_step_of_all_ranks(void **state)
+{
+    (void)state;
     static struct fixture f;
     struct engine_outputs notice;
     uint32_t checks = 0;
-    assert_int_equal(arena_create(engine_core_arena_bytes(&options), &f.arena, NULL), STATUS_OK);
-    assert_int_equal(engine_core_create(&f.arena, &options, &f.core, NULL), STATUS_OK);
+    create_in_lockstep(&f, 1, 2, 4);
     assert_false(idle_loop(f.core, &checks));
     ask_void(&f, "execute_dummy_batch");
     assert_true(engine_core_take_notice(f.core, 1, &notice));
@@ -393,25 +402,13 @@ static void a_pause_that_is_lifted_early_fails(void **state)
 static void in_lockstep_a_resume_waits_for_the_pause_before_it(void **state)
 {
     (void)state;
-    struct engine_core_options options = {
-        .clients_count = 2,
-        .requests_max = 64,
-        .max_model_len = 64,
-        .max_num_seqs = 8,
-        .max_num_batched_tokens = 64,
-        .num_gpu_blocks = 32,
-        .block_tokens = 4,
-        .async_depth = 1,
-        .wave = {.ranks_count = 1, .check_interval_steps = 2, .announce_start = true},
-    };
     static struct fixture f;
     struct utility_reply reply;
     uint32_t checks = 0;
     uint32_t barriers = 0;
     f.utility.any_unfinished = count_barrier;
     f.utility.ctx = &barriers;
-    assert_int_equal(arena_create(engine_core_arena_bytes(&options), &f.arena, NULL), STATUS_OK);
-    assert_int_equal(engine_core_create(&f.arena, &options, &f.core, NULL), STATUS_OK);
+    create_in_lockstep(&f, 0, 1, 2);
     struct utility_call first = pause_with(&f, "keep", false);
     struct utility_call resume = call_of("resume_scheduler");
     assert_false(engine_utility_call(&f.utility, f.core, &resume, &reply));
