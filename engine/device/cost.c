@@ -131,6 +131,16 @@ static void add_experts(const struct model_shape *m, const struct step_ranks *ra
     *flops += 2.0 * layer_weights * pairs / ep;
 }
 
+static time_ps fitted_time(const struct step_fit *fit, const struct step_load *load)
+{
+    uint64_t prompt_pairs = load->attention_pairs - load->kv_read_tokens;
+    double ps = fit->base + fit->sequence * load->seqs_count +
+                fit->kv_token * (double)load->kv_read_tokens +
+                fit->prompt_token * (load->tokens_count - load->seqs_count) +
+                fit->prompt_pair * (double)prompt_pairs;
+    return llround(ps);
+}
+
 static uint32_t parts_in_a_million(double part, double whole)
 {
     double ppm = whole > 0.0 ? part / whole * 1e6 : 0.0;
@@ -166,6 +176,9 @@ void cost_step_ranks(const struct gpu_shape *gpu, const struct model_shape *mode
         double message_s = tokens * model->hidden * 2.0 / gpu->allreduce_bytes_per_s;
         time_ps allreduce = gpu->allreduce_latency + llround(message_s * 1e12);
         out->time += 2 * (time_ps)model->layers_count * allreduce;
+    }
+    if (gpu->fit != NULL) {
+        out->time = fitted_time(gpu->fit, load);
     }
     if (ranks->ep > 1 && model->experts_count > 0) {
         double others = (double)ranks->all_tokens * (ranks->ep - 1) / ranks->ep;

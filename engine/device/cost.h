@@ -13,6 +13,19 @@
 #include "engine/model/host_profile.h"
 #include "engine/model/shapes.h"
 
+/*
+ * The time of a step as fitted to a measured run, in ps: base + sequence x sequences + kv_token x
+ * KV tokens read + prompt_token x tokens beyond one of each sequence + prompt_pair x (attention
+ * pairs - KV tokens read), so that decoding sequences count in the first three terms alone.
+ */
+struct step_fit {
+    double base;
+    double sequence;
+    double kv_token;
+    double prompt_token;
+    double prompt_pair;
+};
+
 struct gpu_shape {
     const char *name;   /* "h100" */
     double bytes_per_s; /* achievable, not nominal */
@@ -28,7 +41,8 @@ struct gpu_shape {
                                  uncalibrated */
     double exchange_bytes_per_s;
     double pcie_bytes_per_s;
-    bool calibrated; /* the numbers come from a measured file, not from this table */
+    bool calibrated;            /* the numbers come from a measured file, not from this table */
+    const struct step_fit *fit; /* a step's time, experts' exchange left out; NULL: the roofline */
 };
 
 const struct gpu_shape *gpu_shape_find(const char *name); /* NULL if unknown */

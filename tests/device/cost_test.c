@@ -211,6 +211,26 @@ static void demands_are_parts_of_the_roofline(void **state)
     assert_true(cost.sm_ppm > 900000 && cost.sm_ppm <= 1000000);
 }
 
+/* 2 sequences decode after 9 and 99 tokens (they read 10 and 100), one computes 5 tokens of a
+ * prompt after 20: it reads 25, and sees 21 + 22 + 23 + 24 + 25 = 115 pairs, 90 beyond what it
+ * reads. */
+static void a_fitted_step_is_linear_in_what_it_does(void **state)
+{
+    (void)state;
+    const struct step_fit fit = {
+        .base = 1e9, .sequence = 1e6, .kv_token = 1e3, .prompt_token = 1e7, .prompt_pair = 1e2};
+    struct gpu_shape gpu = *gpu_shape_find("h100");
+    struct step_load load = {0};
+    gpu.fit = &fit;
+    step_load_add(&load, 9, 1, true);
+    step_load_add(&load, 99, 1, true);
+    step_load_add(&load, 20, 5, false);
+    assert_int_equal(cost_step(&gpu, model_shape_find("llama-3.1-8b"), 1, &load),
+                     1000000000 + 3 * 1000000 + 135 * 1000 + 4 * 10000000 + 90 * 100);
+    assert_int_equal(cost_step(&gpu, model_shape_find("llama-3.1-8b"), 1, &(struct step_load){0}),
+                     0);
+}
+
 static void host_profiles_carry_the_published_constants(void **state)
 {
     (void)state;
@@ -243,6 +263,7 @@ int main(void)
         cmocka_unit_test(tensor_parallel_divides_and_adds_all_reduces),
         cmocka_unit_test(experts_cost_what_they_are_reached_by),
         cmocka_unit_test(demands_are_parts_of_the_roofline),
+        cmocka_unit_test(a_fitted_step_is_linear_in_what_it_does),
         cmocka_unit_test(host_profiles_carry_the_published_constants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
