@@ -18,16 +18,21 @@ struct golden {
     uint64_t step_bytes; /* to 10 MB */
     uint64_t kv_token_bytes;
     uint32_t kernels;
+    uint32_t weight_bytes;
 };
 
 static const struct golden goldens[] = {
-    {"llama-3.2-1b", 1235814400, 2470000000, 32 * 1024, 164},
-    {"llama-3.1-8b", 8030261248, 15010000000, 128 * 1024, 324},
-    {"qwen2.5-0.5b", 494032768, 990000000, 12 * 1024, 244},
-    {"llama-3.1-70b", 70553706496, 139010000000, 320 * 1024, 804},
-    {"qwen2.5-32b", 32763876352, 63970000000, 256 * 1024, 644},
+    {"llama-3.2-1b", 1235814400, 2470000000, 32 * 1024, 164, 2},
+    {"llama-3.1-8b", 8030261248, 15010000000, 128 * 1024, 324, 2},
+    {"qwen2.5-0.5b", 494032768, 990000000, 12 * 1024, 244, 2},
+    {"llama-3.1-70b", 70553706496, 139010000000, 320 * 1024, 804, 2},
+    {"qwen2.5-32b", 32763876352, 63970000000, 256 * 1024, 644, 2},
     /* What is read besides experts. */
-    {"qwen3-30b-a3b", 30532122624, 2460000000, 96 * 1024, 676},
+    {"qwen3-30b-a3b", 30532122624, 2460000000, 96 * 1024, 676, 2},
+    /* The checkpoint has 671,026,419,200 without the head for two tokens at once; 58 x 256 of them
+     * are biases of the routers, which are left out. Read besides experts: all but 58 x 256 x 3 x
+     * 7168 x 2048 and the input embedding. KV: 61 x (512 + 64) x 2 bytes. */
+    {"deepseek-r1", 671026404352, 16190000000, 70272, 1325, 1},
 };
 
 static void shapes_match_published_sizes(void **state)
@@ -39,7 +44,7 @@ static void shapes_match_published_sizes(void **state)
         assert_non_null(m);
         assert_string_equal(m->name, g->name);
         assert_int_equal(model_parameters(m), g->parameters);
-        assert_int_equal(model_weight_bytes(m), 2 * g->parameters);
+        assert_int_equal(model_weight_bytes(m), g->weight_bytes * g->parameters);
         assert_in_range(model_step_weight_bytes(m), g->step_bytes - 5000000,
                         g->step_bytes + 5000000);
         assert_int_equal(model_kv_token_bytes(m), g->kv_token_bytes);
@@ -68,6 +73,16 @@ static void experts_are_reached_with_the_expected_number(void **state)
         assert_true(n >= reached[i].low && n <= reached[i].high);
     }
     assert_true(model_experts_reached(m, 1000000) <= 128.0);
+    /* Its paper: 671 B in total, 37 B activated; the first three layers have no experts. */
+    const struct model_shape *large = model_shape_find("deepseek-r1");
+    assert_non_null(large);
+    assert_int_equal(model_expert_layers(large), 58);
+    assert_in_range(model_active_parameters(large), 37000000000, 37999999999);
+    assert_int_equal(model_parameters(large) - model_active_parameters(large),
+                     58 * 248 * model_expert_parameters(large));
+    /* Attention: 128 heads x 61 layers x 2 FLOPs x (512 + 64 for Q.K, 512 for P.V). */
+    assert_int_equal(model_pair_flops(large), 128ULL * 61 * 2 * 1088);
+    assert_int_equal(model_pair_flops(m), 32ULL * 48 * 4 * 128);
     const struct model_shape *dense = model_shape_find("llama-3.1-8b");
     assert_int_equal(model_active_parameters(dense), model_parameters(dense));
     assert_int_equal(model_expert_parameters(dense), 0);
