@@ -277,6 +277,11 @@ bool coordinator_publish(struct coordinator *c, time_ps now, bool input_pending,
 
 /* ---- what is looked at from outside ---- */
 
+bool coordinator_changed(const struct coordinator *c)
+{
+    return c->changed;
+}
+
 uint32_t coordinator_current_wave(const struct coordinator *c)
 {
     return c->current_wave;

@@ -82,6 +82,8 @@ time_ps coordinator_deadline(const struct coordinator *c);
  * it is time to publish. */
 bool coordinator_publish(struct coordinator *c, time_ps now, bool input_pending,
                          struct coordinator_state *state);
+/* Counts came in that were not published as they are: what is published next is no heartbeat. */
+bool coordinator_changed(const struct coordinator *c);
 /* What the coordinator believes. */
 uint32_t coordinator_current_wave(const struct coordinator *c);
 bool coordinator_engines_running(const struct coordinator *c);

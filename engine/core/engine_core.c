@@ -221,6 +221,11 @@ void engine_core_abort(struct engine_core *e, const char *id)
     }
 }
 
+uint32_t engine_core_waiting(const struct engine_core *e)
+{
+    return e->scheduler.waiting.count;
+}
+
 uint32_t engine_core_unfinished(const struct engine_core *e)
 {
     return scheduler_unfinished(&e->scheduler);

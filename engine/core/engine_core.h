@@ -189,6 +189,8 @@ void engine_core_abort(struct engine_core *e, const char *id);
 bool engine_core_has_work(const struct engine_core *e);
 /* Unfinished requests (running + waiting). */
 uint32_t engine_core_unfinished(const struct engine_core *e);
+/* Of these, not running yet or not any more: they wait for a place. */
+uint32_t engine_core_waiting(const struct engine_core *e);
 
 /* See the loop above. *plan is written on ENGINE_TURN_SUBMIT. */
 enum engine_turn engine_core_turn(struct engine_core *e, time_ps now,

@@ -108,7 +108,8 @@ static double activation_token_bytes(const struct model_shape *m)
     uint64_t queries = (uint64_t)m->heads_count * m->head_dim;
     uint64_t qkv = queries + 2ULL * m->kv_heads_count * m->head_dim;
     uint64_t mlp = m->intermediate;
-    uint64_t copies = m->experts_count > 0 ? m->experts_active : 1; /* of a token in the MLP */
+    /* of a token in the MLP */
+    uint64_t copies = m->experts_count > 0 ? m->experts_active + m->experts_shared : 1;
     uint64_t elements = 2 * 3 * hidden /* 2 x add+norm: two tensors in, one out in place of both */
                         + hidden + qkv /* QKV */
                         + 2 * qkv      /* RoPE + KV write */
@@ -124,7 +125,7 @@ static double activation_token_bytes(const struct model_shape *m)
 static void add_experts(const struct model_shape *m, const struct step_ranks *ranks, double *bytes,
                         double *flops)
 {
-    double layer_weights = (double)model_expert_parameters(m) * m->layers_count;
+    double layer_weights = (double)model_expert_parameters(m) * model_expert_layers(m);
     double ep = ranks->ep;
     double pairs = (double)ranks->all_tokens * m->experts_active; /* token and expert */
     *bytes += model_experts_reached(m, ranks->all_tokens) / ep * layer_weights * m->weight_bytes;
@@ -162,11 +163,10 @@ void cost_step_ranks(const struct gpu_shape *gpu, const struct model_shape *mode
                    (double)load->kv_read_tokens * (double)model_kv_token_bytes(model) +
                    tokens * activation_token_bytes(model) + load->sampled_count * logits_bytes;
     uint64_t layer_experts = model->experts_active * model_expert_parameters(model);
-    uint64_t dense = model_active_parameters(model) - model->layers_count * layer_experts;
-    /* Attention: Q.K and P.V are 2 x 2 FLOPs a pair and head dimension, at 60 % of the GEMM rate
-     * (FlashAttention). */
-    double pair_flops = 4.0 * model->layers_count * model->heads_count * model->head_dim;
-    double flops = 2.0 * (double)dense * tokens + pair_flops * (double)load->attention_pairs / 0.6;
+    uint64_t dense = model_active_parameters(model) - model_expert_layers(model) * layer_experts;
+    /* Attention runs at 60 % of the GEMM rate (FlashAttention). */
+    double pairs = (double)load->attention_pairs;
+    double flops = 2.0 * (double)dense * tokens + (double)model_pair_flops(model) * pairs / 0.6;
     add_experts(model, ranks, &bytes, &flops);
     double memory_s = bytes / tp / gpu->bytes_per_s;
     double compute_s = flops / tp / gpu->flops_per_s;
@@ -184,7 +184,7 @@ void cost_step_ranks(const struct gpu_shape *gpu, const struct model_shape *mode
         double others = (double)ranks->all_tokens * (ranks->ep - 1) / ranks->ep;
         double message_s = others * model->hidden * 2.0 / gpu->exchange_bytes_per_s;
         time_ps one_way = gpu->exchange_latency + llround(message_s * 1e12);
-        out->exchange = 2 * (time_ps)model->layers_count * one_way;
+        out->exchange = 2 * (time_ps)model_expert_layers(model) * one_way;
         out->time += out->exchange;
     }
     double time_s = (double)out->time / 1e12;
@@ -206,4 +206,32 @@ time_ps cost_handover(const struct gpu_shape *gpu, const struct model_shape *mod
 {
     double bytes = 2.0 * 2.0 * (double)tokens_count * model->hidden / tp;
     return gpu->exchange_latency + llround(bytes / gpu->exchange_bytes_per_s * 1e12);
+}
+
+/* Of a GPU's memory, for weights and KV cache together (vLLM's default). */
+static const double memory_use = 0.9;
+
+/* KV heads are divided over the ranks; with more ranks than heads they are repeated. */
+static double kv_token_bytes(const struct model_shape *m, const struct cost_placement *p)
+{
+    uint32_t split = p->tp < m->kv_heads_count ? p->tp : m->kv_heads_count;
+    return (double)model_kv_token_bytes(m) / split / p->pp;
+}
+
+/* Experts are divided over all data-parallel ranks, the rest is on each. */
+static double weight_bytes(const struct model_shape *m, const struct cost_placement *p)
+{
+    double experts = (double)model_expert_parameters(m) * m->experts_count *
+                     model_expert_layers(m) * m->weight_bytes;
+    double rest = (double)model_weight_bytes(m) - experts;
+    return (rest + experts / p->engines_count) / p->tp / p->pp;
+}
+
+void cost_memory(const struct gpu_shape *gpu, const struct model_shape *model,
+                 const struct cost_placement *placement, struct cost_memory *out)
+{
+    out->usable_bytes = (double)gpu->memory_bytes * memory_use / placement->contexts;
+    out->weight_bytes = weight_bytes(model, placement);
+    out->block_bytes = kv_token_bytes(model, placement) * placement->block_tokens;
+    out->blocks = (out->usable_bytes - out->weight_bytes) / out->block_bytes;
 }

@@ -114,4 +114,24 @@ time_ps cost_step(const struct gpu_shape *gpu, const struct model_shape *model, 
 time_ps cost_handover(const struct gpu_shape *gpu, const struct model_shape *model, uint32_t tp,
                       uint32_t tokens_count);
 
+/* How a model lies on GPUs. */
+struct cost_placement {
+    uint32_t tp;
+    uint32_t pp;
+    uint32_t engines_count; /* data-parallel ranks: experts are divided over them */
+    uint32_t contexts;      /* engine cores on one GPU, each with weights of its own */
+    uint32_t block_tokens;
+};
+
+/* One engine core's part of one GPU's memory. */
+struct cost_memory {
+    double usable_bytes; /* for weights and KV cache; the rest is for activations and the driver */
+    double weight_bytes;
+    double block_bytes; /* of one KV block */
+    double blocks;      /* KV blocks that fit beside the weights; may be negative */
+};
+
+void cost_memory(const struct gpu_shape *gpu, const struct model_shape *model,
+                 const struct cost_placement *placement, struct cost_memory *out);
+
 #endif

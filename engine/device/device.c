@@ -7,10 +7,6 @@
 #include "engine/device/cost.h"
 #include "engine/device/emulated.h"
 
-/* Of a GPU's memory, for weights and KV cache together; the rest is for activations and the driver
- * (vLLM's default). */
-static const double memory_use = 0.9;
-
 struct parts {
     const struct gpu_shape *gpu;
     const struct model_shape *model;
@@ -37,35 +33,22 @@ static enum status find_parts(const struct topology *topology, struct parts *out
     return STATUS_OK;
 }
 
-/* KV bytes of a token on one GPU. KV heads are divided over the ranks; with more ranks than heads
- * they are repeated. */
-static double kv_token_bytes_per_gpu(const struct model_shape *m, const struct topology *t)
-{
-    uint32_t split = t->tp < m->kv_heads_count ? t->tp : m->kv_heads_count;
-    return (double)model_kv_token_bytes(m) / split / t->pp;
-}
-
-/* Weights on one GPU. Experts are divided over all data-parallel ranks, the rest is on each. */
-static double weight_bytes_per_gpu(const struct model_shape *m, const struct topology *t)
-{
-    double experts =
-        (double)model_expert_parameters(m) * m->experts_count * m->layers_count * m->weight_bytes;
-    double rest = (double)model_weight_bytes(m) - experts;
-    return (rest + experts / t->engines_count) / t->tp / t->pp;
-}
-
 enum status device_plan_kv_blocks(const struct topology *topology, uint32_t *blocks,
                                   struct error *error)
 {
     struct parts p = {0};
     TRY(find_parts(topology, &p, error));
     ASSERT(p.gpu != NULL && p.model != NULL);
-    /* Engine cores that share a GPU have a context each, with weights of their own. */
-    uint32_t contexts = topology_engines_per_gpu(topology);
-    double usable = (double)p.gpu->memory_bytes * memory_use / contexts;
-    double weights = weight_bytes_per_gpu(p.model, topology);
-    double block_bytes = kv_token_bytes_per_gpu(p.model, topology) * topology->block_tokens;
-    double fit = (usable - weights) / block_bytes;
+    struct cost_placement placement = {.tp = topology->tp,
+                                       .pp = topology->pp,
+                                       .engines_count = topology->engines_count,
+                                       .contexts = topology_engines_per_gpu(topology),
+                                       .block_tokens = topology->block_tokens};
+    struct cost_memory memory;
+    cost_memory(p.gpu, p.model, &placement, &memory);
+    double usable = memory.usable_bytes;
+    double weights = memory.weight_bytes;
+    double fit = memory.blocks;
     if (fit < 2.0) { /* the null block and one for use */
         return error_set(
             error, STATUS_INVALID,
@@ -73,7 +56,8 @@ enum status device_plan_kv_blocks(const struct topology *topology, uint32_t *blo
             "(tensor_parallel %u, pipeline_parallel %u), %s has %.1f GB for weights and KV cache "
             "(90 %% of %.1f GB, for %u engine core%s)",
             p.model->name, weights / 1e9, topology->tp, topology->pp, p.gpu->name, usable / 1e9,
-            (double)p.gpu->memory_bytes / 1e9, contexts, contexts == 1 ? "" : "s");
+            (double)p.gpu->memory_bytes / 1e9, placement.contexts,
+            placement.contexts == 1 ? "" : "s");
     }
     if (topology->num_gpu_blocks == 0) {
         *blocks = fit < (double)UINT32_MAX ? (uint32_t)fit : UINT32_MAX;
@@ -85,7 +69,7 @@ enum status device_plan_kv_blocks(const struct topology *topology, uint32_t *blo
             "num_gpu_blocks: %u blocks of %u tokens are %.1f GB, but beside %s's weights "
             "(%.1f GB) only %.0f blocks fit on %s",
             topology->num_gpu_blocks, topology->block_tokens,
-            topology->num_gpu_blocks * block_bytes / 1e9, p.model->name, weights / 1e9, fit,
+            topology->num_gpu_blocks * memory.block_bytes / 1e9, p.model->name, weights / 1e9, fit,
             p.gpu->name);
     }
     *blocks = topology->num_gpu_blocks;

@@ -15,6 +15,9 @@ static int64_t count_call(struct ledger_thread *t, enum ledger_launch_class clas
     uint64_t spent = spent_ns > 0 ? (uint64_t)spent_ns : 0;
     ledger_add(&t->launches_count[class], 1);
     ledger_add(&t->launch_ns[class], spent);
+    if (class == LAUNCH_CLASS_KERNEL || class == LAUNCH_CLASS_GRAPH) {
+        ledger_histogram_add(&t->launches, (int64_t)spent);
+    }
     if (call->queue_full_ns > 0) {
         ledger_add(&t->queue_full_ns, (uint64_t)call->queue_full_ns);
     }

@@ -27,6 +27,8 @@ struct emulated_gpu {
     time_ps idle_carry;
     time_ps late_carry;
     time_ps absent_carry;
+    time_ps gap; /* idle since the last kernel or graph ended */
+    bool computed;
     _Atomic int64_t events_ns[GPU_EVENTS_MAX];
     uint32_t queue_depth;
     uint32_t queue_first;
@@ -93,6 +95,7 @@ static void enqueue(struct emulated_gpu *g, double loops, time_ps device_time,
     }
     book(&g->thread->gpu_idle_absent_ns, &g->absent_carry, late_since - g->end);
     book(&g->thread->gpu_busy_ns, &g->busy_carry, device_time);
+    g->gap += begin - g->end;
     g->end = begin + device_time;
     uint32_t last = g->queue_first + g->queue_count;
     g->queue_ends[last < g->queue_depth ? last : last - g->queue_depth] = g->end;
@@ -101,17 +104,30 @@ static void enqueue(struct emulated_gpu *g, double loops, time_ps device_time,
     call->begins_ns = ns_of_time(g, begin);
 }
 
+/* A kernel or a graph: copies before it are no work of the kind that the device is bought for, but
+ * they are not idle time either. */
+static void compute(struct emulated_gpu *g, double loops, time_ps device_time,
+                    struct gpu_call *call)
+{
+    enqueue(g, loops, device_time, call);
+    if (g->computed && g->gap > 0) {
+        ledger_histogram_add(&g->thread->gaps, ns_from_ps(g->gap));
+    }
+    g->gap = 0;
+    g->computed = true;
+}
+
 static void emulated_kernel(void *state, time_ps device_time, struct gpu_call *call)
 {
     struct emulated_gpu *g = state;
-    enqueue(g, g->cost.kernel_loops, device_time, call);
+    compute(g, g->cost.kernel_loops, device_time, call);
 }
 
 static void emulated_graph(void *state, uint32_t nodes_count, time_ps device_time,
                            struct gpu_call *call)
 {
     struct emulated_gpu *g = state;
-    enqueue(g, g->cost.graph_loops + nodes_count * g->cost.node_loops, device_time, call);
+    compute(g, g->cost.graph_loops + nodes_count * g->cost.node_loops, device_time, call);
 }
 
 static void emulated_copy(void *state, uint64_t bytes, struct gpu_call *call)

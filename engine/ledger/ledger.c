@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/ledger/events.h"
 #include "engine/ledger/metrics.h"
 
 #define LEDGER_MAGIC UINT64_C(0x7265676465c0ffee)
@@ -36,9 +37,12 @@ struct ledger_layout {
     uint32_t metrics_bytes;
     uint32_t threads_max;
     uint32_t records_count;
+    uint32_t lane_bytes;
+    uint32_t lanes_count;
     uint64_t threads_offset;
     uint64_t records_offset;
     uint64_t metrics_offset;
+    uint64_t lanes_offset;
     uint64_t total_bytes;
 };
 
@@ -53,7 +57,7 @@ struct ledger_header {
     } rings[TOPOLOGY_API_SERVERS_MAX];
 };
 
-_Static_assert(sizeof(struct ledger_layout) == 72,
+_Static_assert(sizeof(struct ledger_layout) == 88,
                "the layout is compared byte by byte: no padding");
 
 static uint64_t align_up(uint64_t bytes)
@@ -73,6 +77,8 @@ static struct ledger_layout layout_of(uint32_t api_servers_count)
         .metrics_bytes = sizeof(struct metrics_block),
         .threads_max = LEDGER_THREADS_MAX,
         .records_count = api_servers_count * (uint32_t)LEDGER_RECORDS_PER_API_SERVER,
+        .lane_bytes = (uint32_t)event_lane_bytes(),
+        .lanes_count = EVENT_LANES,
         .threads_offset = align_up(sizeof(struct ledger_header)),
     };
     uint64_t threads_bytes = (uint64_t)layout.threads_max * layout.thread_bytes;
@@ -80,7 +86,9 @@ static struct ledger_layout layout_of(uint32_t api_servers_count)
     uint64_t metrics_bytes = (uint64_t)api_servers_count * layout.metrics_bytes;
     layout.records_offset = align_up(layout.threads_offset + threads_bytes);
     layout.metrics_offset = align_up(layout.records_offset + records_bytes);
-    layout.total_bytes = align_up(layout.metrics_offset + metrics_bytes);
+    layout.lanes_offset = align_up(layout.metrics_offset + metrics_bytes);
+    layout.total_bytes =
+        align_up(layout.lanes_offset + (uint64_t)layout.lanes_count * layout.lane_bytes);
     return layout;
 }
 
@@ -119,6 +127,7 @@ static enum status map(int fd, const struct ledger_layout *layout, struct ledger
         .threads = (void *)(base + layout->threads_offset),
         .records = (void *)(base + layout->records_offset),
         .metrics = (void *)(base + layout->metrics_offset),
+        .lanes = (void *)(base + layout->lanes_offset),
         .records_count = layout->records_count,
         .bytes = bytes,
         .fd = fd,

@@ -8,7 +8,8 @@
  *   - one slot a thread: who it is, and its counters. Only the owning thread writes a slot; readers
  * take relaxed loads;
  *   - one record a request: a time stamp for each hop. Each stamp has exactly one writer;
- *   - one metrics block an API server: vLLM's Prometheus counters and histograms (metrics.h).
+ *   - one metrics block an API server: vLLM's Prometheus counters and histograms (metrics.h);
+ *   - one lane of events a process (events.h).
  * All times are CLOCK_MONOTONIC in ns, which is the same clock in all processes of a machine.
  *
  *     harness:   ledger_create(&topology, &ledger, error); start launcher with ledger.fd inherited
@@ -23,10 +24,11 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/ledger/histogram.h"
 #include "engine/ledger/topology.h"
 
 enum {
-    LEDGER_VERSION = 1,
+    LEDGER_VERSION = 2,
     LEDGER_THREADS_MAX = 4096, /* the largest topology (64 x 16 workers) has 2,306 */
     LEDGER_FD = 3,             /* where the launcher and its children inherit the ledger */
     LEDGER_RECORDS_PER_API_SERVER =
@@ -104,7 +106,7 @@ struct ledger_thread {
     ledger_counter prompt_tokens;
     ledger_counter
         output_tokens; /* tokens handled (API server: written to clients; engine core: sampled) */
-    ledger_counter queue_max; /* high-water mark of the thread's input queue */
+    ledger_counter queue_max; /* high-water mark of the queue that queue_length_ns is of */
     /* engine core */
     ledger_counter steps_count;
     ledger_counter
@@ -139,6 +141,17 @@ struct ledger_thread {
     ledger_counter gpu_idle_late_ns;   /* the host had work ready and had not launched it */
     ledger_counter gpu_idle_absent_ns; /* no host had work for it */
     ledger_counter gpu_switch_ns;      /* shared GPU: changing to this thread's context */
+    /* Length of its queue x time, whose growth over a time is the mean length. Engine core:
+     * requests without a place, those that were just received included; its output thread:
+     * messages. */
+    ledger_counter queue_length_ns;
+    /* Emulated interpreter lock that the threads of an engine core take in turn. */
+    ledger_counter lock_held_ns;
+    ledger_counter lock_wait_ns;      /* from asking for it to having it */
+    struct ledger_histogram waits;    /* of what the thread takes in, in front of it */
+    struct ledger_histogram steps;    /* engine core: from submission to completion */
+    struct ledger_histogram launches; /* one kernel or graph, queue-full time excluded */
+    struct ledger_histogram gaps;     /* device of its own: idle between two kernels or graphs */
 };
 
 /* Hops of a request, in the order in which they happen. The client's own stamps (sent, first, last)
@@ -191,6 +204,7 @@ struct ledger {
     struct ledger_thread *threads; /* [LEDGER_THREADS_MAX] */
     struct ledger_record *records; /* [records_count] */
     struct metrics_block *metrics; /* [api_servers_count], see metrics.h */
+    struct event_lane *lanes;      /* [EVENT_LANES], see events.h */
     uint32_t records_count;
     size_t bytes;
     int fd;
@@ -234,6 +248,17 @@ static inline uint64_t ledger_get(const ledger_counter *counter)
 static inline void ledger_stamp(struct ledger_record *record, enum ledger_hop hop, int64_t now_ns)
 {
     atomic_store_explicit(&record->hop_ns[hop], now_ns, memory_order_relaxed);
+}
+
+/* The thread takes in a request that has waited for it since the hop; nothing without that stamp.
+ */
+static inline void ledger_add_wait(struct ledger_thread *thread, const struct ledger_record *record,
+                                   enum ledger_hop since, int64_t now_ns)
+{
+    int64_t since_ns = atomic_load_explicit(&record->hop_ns[since], memory_order_relaxed);
+    if (since_ns > 0) {
+        ledger_histogram_add(&thread->waits, now_ns - since_ns);
+    }
 }
 
 /* Requests of `api_server` that got a record, and how many of those records were overwritten since.

@@ -465,12 +465,14 @@ static void record_delta(struct choice *choice, const struct frontend_delta *d)
         choice->record = ledger_record_of_serial(&c->server->process.ledger, choice->serial);
     }
     struct ledger_record *record = choice->record;
-    ledger_add(&c->server->thread->output_tokens, d->new_tokens_count);
+    struct ledger_thread *thread = c->server->thread;
+    ledger_add(&thread->output_tokens, d->new_tokens_count);
     if (record == NULL) {
         return;
     }
     if (d->first) {
         ledger_stamp(record, HOP_API_FIRST_OUTPUT, c->server->message_ns);
+        ledger_add_wait(thread, record, HOP_ENGINE_FIRST_TOKEN, c->server->message_ns);
         record->cached_tokens = d->cached_tokens;
         choice->first_unwritten = true;
         c->unstamped = true;
@@ -478,6 +480,7 @@ static void record_delta(struct choice *choice, const struct frontend_delta *d)
     atomic_store_explicit(&record->output_tokens, d->output_tokens_count, memory_order_relaxed);
     if (d->finish != FINISH_NONE) {
         ledger_stamp(record, HOP_API_LAST_OUTPUT, c->server->message_ns);
+        ledger_add_wait(thread, record, HOP_ENGINE_LAST_TOKEN, c->server->message_ns);
         choice->last_unwritten = true;
         c->unstamped = true;
         atomic_store_explicit(&record->finish, (uint32_t)d->finish + 1, memory_order_release);

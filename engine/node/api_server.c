@@ -319,6 +319,14 @@ static void on_output(uv_poll_t *poll, int status, int events)
     on_more(&((struct api_server *)poll->data)->more);
 }
 
+static void note_state(struct api_server *s, const struct coordinator_state *state)
+{
+    if (!s->heard_coordinator) {
+        s->heard_coordinator = true;
+        process_note(&s->process, EVENT_FIRST_STATE, &(struct event_note){.value = {state->wave}});
+    }
+}
+
 /* Of the coordinator's waiting messages only the last counts, as in vLLM. */
 static void take_stats(struct api_server *s)
 {
@@ -337,6 +345,7 @@ static void take_stats(struct api_server *s)
     struct error error;
     if (wire_decode_coordinator_state(s->decoder, last.frames[0].data, last.frames[0].bytes, &state,
                                       &error) == STATUS_OK) {
+        note_state(s, &state);
         frontend_coordinator_state(s->frontend, &state);
     } else {
         process_warning("ApiServer_%u dropped the coordinator's state: %s", s->index, error.text);
@@ -473,6 +482,8 @@ static enum status start(struct api_server *s, struct error *error)
     TRY(create_frontend(s, error));
     TRY(open_sockets(s, error));
     TRY(wait_engines(s, error));
+    process_note(&s->process, EVENT_ENGINES_HEARD,
+                 &(struct event_note){.value = {s->engines_count}});
     TRY(start_up_utilities(s, error));
     (void)uv_loop_init(&s->loop);
     (void)uv_idle_init(&s->loop, &s->more);
@@ -522,12 +533,14 @@ int api_server_main(int argc, char **argv)
     s.limits = (struct openai_limits){.model_name = s.process.topology->model,
                                       .max_model_len = s.process.topology->max_model_len,
                                       .vocab_size = model != NULL ? model->vocab : 0};
+    process_take_lane(&s.process, THREAD_API_MAIN, s.index);
     s.thread = ledger_thread_claim(&s.process.ledger, THREAD_API_MAIN, s.index, 0);
     occupancy_init(&s.occupancy, s.thread, clock_now_ns());
     if (process_pin(s.process.topology, PIN_API_SERVER, &error) != STATUS_OK ||
         start(&s, &error) != STATUS_OK) {
         return process_fail(&error);
     }
+    process_note(&s.process, EVENT_LISTENING, NULL);
     process_event("ready");
     process_started(s.thread);
     (void)uv_run(&s.loop, UV_RUN_DEFAULT);

@@ -145,8 +145,9 @@ struct api_server {
     uint64_t calls_count;    /* utility calls so far: call ids are 1, 2, ... */
     uint64_t charged_tokens; /* of the engine message in work */
     int64_t message_ns;      /* when the engine message in work was decoded */
-    bool slept;              /* emulated host time was slept off in this turn: HTTP is next */
-    bool will_block;         /* the loop is about to wait with nothing left to do */
+    bool heard_coordinator;
+    bool slept;      /* emulated host time was slept off in this turn: HTTP is next */
+    bool will_block; /* the loop is about to wait with nothing left to do */
     int64_t block_ns;
     bool dead; /* an engine core died: nothing can be served any more */
     bool stopping;

@@ -39,6 +39,7 @@ struct relay {
     int subscribers[TOPOLOGY_ENGINES_MAX]; /* their connections to `back`, */
     uint32_t subscribers_count;
     int counters[TOPOLOGY_ENGINES_MAX]; /* and to `input`, by engine core; -1 before its first */
+    uint64_t told_count;                /* messages that had come in at the last publish */
 };
 
 /* Internal balancing: only API servers of this node listen at the front. */
@@ -108,6 +109,11 @@ static enum status send_state(struct relay *r, const struct coordinator_state *s
     return socket_send(r->front, r->buffer.data, r->buffer.bytes, false, error);
 }
 
+static void note(const struct relay *r, enum event_kind what, int64_t first, int64_t second)
+{
+    process_note(&r->process, what, &(struct event_note){.value = {first, second}});
+}
+
 static enum status take_actions(struct relay *r, struct error *error)
 {
     struct coordinator_action action;
@@ -116,13 +122,16 @@ static enum status take_actions(struct relay *r, struct error *error)
         ledger_add(&r->thread->messages_out_count, 1);
         switch (action.kind) {
         case COORDINATOR_READY:
+            process_note(&r->process, EVENT_READY, NULL);
             TRY(socket_send(r->back, WIRE_COORDINATOR_READY, strlen(WIRE_COORDINATOR_READY), false,
                             error));
             break;
         case COORDINATOR_START_WAVE:
+            note(r, EVENT_START_WAVE_SENT, action.start.wave, 0);
             TRY(send_start_wave(r, &action.start, error));
             break;
         case COORDINATOR_PUBLISH:
+            note(r, EVENT_WAVE_PUBLISHED, action.state.wave, action.state.running ? 1 : 0);
             TRY(send_state(r, &action.state, error));
             break;
         }
@@ -134,6 +143,7 @@ static void note_subscriber(struct relay *r, const struct socket_message *m)
 {
     if (r->subscribers_count < TOPOLOGY_ENGINES_MAX) {
         r->subscribers[r->subscribers_count++] = socket_message_connection(m);
+        note(r, EVENT_SUBSCRIBED, r->subscribers_count, 0);
     }
 }
 
@@ -244,12 +254,25 @@ static enum status read_input(struct relay *r, struct error *fatal)
     return take_actions(r, fatal);
 }
 
+static void note_publish(struct relay *r, int64_t now_ns, bool changed)
+{
+    uint64_t heard_count = ledger_get(&r->thread->messages_in_count);
+    const struct event_note told = {
+        .at_ns = now_ns, .value = {changed ? 1 : 0, (int64_t)(heard_count - r->told_count)}};
+    process_note(&r->process, EVENT_PUBLISHED, &told);
+    r->told_count = heard_count;
+}
+
 static enum status publish_if_due(struct relay *r, bool input_pending, struct error *error)
 {
     struct coordinator_state state;
-    if (!coordinator_publish(r->coordinator, process_now(&r->process), input_pending, &state)) {
+    bool changed = coordinator_changed(r->coordinator);
+    int64_t now_ns = clock_now_ns();
+    if (!coordinator_publish(r->coordinator, process_run_time(&r->process, now_ns), input_pending,
+                             &state)) {
         return STATUS_OK;
     }
+    note_publish(r, now_ns, changed);
     occupancy_settle(&r->occupancy);
     ledger_add(&r->thread->messages_out_count, 1);
     return send_state(r, &state, error);
@@ -367,6 +390,7 @@ int coordinator_main(int argc, char **argv)
     if (process_begin(argc, argv, "DPCoordinator", &relay.process) != STATUS_OK) {
         return EXIT_FAILURE;
     }
+    process_take_lane(&relay.process, THREAD_COORDINATOR_MAIN, relay.process.node);
     enum status status = process_pin(relay.process.topology, PIN_COORDINATOR, &error);
     if (status == STATUS_OK) {
         status = relay_start(&relay, &arena, &error);

@@ -186,7 +186,9 @@ static enum status queue_request(struct input *in, const void *body, size_t byte
     TRY(wire_decode_request(in->decoder, body, bytes, &request, error));
     struct ledger_record *record = ledger_record_of_id(&in->io->process->ledger, request.id);
     if (record != NULL) {
-        ledger_stamp(record, HOP_ENGINE_RECEIVED, clock_now_ns());
+        int64_t now_ns = clock_now_ns();
+        ledger_stamp(record, HOP_ENGINE_RECEIVED, now_ns);
+        ledger_add_wait(in->thread, record, HOP_API_SENT, now_ns);
     }
     ledger_add(&in->thread->requests_count, 1);
     occupancy_charge(&in->occupancy, in->io->process->topology->host.engine_input_request_ns);
@@ -472,6 +474,9 @@ static bool output_turn(struct output *out, struct error *error)
     bool live = true;
     while (item != NULL) {
         struct queue_item *next = item->next;
+        int64_t waited_ns = queue_waited_ns(item, clock_now_ns());
+        ledger_add(&out->thread->queue_length_ns, (uint64_t)waited_ns);
+        ledger_histogram_add(&out->thread->waits, waited_ns);
         if (item->kind == ITEM_DEAD) {
             live = false;
         } else if (live && send_item(out, item, error) != STATUS_OK) {

@@ -59,6 +59,7 @@ struct engine_process {
     uint32_t master_port;
     struct interpreter interpreter; /* of all three threads, if the topology wants one */
     struct engine_lockstep lockstep;
+    bool in_wave;            /* its first forward was agreed on */
     struct error call_error; /* what failed for good in a utility call; OK: nothing */
     struct in_flight {
         uint64_t step;
@@ -66,6 +67,8 @@ struct engine_process {
     } steps[STEPS_MAX];
     uint64_t submitted;
     uint64_t completed;
+    uint32_t waiting_count; /* requests without a place, since waiting_since_ns */
+    int64_t waiting_since_ns;
     uint32_t num_gpu_blocks;
     pthread_t monitor;
     struct greeting greetings[GREETINGS_MAX];
@@ -157,7 +160,10 @@ static enum status greet(struct engine_process *e, void *context, struct greetin
         TRY(peers_watch(context, g->dealer, &g->peers, error));
     }
     TRY(handshake_send(e, g, WIRE_HELLO, error));
-    return handshake_init(e, g, error);
+    process_note(&e->process, EVENT_HELLO_SENT, NULL);
+    TRY(handshake_init(e, g, error));
+    process_note(&e->process, EVENT_INIT_HEARD, NULL);
+    return STATUS_OK;
 }
 
 /* Whom to greet, in this order. Returns how many. */
@@ -339,6 +345,7 @@ static enum status start(struct engine_process *e, struct error *error)
                                         .rank = e->rank,
                                         .requests_max = REQUESTS_MAX};
     TRY(executor_start(&executor, &e->executor, error));
+    process_note(&e->process, EVENT_DEVICE_READY, NULL);
     e->num_gpu_blocks = executor_kv_blocks(e->executor);
     struct lockstep_options lockstep = {.topology = e->process.topology,
                                         .rank = e->rank,
@@ -364,11 +371,24 @@ static enum status start(struct engine_process *e, struct error *error)
     TRY(await_others(e, error));
     TRY(say_ready(e, error));
     (void)zmq_ctx_term(context);
+    process_note(&e->process, EVENT_READY, NULL);
     process_event("ready");
     return STATUS_OK;
 }
 
 /* ---- busy loop ---- */
+
+/* Requests wait in the scheduler's own list: to be called whenever its length may have changed. */
+static void count_waiting(struct engine_process *e, int64_t now_ns)
+{
+    int64_t passed_ns = now_ns - e->waiting_since_ns;
+    ledger_add(&e->thread->queue_length_ns, e->waiting_count * (uint64_t)passed_ns);
+    e->waiting_count = engine_core_waiting(e->core);
+    e->waiting_since_ns = now_ns;
+    if (e->waiting_count > ledger_get(&e->thread->queue_max)) {
+        ledger_set(&e->thread->queue_max, e->waiting_count);
+    }
+}
 
 static void send_outputs(struct engine_process *e, int32_t client,
                          const struct engine_outputs *outputs)
@@ -490,16 +510,22 @@ static struct queue_item *take_input(struct engine_process *e)
 static enum status process_input(struct engine_process *e, struct error *error)
 {
     struct queue_item *item = take_input(e);
-    ledger_set(&e->thread->queue_max, queue_count_max(&e->io.in));
+    if (item == NULL) {
+        return STATUS_OK;
+    }
     enum status status = STATUS_OK;
+    int64_t now_ns = clock_now_ns();
     while (item != NULL) {
         struct queue_item *next = item->next;
         if (status == STATUS_OK) {
+            uint64_t waited_ns = (uint64_t)queue_waited_ns(item, now_ns);
+            ledger_add(&e->thread->queue_length_ns, item->kind == ITEM_ADD ? waited_ns : 0);
             status = handle(e, item, error);
         }
         free(item);
         item = next;
     }
+    count_waiting(e, now_ns);
     return status;
 }
 
@@ -541,6 +567,11 @@ static void send_notices(struct engine_process *e)
     }
 }
 
+static void note_wave(const struct engine_process *e, enum event_kind what, uint32_t wave)
+{
+    process_note(&e->process, what, &(struct event_note){.value = {wave}});
+}
+
 /* Meets the other ranks before a forward. NULL in *agreed: there are none, or it is no forward. */
 static enum status agree(struct engine_process *e, const struct step_plan *plan,
                          struct device_lockstep *room, const struct device_lockstep **agreed,
@@ -549,6 +580,10 @@ static enum status agree(struct engine_process *e, const struct step_plan *plan,
     *agreed = NULL;
     if (!e->lockstep.on || (plan != NULL && plan->tokens_count == 0)) {
         return STATUS_OK;
+    }
+    if (!e->in_wave) {
+        e->in_wave = true;
+        note_wave(e, EVENT_WAVE_BEGAN, engine_core_wave(e->core)->current_wave);
     }
     struct wave_forward forward = engine_core_forward(e->core, plan);
     TRY(lockstep_agree(&e->lockstep, engine_core_wave(e->core), &forward, room, error));
@@ -589,7 +624,9 @@ static void stamp_outputs(struct engine_process *e, const struct engine_outputs 
             continue;
         }
         if (o->first) {
-            ledger_stamp(record, HOP_ENGINE_SCHEDULED, epoch_ns + ns_from_ps(o->scheduled_at));
+            int64_t scheduled_ns = epoch_ns + ns_from_ps(o->scheduled_at);
+            ledger_add_wait(e->thread, record, HOP_ENGINE_RECEIVED, scheduled_ns);
+            ledger_stamp(record, HOP_ENGINE_SCHEDULED, scheduled_ns);
             ledger_stamp(record, HOP_ENGINE_FIRST_TOKEN, now_ns);
         }
         if (o->finish != FINISH_NONE) {
@@ -618,6 +655,7 @@ static enum status complete(struct engine_process *e, struct error *error)
     ledger_add(&e->thread->steps_count, 1);
     ledger_add(&e->thread->backlog_steps_count, ledger_get(&e->thread->waiting_now) > 0 ? 1 : 0);
     ledger_add(&e->thread->step_ns, (uint64_t)(now - step.submitted_ns));
+    ledger_histogram_add(&e->thread->steps, now - step.submitted_ns);
     struct engine_core_messages messages;
     engine_core_complete(e->core, process_run_time(&e->process, now), &result, &messages);
     for (uint32_t i = 0; i < messages.count; i++) {
@@ -636,8 +674,10 @@ static enum status engine_turn(struct engine_process *e, struct error *error)
     const struct step_plan *plan;
     bool worked = false;
     for (;;) {
-        switch (engine_core_turn(e->core, process_now(&e->process), &plan)) {
+        int64_t now_ns = clock_now_ns();
+        switch (engine_core_turn(e->core, process_run_time(&e->process, now_ns), &plan)) {
         case ENGINE_TURN_SUBMIT:
+            count_waiting(e, now_ns);
             TRY(submit(e, plan, error));
             worked = true;
             break;
@@ -662,6 +702,15 @@ static enum status dummy_for_others(struct engine_process *e, struct error *erro
     return dummy_step(e, agreed, error);
 }
 
+static void end_wave(struct engine_process *e, uint32_t ended_count)
+{
+    ledger_add(&e->thread->waves_count, ended_count);
+    if (ended_count > 0) {
+        e->in_wave = false;
+        note_wave(e, EVENT_WAVE_ENDED, engine_core_wave(e->core)->current_wave - 1);
+    }
+}
+
 /* What the wave needs after this turn: nothing for independent ranks. */
 static enum status follow_wave(struct engine_process *e, struct error *error)
 {
@@ -671,7 +720,7 @@ static enum status follow_wave(struct engine_process *e, struct error *error)
     for (;;) {
         switch (engine_core_wave_next(e->core, &ballot)) {
         case WAVE_NEED_NOTHING:
-            ledger_add(&e->thread->waves_count, wave->current_wave - wave_before);
+            end_wave(e, wave->current_wave - wave_before);
             send_notices(e);
             return STATUS_OK;
         case WAVE_NEED_DUMMY:
@@ -725,6 +774,7 @@ int engine_core_main(int argc, char **argv)
     e.group_rank = e.rank - process_group_first(&e.process);
     e.io.process = &e.process;
     e.io.rank = e.rank;
+    process_take_lane(&e.process, THREAD_ENGINE_MAIN, e.rank);
     e.thread = ledger_thread_claim(&e.process.ledger, THREAD_ENGINE_MAIN, e.rank, 0);
     occupancy_init(&e.occupancy, e.thread, clock_now_ns());
     if (e.process.topology->interpreter_lock != 0) {

@@ -26,6 +26,7 @@ void queue_init(struct queue *q)
 void queue_push(struct queue *q, struct queue_item *item)
 {
     item->next = NULL;
+    item->pushed_ns = clock_now_ns();
     (void)pthread_mutex_lock(&q->lock);
     bool was_empty = q->first == NULL;
     *q->last = item;
@@ -63,6 +64,11 @@ uint32_t queue_count_max(struct queue *q)
     uint32_t most = q->count_max;
     (void)pthread_mutex_unlock(&q->lock);
     return most;
+}
+
+int64_t queue_waited_ns(const struct queue_item *item, int64_t now_ns)
+{
+    return now_ns > item->pushed_ns ? now_ns - item->pushed_ns : 0;
 }
 
 /* A block being filled: the item first, then whatever it points to. */

@@ -29,6 +29,7 @@ struct queue_item {
     struct queue_item *next;
     enum queue_item_kind kind;
     int32_t client; /* outputs: whose; COORDINATOR_CLIENT for counts */
+    int64_t pushed_ns;
     union {
         struct engine_request request;
         const char *abort_id;
@@ -55,6 +56,9 @@ void queue_push(struct queue *q, struct queue_item *item);
  */
 struct queue_item *queue_take_all(struct queue *q, int64_t wait_ns);
 uint32_t queue_count_max(struct queue *q);
+/* How long the item was queued until its turn came. Summed over items it is the integral of the
+ * queue's length. */
+int64_t queue_waited_ns(const struct queue_item *item, int64_t now_ns);
 
 /* Deep copies. */
 struct queue_item *queue_item_request(const struct engine_request *request);

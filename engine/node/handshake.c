@@ -99,6 +99,12 @@ void handshake_fds(const struct handshake *h, int fds[HANDSHAKE_FDS])
     fds[1] = descriptor_of(h->peers.events);
 }
 
+static void note_about(const struct handshake *h, enum event_kind what, uint32_t rank)
+{
+    const struct event_note note = {.about = true, .kind = THREAD_ENGINE_MAIN, .instance = rank};
+    process_note(h->process, what, &note);
+}
+
 /* ---- INIT ---- */
 
 static const char *or_none(const char *address)
@@ -144,6 +150,7 @@ static enum status send_init(struct handshake *h, uint32_t rank, struct error *e
     bool sent = socket_send(h->socket, identity, sizeof identity, true, &why) == STATUS_OK &&
                 socket_send(h->socket, buffer.data, buffer.bytes, false, &why) == STATUS_OK;
     wire_buffer_free(&buffer);
+    note_about(h, EVENT_INIT_SENT, rank);
     return sent ? STATUS_OK : engine_lost(h, rank, error);
 }
 
@@ -184,6 +191,7 @@ static enum status take_message(struct handshake *h, const struct socket_message
                                       .config_hash = hello.parallel_config_hash};
     TRY(startup_heard(h->startup, rank, &message, error));
     ASSERT(rank < TOPOLOGY_ENGINES_MAX); /* it is one of the expected */
+    note_about(h, message.ready ? EVENT_READY_HEARD : EVENT_HELLO_HEARD, rank);
     h->ready[rank] = message.ready;
     /* A READY is the last word: the connection may end after it. */
     h->connections[rank] = message.ready ? -1 : socket_message_connection(m);

@@ -77,6 +77,24 @@ static void give_up(struct launcher *l, const char *word, const char *text)
     }
 }
 
+static bool is_engine(const struct launcher *l, const struct spawn *child)
+{
+    return child >= l->engines && child < l->engines + TOPOLOGY_ENGINES_MAX;
+}
+
+static void note_about(const struct launcher *l, enum event_kind what, const struct spawn *child,
+                       struct event_note note)
+{
+    note.about = true;
+    note.kind = is_engine(l, child) ? THREAD_ENGINE_MAIN : THREAD_API_MAIN;
+    note.instance = child->index;
+    if (child == &l->coordinator) {
+        note.kind = THREAD_COORDINATOR_MAIN;
+        note.instance = l->process.node;
+    }
+    process_note(&l->process, what, &note);
+}
+
 /* ---- HTTP socket ---- */
 
 static enum status bind_http(struct launcher *l, struct error *error)
@@ -110,6 +128,7 @@ static enum status bind_http(struct launcher *l, struct error *error)
     }
     l->listen_fd = fd;
     l->port = ntohs(address.sin_port);
+    process_note(&l->process, EVENT_HTTP_BOUND, &(struct event_note){.value = {l->port}});
     return STATUS_OK;
 }
 
@@ -178,6 +197,7 @@ static void take_addresses(struct launcher *l, const struct spawn *child, const 
     char input[HANDSHAKE_ADDRESS_BYTES];
     char output[HANDSHAKE_ADDRESS_BYTES];
     struct error error;
+    note_about(l, EVENT_ADDRESSES_HEARD, child, (struct event_note){0});
     if (child == &l->coordinator) {
         if (sscanf(text, "%255s %255s %255s", h->front, h->counts, h->back) != 3) {
             give_up(l, "failed", "the coordinator reported no addresses");
@@ -190,14 +210,12 @@ static void take_addresses(struct launcher *l, const struct spawn *child, const 
     }
 }
 
-static bool is_engine(const struct launcher *l, const struct spawn *child)
-{
-    return child >= l->engines && child < l->engines + TOPOLOGY_ENGINES_MAX;
-}
-
 static void take_ready(struct launcher *l, const struct spawn *child)
 {
     struct error error;
+    if (!is_engine(l, child) || headless(l)) { /* else its READY over the handshake was noted */
+        note_about(l, EVENT_READY_HEARD, child, (struct event_note){0});
+    }
     if (is_engine(l, child)) {
         l->engines_up++;
     } else if (startup_api_server_ready(l->handshake.startup, &error) != STATUS_OK) {
@@ -228,6 +246,8 @@ static void on_exit_of(struct spawn *child, const char *how)
     struct launcher *l = child->owner;
     char text[128];
     l->live_count--;
+    note_about(l, EVENT_EXITED, child,
+               (struct event_note){.value = {child->exit_status, child->term_signal}});
     (void)snprintf(text, sizeof text, "%s (pid %d) %s", child->name, (int)child->pid, how);
     give_up(l, "died", text);
 }
@@ -271,8 +291,12 @@ static enum status start_child(struct launcher *l, struct spawn *child,
     child->owner = l;
     child->on_line = on_line;
     child->on_exit = on_exit_of;
+    int64_t before_ns = clock_now_ns();
     TRY(spawn_start(&l->loop, child, options, error));
     l->live_count++;
+    /* The child may run before this process does again. */
+    note_about(l, EVENT_SPAWNED, child,
+               (struct event_note){.at_ns = before_ns, .value = {child->pid}});
     return STATUS_OK;
 }
 
@@ -397,20 +421,22 @@ static enum status start_all(struct launcher *l, struct error *error)
     return STATUS_OK;
 }
 
-static void signal_group(struct spawn *children, uint32_t count, int signal_number)
+static void signal_group(const struct launcher *l, struct spawn *children, uint32_t count,
+                         int signal_number)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (children[i].live) {
-            (void)uv_process_kill(&children[i].process, signal_number);
+        if (children[i].live && uv_process_kill(&children[i].process, signal_number) == 0) {
+            note_about(l, EVENT_SIGNAL_SENT, &children[i],
+                       (struct event_note){.value = {signal_number}});
         }
     }
 }
 
 static void signal_all(struct launcher *l, int signal_number)
 {
-    signal_group(l->api_servers, TOPOLOGY_API_SERVERS_MAX, signal_number);
-    signal_group(l->engines, TOPOLOGY_ENGINES_MAX, signal_number);
-    signal_group(&l->coordinator, 1, signal_number);
+    signal_group(l, l->api_servers, TOPOLOGY_API_SERVERS_MAX, signal_number);
+    signal_group(l, l->engines, TOPOLOGY_ENGINES_MAX, signal_number);
+    signal_group(l, &l->coordinator, 1, signal_number);
 }
 
 static bool group_live(const struct spawn *children, uint32_t count)
@@ -427,7 +453,7 @@ static bool group_live(const struct spawn *children, uint32_t count)
 static void stop_all(struct launcher *l)
 {
     set_deadline(l, (uint64_t)(l->process.topology->shutdown_grace_ns / 1000000));
-    signal_group(l->api_servers, TOPOLOGY_API_SERVERS_MAX, SIGTERM);
+    signal_group(l, l->api_servers, TOPOLOGY_API_SERVERS_MAX, SIGTERM);
     while (group_live(l->api_servers, TOPOLOGY_API_SERVERS_MAX) && !l->expired) {
         (void)uv_run(&l->loop, UV_RUN_ONCE);
     }
@@ -504,6 +530,7 @@ int launcher_main(int argc, char **argv)
         return process_fail(&error);
     }
     pid_t parent = getppid();
+    process_take_lane(&l.process, THREAD_LAUNCHER_MAIN, node);
     (void)uv_loop_init(&l.loop);
     (void)uv_timer_init(&l.loop, &l.deadline);
     l.deadline.data = &l;
@@ -518,6 +545,7 @@ int launcher_main(int argc, char **argv)
     }
     if (!l.stopping) {
         (void)uv_timer_stop(&l.deadline);
+        process_note(&l.process, EVENT_SERVING, &(struct event_note){.value = {l.port}});
         process_event("ready %u", l.port);
     }
     while (!l.stopping) {
@@ -526,6 +554,7 @@ int launcher_main(int argc, char **argv)
     }
     stop_all(&l);
     ledger_thread_end(thread);
+    process_note(&l.process, EVENT_DONE, NULL);
     process_event("stopped");
     if (getppid() != parent) {
         remove_sockets(&l);

@@ -71,9 +71,12 @@ static void take_turn(struct occupancy *o, int64_t cost_ns)
     struct interpreter *i = o->interpreter;
     (void)pthread_mutex_lock(&i->lock);
     awake(o);
+    int64_t waited_ns = i->busy_until_ns - o->busy_until_ns; /* for the turns of others */
     i->busy_until_ns += cost_ns;
     o->busy_until_ns = i->busy_until_ns;
     (void)pthread_mutex_unlock(&i->lock);
+    ledger_add(&o->thread->lock_held_ns, (uint64_t)cost_ns);
+    ledger_add(&o->thread->lock_wait_ns, waited_ns > 0 ? (uint64_t)waited_ns : 0);
 }
 
 void occupancy_charge(struct occupancy *o, int64_t cost_ns)

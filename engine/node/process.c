@@ -149,6 +149,20 @@ enum status process_pin(const struct topology *t, enum topology_pin pin, struct 
     return STATUS_OK;
 }
 
+void process_take_lane(struct process *p, enum ledger_thread_kind kind, uint32_t instance)
+{
+    const struct event_note note = {.value = {getpid()}};
+    p->lane = ledger_lane(&p->ledger, kind, instance);
+    process_note(p, EVENT_STARTED, &note);
+}
+
+void process_note(const struct process *p, enum event_kind what, const struct event_note *note)
+{
+    if (p->lane != NULL) {
+        ledger_note(p->lane, what, note);
+    }
+}
+
 void process_event(const char *fmt, ...)
 {
     char line[PIPE_BUF];

@@ -27,7 +27,7 @@
 #define ENGINE_NODE_PROCESS_H
 
 #include "engine/base/time.h"
-#include "engine/ledger/ledger.h"
+#include "engine/ledger/events.h"
 
 enum {
     EVENT_FD = 4,
@@ -45,6 +45,7 @@ struct process {
     int32_t index; /* --index N, PROCESS_INDEX_NONE if not given */
     uint32_t node; /* --node K of a launcher's children; launchers have it as their --index */
     struct topology_node own; /* what this node's launcher starts */
+    struct event_lane *lane;  /* of this process in the ledger; NULL: it has none */
 };
 
 /*
@@ -61,6 +62,11 @@ MUST_CHECK enum status process_pin(const struct topology *t, enum topology_pin p
 
 /* A launcher's --index is its node. INVALID: the topology has no such node. */
 MUST_CHECK enum status process_take_node(struct process *p, uint32_t node, struct error *error);
+
+/* Takes the lane of the process whose main thread is of this kind, and notes its start. */
+void process_take_lane(struct process *p, enum ledger_thread_kind kind, uint32_t instance);
+/* Main thread only. Nothing without a lane; `note` may be NULL. */
+void process_note(const struct process *p, enum event_kind what, const struct event_note *note);
 
 /* One line to the parent: "ready", "address ...", "failed ...", "died ...". */
 void process_event(const char *fmt, ...) PRINTF_LIKE(1, 2);

@@ -64,6 +64,8 @@ static void on_read(uv_stream_t *stream, ssize_t bytes, const uv_buf_t *buffer)
 static void on_process_exit(uv_process_t *process, int64_t exit_status, int term_signal)
 {
     struct spawn *child = process->data;
+    child->exit_status = (int)exit_status;
+    child->term_signal = term_signal;
     if (term_signal != 0) {
         (void)snprintf(child->how, sizeof child->how, "signal %d", term_signal);
     } else {

@@ -39,6 +39,8 @@ struct spawn {
     bool live;
     bool exited;
     bool events_closed;
+    int exit_status; /* once exited; 0 after a signal */
+    int term_signal; /* 0: none */
     char how[32];
     char line[SPAWN_LINE_MAX];
     size_t line_bytes;

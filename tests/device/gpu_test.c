@@ -203,6 +203,48 @@ static void time_of_the_gpu_adds_up(void **state)
     gpu_close(&gpu);
 }
 
+static uint64_t total_of(const struct ledger_histogram *h)
+{
+    uint64_t counts[LEDGER_HISTOGRAM_BUCKETS];
+    for (uint32_t i = 0; i < LEDGER_HISTOGRAM_BUCKETS; i++) {
+        counts[i] = atomic_load(&h->counts[i]);
+    }
+    return ledger_histogram_total(counts);
+}
+
+/* The device runs nothing from a graph's end to the next one's begin, but for a copy in between. */
+static void gaps_lie_between_graphs(void **state)
+{
+    (void)state;
+    struct ledger_thread thread = {0};
+    struct gpu gpu = open_gpu(&thread, 64, 0, WAIT_BLOCK);
+    uint64_t want[LEDGER_HISTOGRAM_BUCKETS] = {0};
+    int64_t end_ns = 0;
+    (void)gpu_launch_copy(&gpu, 1000);
+    for (int i = 0; i < 6; i++) {
+        uint64_t busy_ns = thread.gpu_busy_ns;
+        (void)gpu_launch_copy(&gpu, 1 << 20);
+        int64_t copied_ns = (int64_t)(thread.gpu_busy_ns - busy_ns);
+        int64_t begin_ns = gpu_launch_graph(&gpu, 5, PS_PER_MS);
+        if (i > 0) { /* before the first there is no graph */
+            want[ledger_histogram_bucket(begin_ns - end_ns - copied_ns)]++;
+        }
+        end_ns = begin_ns + 1000000;
+        clock_sleep_until_ns(end_ns + (i + 1) * 1000000);
+    }
+    assert_int_equal(total_of(&thread.gaps), 5);
+    for (uint32_t i = 0; i < LEDGER_HISTOGRAM_BUCKETS; i++) {
+        /* Rounding to ns may move a gap to the bucket beside. */
+        uint64_t near = want[i] + (i > 0 ? want[i - 1] : 0) +
+                        (i + 1 < LEDGER_HISTOGRAM_BUCKETS ? want[i + 1] : 0);
+        assert_true(atomic_load(&thread.gaps.counts[i]) <= near);
+    }
+    (void)gpu_launch_kernels(&gpu, 10, PS_PER_MS); /* most begin when the one before ends */
+    assert_in_range(total_of(&thread.gaps), 6, 15);
+    assert_int_equal(total_of(&thread.launches), 6 + 10); /* copies are no launches of this kind */
+    gpu_close(&gpu);
+}
+
 /* Preparing, launching, queue full, waiting for results and idle are all of the thread's life. */
 static void time_of_the_thread_adds_up(void **state)
 {
@@ -262,6 +304,7 @@ int main(void)
         cmocka_unit_test(idle_gaps_are_those_with_work_ready),
         cmocka_unit_test(memop_holds_the_queue_back),
         cmocka_unit_test(time_of_the_gpu_adds_up),
+        cmocka_unit_test(gaps_lie_between_graphs),
         cmocka_unit_test(time_of_the_thread_adds_up),
         cmocka_unit_test(queue_of_no_depth_is_refused),
     };

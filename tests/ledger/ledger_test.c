@@ -178,7 +178,7 @@ static void a_version_mismatch_says_so(void **state)
     struct ledger other;
     struct error error = {0};
     assert_int_equal(ledger_open(fd, &other, &error), STATUS_PROTOCOL);
-    assert_non_null(strstr(error.text, "version 65, want 1"));
+    assert_non_null(strstr(error.text, "version 66, want 2"));
     (void)close(fd);
     ledger_close(&l);
 }

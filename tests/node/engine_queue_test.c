@@ -59,6 +59,21 @@ static void items_come_in_order_and_all_at_once(void **state)
     free_list(last);
 }
 
+/* An item waits from the moment it was pushed until its reader says that its turn has come. */
+static void waits_begin_with_the_push(void **state)
+{
+    (void)state;
+    struct queue q;
+    queue_init(&q);
+    int64_t before_ns = clock_now_ns();
+    queue_push(&q, queue_item_plain(ITEM_DEAD));
+    int64_t after_ns = clock_now_ns();
+    struct queue_item *item = queue_take_all(&q, 0);
+    assert_in_range(queue_waited_ns(item, after_ns + 1000), 1000, after_ns - before_ns + 1000);
+    assert_int_equal(queue_waited_ns(item, before_ns - 1), 0);
+    free_list(item);
+}
+
 static void an_empty_wait_ends(void **state)
 {
     (void)state;
@@ -312,6 +327,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(items_come_in_order_and_all_at_once),
+        cmocka_unit_test(waits_begin_with_the_push),
         cmocka_unit_test(an_empty_wait_ends),
         cmocka_unit_test(writers_do_not_lose_items),
         cmocka_unit_test(requests_are_copied_deeply),

@@ -126,18 +126,25 @@ static void turns_come_in_the_order_of_asking(void **state)
     struct sharer sharers[SHARERS];
     int64_t want_ns = 5000;
     uint64_t sums[SHARERS] = {0};
+    uint64_t waits[SHARERS] = {0};
+    int64_t last_ns[SHARERS] = {5000, 5000, 5000}; /* end of the thread's last piece */
     interpreter_init(&interpreter, 5000);
     init_sharers(sharers, &interpreter, 5000);
     for (uint32_t i = 0; i < sizeof order / sizeof order[0]; i++) {
         int64_t cost_ns = 1000 * (int64_t)(i + 1);
         occupancy_charge(&sharers[order[i]].occupancy, cost_ns);
+        waits[order[i]] += (uint64_t)(want_ns - last_ns[order[i]]);
         want_ns += cost_ns;
+        last_ns[order[i]] = want_ns;
         sums[order[i]] += (uint64_t)cost_ns;
         assert_int_equal(sharers[order[i]].occupancy.busy_until_ns, want_ns);
     }
     for (uint32_t i = 0; i < SHARERS; i++) {
         assert_int_equal(ledger_get(&sharers[i].thread.occupancy_ns), sums[i]);
+        assert_int_equal(ledger_get(&sharers[i].thread.lock_held_ns), sums[i]);
+        assert_int_equal(ledger_get(&sharers[i].thread.lock_wait_ns), waits[i]);
     }
+    assert_int_equal(waits[1], 1000 + 12000 + 24000); /* what others did before each of its turns */
 }
 
 /* A thread that rests does not hold the others' time back, and one that works loses none of it to
@@ -173,6 +180,11 @@ static void only_a_rest_of_all_moves_the_interpreter(void **state)
     occupancy_wake(main, 5120); /* before what was booked is over: nothing is forgiven */
     occupancy_charge(main, 50);
     assert_int_equal(main->busy_until_ns, 5200);
+    /* Asked for at 6000, when what main booked is long over: nobody has the lock. */
+    uint64_t waited_ns = ledger_get(&input->thread->lock_wait_ns);
+    occupancy_wake(input, 6000);
+    occupancy_charge(input, 10);
+    assert_int_equal(ledger_get(&input->thread->lock_wait_ns), waited_ns);
 }
 
 static void *work_off(void *context)
@@ -240,6 +252,7 @@ static void without_an_interpreter_threads_overlap(void **state)
     for (uint32_t i = 0; i < SHARERS; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_int_equal(sharers[i].occupancy.busy_until_ns, begin_ns + PIECES * PIECE_NS);
+        assert_int_equal(ledger_get(&sharers[i].thread.lock_held_ns), 0); /* there is none */
     }
 }
 
