@@ -125,7 +125,8 @@ static bool check_idle(struct protocol *d, uint32_t rank)
 static bool check_agreement(struct protocol *d, uint32_t client)
 {
     const struct protocol_client *c = &d->clients[client];
-    if (d->quiet_publishes < 2 || c->subscribe_at > d->last_publish) {
+    if (d->quiet_publishes < 2 || c->subscribe_at > d->last_publish ||
+        c->lost_until > d->last_publish) {
         return true;
     }
     const struct frontend *f = c->frontend;
@@ -193,6 +194,9 @@ bool protocol_check_end(struct protocol *d)
 {
     for (uint32_t i = 0; i < d->requests_count; i++) {
         const struct protocol_request *q = &d->requests[i];
+        if (q->left_out) {
+            continue;
+        }
         PROTOCOL_REQUIRE(d, "I1", q->delta_finished || q->cancelled, "%s never ended", q->id);
         PROTOCOL_REQUIRE(d, "I7", q->id_back, "the end of %s was never reported", q->id);
         PROTOCOL_REQUIRE(d, "I1", q->last_seen || q->abort_seen,

@@ -222,6 +222,19 @@ static void ask_resume(struct protocol *d, uint32_t client)
     send_to_all(d, MESSAGE_RESUME, client, 0);
 }
 
+/* One that is not stopped, if there is one. */
+static uint32_t any_client(struct protocol *d)
+{
+    uint32_t client = protocol_draw(&d->events, 0, d->clients_count - 1);
+    for (uint32_t k = 0; k < d->clients_count; k++) {
+        uint32_t c = (client + k) % d->clients_count;
+        if (!protocol_frozen(d, process_of_client(c))) {
+            return c;
+        }
+    }
+    return client;
+}
+
 void protocol_admin_replied(struct protocol *d)
 {
     d->replies_wanted--;
@@ -234,7 +247,7 @@ void protocol_admin_replied(struct protocol *d)
     if (d->admin == ADMIN_RESUMING) {
         d->admin = ADMIN_NONE;
     } else if (d->resume_wanted) {
-        ask_resume(d, protocol_draw(&d->events, 0, d->clients_count - 1));
+        ask_resume(d, any_client(d));
     } else {
         d->admin = ADMIN_PAUSED;
     }
@@ -253,7 +266,7 @@ static void resume_item(struct protocol *d)
         client = d->clients[c].pausing ? c : client;
     }
     if (d->admin == ADMIN_PAUSED) {
-        ask_resume(d, protocol_draw(&d->events, 0, d->clients_count - 1));
+        ask_resume(d, any_client(d));
     } else if (d->admin == ADMIN_PAUSING && pausing == 1 && protocol_chance(&d->events, 50)) {
         ask_resume(d, client);
     } else {
@@ -261,8 +274,24 @@ static void resume_item(struct protocol *d)
     }
 }
 
+/* The API server is stopped: what its users ask waits in its socket. */
+static void defer_item(struct protocol *d)
+{
+    struct protocol_item item = d->items[d->next_item];
+    uint32_t at = d->next_item;
+    item.at = d->frozen_until[process_of_client(item.client)];
+    for (; at + 1 < d->items_count && d->items[at + 1].at <= item.at; at++) {
+        d->items[at] = d->items[at + 1];
+    }
+    d->items[at] = item;
+}
+
 bool protocol_item_run(struct protocol *d)
 {
+    if (protocol_frozen(d, process_of_client(d->items[d->next_item].client))) {
+        defer_item(d);
+        return true;
+    }
     const struct protocol_item item = d->items[d->next_item++];
     bool gone = d->clients[item.client].stage == CLIENT_FAILED;
     if (d->stopping && (gone || d->dead[process_of_client(item.client)])) {
@@ -286,9 +315,6 @@ bool protocol_item_run(struct protocol *d)
         PROTOCOL_EVENT(d, STALL, item.client, item.value);
         d->report->stalls_count++;
         d->clients[item.client].stalled_until = d->now + item.value * PS_PER_MS;
-        return true;
-    case ITEM_RESUBSCRIBE:
-        protocol_send(d, &d->engine_up[item.value], protocol_message_new(d, MESSAGE_SUBSCRIBE));
         return true;
     }
     return protocol_fail(d, "driver", "unknown item");

@@ -42,9 +42,21 @@ static void wake_forward(struct protocol *d, uint64_t number, time_ps done_at)
         const struct rank_step *waited = r->stage == RANK_COMPLETE ? &r->steps[0] : &r->dummy;
         if (r->wait == RANK_IN_FORWARD && waited->forward == number) {
             r->wait = RANK_RUNNABLE;
-            r->resume_at = done_at + random_range(&d->events, 0, 200 * PS_PER_US);
+            time_ps wake = random_range(&d->events, 0, 200 * PS_PER_US);
+            r->resume_at = done_at + protocol_slowed(d, i, wake);
         }
     }
+}
+
+/* A forward takes as long as on its slowest rank. */
+static time_ps slowest(const struct protocol *d, time_ps duration)
+{
+    time_ps longest = duration;
+    for (uint32_t i = 0; i < d->ranks_count; i++) {
+        time_ps own = protocol_slowed(d, i, duration);
+        longest = own > longest ? own : longest;
+    }
+    return longest;
 }
 
 bool protocol_forward_enter(struct protocol *d, uint32_t rank, struct rank_step *step,
@@ -74,7 +86,8 @@ bool protocol_forward_enter(struct protocol *d, uint32_t rank, struct rank_step 
         return true;
     }
     time_ps start = d->now > d->last_forward_done ? d->now : d->last_forward_done;
-    forward->done_at = start + random_range(&d->events, d->step_time / 2, d->step_time * 3 / 2);
+    time_ps duration = random_range(&d->events, d->step_time / 2, d->step_time * 3 / 2);
+    forward->done_at = start + slowest(d, duration);
     forward->resolved = true;
     forward->arrived = 0; /* the place is free for a later number */
     d->last_forward_done = forward->done_at;
@@ -131,7 +144,8 @@ bool protocol_reduce_enter(struct protocol *d, uint32_t rank, const struct wave_
     for (uint32_t i = 0; i < d->ranks_count; i++) {
         /* Ranks learn the result at different times: input comes in between. */
         d->ranks[i].wait = RANK_RUNNABLE;
-        d->ranks[i].resume_at = d->now + random_range(&d->events, 0, 2 * d->step_time);
+        time_ps wake = random_range(&d->events, 0, 2 * d->step_time);
+        d->ranks[i].resume_at = d->now + protocol_slowed(d, i, wake);
     }
     return true;
 }

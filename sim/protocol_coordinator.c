@@ -106,7 +106,8 @@ static bool same_action(const struct coordinator_action *a, const struct coordin
 static void broadcast_state(struct protocol *d, const struct coordinator_state *state)
 {
     for (uint32_t c = 0; c < d->clients_count; c++) {
-        if (!d->clients[c].subscribing || d->clients[c].subscribe_at > d->now) {
+        const struct protocol_client *client = &d->clients[c];
+        if (!client->subscribing || client->subscribe_at > d->now || client->lost_until > d->now) {
             continue;
         }
         struct protocol_message *message = protocol_message_new(d, MESSAGE_STATE);

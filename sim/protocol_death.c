@@ -1,29 +1,18 @@
 /*
- * protocol_death.c - the end of processes: one that dies at a random event, or a start-up that was
+ * protocol_death.c - the end of processes: one that dies by the plan, or a start-up that was
  * refused, and how the others follow. What watches whom is this file's model; that every request
  * ends then is the production front end's work. Driven by protocol_driver.c.
  */
 #include "sim/protocol_model.h"
 
-void protocol_draw_death(struct protocol *d)
+void protocol_begin_life(struct protocol *d)
 {
-    struct random r = random_stream(d->seed, "protocol-death", 0);
-    uint32_t processes[PROTOCOL_PROCESSES_MAX];
-    uint32_t count = 0;
     for (uint32_t p = 0; p < PROTOCOL_PROCESSES_MAX; p++) {
         bool rank = p < PROTOCOL_RANKS_MAX;
         bool client = !rank && p < PROCESS_COORDINATOR;
         d->dead[p] =
             (rank && p >= d->ranks_count) || (client && p - PROTOCOL_RANKS_MAX >= d->clients_count);
         d->stop_at[p] = TIME_NEVER;
-        if (!d->dead[p]) {
-            processes[count++] = p;
-        }
-    }
-    d->death_event = UINT32_MAX;
-    d->victim = processes[protocol_draw(&r, 0, count - 1)];
-    if (protocol_chance(&r, 10)) {
-        d->death_event = protocol_draw(&r, 0, protocol_chance(&r, 30) ? 60 : 1200);
     }
 }
 
@@ -103,11 +92,12 @@ void protocol_stop_all(struct protocol *d)
     if (d->stopping) {
         return;
     }
+    time_ps launcher = d->frozen_until[PROCESS_LAUNCHER];
     d->stopping = true;
-    d->stopping_since = d->now;
+    d->stopping_since = launcher > d->now && !d->dead[PROCESS_LAUNCHER] ? launcher : d->now;
     for (uint32_t p = 0; p < PROTOCOL_PROCESSES_MAX; p++) {
         if (!d->dead[p]) {
-            d->stop_at[p] = d->now + random_range(&d->events, 0, 100 * PS_PER_MS);
+            d->stop_at[p] = d->stopping_since + random_range(&d->events, 0, 100 * PS_PER_MS);
         }
     }
 }
@@ -123,9 +113,8 @@ static void say_dead(struct protocol *d, uint32_t rank)
     }
 }
 
-void protocol_die(struct protocol *d)
+void protocol_die(struct protocol *d, uint32_t victim)
 {
-    uint32_t victim = d->victim;
     PROTOCOL_EVENT(d, DEATH, victim);
     d->report->deaths_count++;
     d->killed[victim] = true;
@@ -151,11 +140,27 @@ time_ps protocol_stop_next(const struct protocol *d)
     return d->stop_at[first_to_stop(d)];
 }
 
+/* A process that is stopped hears of nothing before it goes on; the launcher's SIGKILL ends it. */
+static bool wait_for_frozen(struct protocol *d, uint32_t process)
+{
+    time_ps limit = d->stopping_since + PROTOCOL_KILL_MS * PS_PER_MS;
+    time_ps until = d->frozen_until[process] < limit ? d->frozen_until[process] : limit;
+    if (until > d->now) {
+        d->stop_at[process] = until;
+        return true;
+    }
+    d->killed[process] = true;
+    return false;
+}
+
 bool protocol_stop_run(struct protocol *d)
 {
     uint32_t p = first_to_stop(d);
+    if (protocol_frozen(d, p) && wait_for_frozen(d, p)) {
+        return true;
+    }
     bool client = p >= PROTOCOL_RANKS_MAX && p < PROCESS_COORDINATOR;
-    if (client && d->clients[p - PROTOCOL_RANKS_MAX].stage != CLIENT_FAILED) {
+    if (client && !d->killed[p] && d->clients[p - PROTOCOL_RANKS_MAX].stage != CLIENT_FAILED) {
         return protocol_client_fail(d, p - PROTOCOL_RANKS_MAX);
     }
     PROTOCOL_EVENT(d, STOPPED, p);

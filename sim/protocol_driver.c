@@ -13,6 +13,7 @@
 enum {
     ACTOR_WORKLOAD = PROTOCOL_PROCESSES_MAX,
     ACTOR_STOP,
+    ACTOR_FAULT,
     ACTOR_NONE,
 };
 
@@ -24,18 +25,27 @@ static void consider(time_ps at, uint32_t actor, time_ps *best_at, uint32_t *bes
     }
 }
 
+/* A process that is stopped goes on when it is let. */
+static time_ps thawed(const struct protocol *d, uint32_t process, time_ps at)
+{
+    return at > d->frozen_until[process] ? at : d->frozen_until[process];
+}
+
 static uint32_t next_actor(const struct protocol *d, time_ps *at)
 {
     uint32_t best = ACTOR_NONE;
     *at = TIME_NEVER;
     for (uint32_t e = 0; e < d->ranks_count; e++) {
-        consider(protocol_rank_next(d, e), e, at, &best);
+        consider(thawed(d, e, protocol_rank_next(d, e)), e, at, &best);
     }
     for (uint32_t c = 0; c < d->clients_count; c++) {
-        consider(protocol_client_next(d, c), process_of_client(c), at, &best);
+        uint32_t process = process_of_client(c);
+        consider(thawed(d, process, protocol_client_next(d, c)), process, at, &best);
     }
-    consider(protocol_coordinator_next(d), PROCESS_COORDINATOR, at, &best);
-    consider(protocol_launcher_next(d), PROCESS_LAUNCHER, at, &best);
+    consider(thawed(d, PROCESS_COORDINATOR, protocol_coordinator_next(d)), PROCESS_COORDINATOR, at,
+             &best);
+    consider(thawed(d, PROCESS_LAUNCHER, protocol_launcher_next(d)), PROCESS_LAUNCHER, at, &best);
+    consider(protocol_fault_next(d), ACTOR_FAULT, at, &best);
     consider(protocol_item_next(d), ACTOR_WORKLOAD, at, &best);
     if (d->stopping) {
         consider(protocol_stop_next(d), ACTOR_STOP, at, &best);
@@ -62,6 +72,8 @@ static bool run_actor(struct protocol *d, uint32_t actor)
         return protocol_item_run(d);
     case ACTOR_STOP:
         return protocol_stop_run(d);
+    case ACTOR_FAULT:
+        return protocol_fault_run(d);
     default:
         return protocol_fail(d, d->launcher.serving ? "I1" : "I10", "nothing can happen any more");
     }
@@ -73,9 +85,6 @@ static bool drive(struct protocol *d)
         d->report->events_count = events;
         if (d->stopping && protocol_all_dead(d)) {
             return protocol_check_stopped(d);
-        }
-        if (events == d->death_event && !d->stopping) {
-            protocol_die(d);
         }
         if (!d->stopping && protocol_is_quiet(d)) {
             if (!protocol_check_quiet(d)) {
@@ -132,7 +141,33 @@ static enum status create(struct protocol *d, struct error *error)
     return coordinator_create(&d->arena, &d->coordinator_options, &d->coordinator, error);
 }
 
-enum status protocol_driver_run(uint64_t seed, struct protocol_report *out, struct error *error)
+static enum status prepare(struct protocol *d, const struct protocol_plan *plan,
+                           struct error *error)
+{
+    protocol_draw_topology(d);
+    protocol_draw_workload(d);
+    protocol_draw_startup(d);
+    if (plan != NULL) {
+        d->plan = *plan;
+    } else {
+        protocol_draw_plan(d);
+    }
+    struct protocol_report *out = d->report;
+    out->plan = d->plan;
+    out->parts = protocol_parts(d);
+    TRY(protocol_apply_plan(d, error));
+    protocol_begin_life(d);
+    out->lockstep = d->lockstep;
+    out->ranks_count = d->ranks_count;
+    out->clients_count = d->clients_count;
+    for (uint32_t i = 0; i < d->requests_count; i++) {
+        out->requests |= d->requests[i].left_out ? 0 : 1U << i;
+    }
+    return create(d, error);
+}
+
+static enum status run(uint64_t seed, const struct protocol_plan *plan, bool traced,
+                       struct protocol_report *out, struct error *error)
 {
     struct protocol *d = calloc(1, sizeof *d);
     if (d == NULL) {
@@ -144,15 +179,14 @@ enum status protocol_driver_run(uint64_t seed, struct protocol_report *out, stru
     d->report = out;
     d->config = random_stream(seed, "protocol-config", 0);
     d->events = random_stream(seed, "protocol-events", 0);
-    protocol_draw_topology(d);
-    protocol_draw_workload(d);
-    protocol_draw_startup(d);
-    protocol_draw_death(d);
-    out->lockstep = d->lockstep;
-    enum status status = create(d, error);
+    enum status status = prepare(d, plan, error);
     if (status == STATUS_OK) {
-        if (!drive(d)) {
+        bool good = drive(d);
+        out->end_us = (uint32_t)(d->now / PS_PER_US + 1);
+        if (!good || traced) {
             protocol_write_trace(d);
+        }
+        if (!good) {
             status = error_set(error, STATUS_PROTOCOL, "seed %lu, event %lu, %s: %s",
                                (unsigned long)seed, (unsigned long)out->events_count,
                                out->invariant, d->failure);
@@ -161,4 +195,15 @@ enum status protocol_driver_run(uint64_t seed, struct protocol_report *out, stru
     arena_destroy(&d->arena);
     free(d);
     return status;
+}
+
+enum status protocol_driver_run(uint64_t seed, struct protocol_report *out, struct error *error)
+{
+    return run(seed, NULL, false, out, error);
+}
+
+enum status protocol_driver_replay(uint64_t seed, const struct protocol_plan *plan,
+                                   struct protocol_report *out, struct error *error)
+{
+    return run(seed, plan, true, out, error);
 }

@@ -49,6 +49,9 @@ void protocol_send(struct protocol *d, struct protocol_link *link, struct protoc
         return;
     }
     time_ps at = d->now + draw_delay(d, link);
+    if (d->links_fail) {
+        at += protocol_fault_delay(d, link);
+    }
     message->at = at > link->last_at ? at : link->last_at;
     link->last_at = message->at;
     if (link->tail != NULL) {
@@ -115,10 +118,12 @@ static int write_options(const struct protocol *d, char *out, size_t cap)
     const struct engine_core_options *e = &d->engine_options;
     const struct coordinator_options *c = &d->coordinator_options;
     const struct wave_options *w = &e->wave;
+    char plan[PROTOCOL_PLAN_BYTES];
+    protocol_plan_write(&d->plan, plan);
     return snprintf(
         out, cap,
         "seed %lu: ranks %u clients %u %s interval %u%s%s%s%s depth %u seqs %u "
-        "budget %u blocks %u%s%s router %d graph %u%s%s fault %d death %d of %u\n",
+        "budget %u blocks %u%s%s router %d graph %u%s%s fault %d\nplan: %s\n",
         (unsigned long)d->seed, d->ranks_count, d->clients_count,
         d->lockstep ? "lock-step" : "independent", w->check_interval_steps,
         w->check_first_step ? " first-step" : "", c->believe_engines_only ? " believe-engines" : "",
@@ -127,7 +132,7 @@ static int write_options(const struct protocol *d, char *out, size_t cap)
         e->max_num_batched_tokens, e->num_gpu_blocks, d->aborts_allowed ? " aborts" : "",
         d->pauses_allowed ? " pauses" : "", (int)d->router_rule, w->graph_tokens_max,
         d->eager_aborts ? " eager" : "", d->chase ? " chase" : "", (int)d->launcher.fault,
-        (int)d->death_event, d->victim);
+        plan);
 }
 
 void protocol_write_trace(const struct protocol *d)

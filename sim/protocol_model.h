@@ -13,9 +13,6 @@
 #include "sim/protocol_driver.h"
 
 enum {
-    PROTOCOL_RANKS_MAX = 4,
-    PROTOCOL_CLIENTS_MAX = 4,
-    PROTOCOL_REQUESTS_MAX = 32,
     PROTOCOL_ITEMS_MAX = 160,
     PROTOCOL_SEQS_MAX = 6,
     PROTOCOL_MODEL_LEN = 32,
@@ -25,13 +22,7 @@ enum {
     PROTOCOL_EVENTS_MAX = 400000,
     PROTOCOL_EVENTS_KEPT = 1024,
     PROTOCOL_GRACE_MS = 5000, /* from the first death to the last */
-};
-
-/* Processes, which are also the actors of the event loop: ranks, clients, then these. */
-enum {
-    PROCESS_COORDINATOR = PROTOCOL_RANKS_MAX + PROTOCOL_CLIENTS_MAX,
-    PROCESS_LAUNCHER,
-    PROTOCOL_PROCESSES_MAX,
+    PROTOCOL_KILL_MS = 4500,  /* what does not end by itself is killed */
 };
 
 static inline uint32_t process_of_client(uint32_t client)
@@ -121,6 +112,8 @@ struct protocol_link {
     time_ps delay_mean;
     uint32_t delay_shape; /* 0: always the mean; 1: uniform; 2: exponential */
     bool cut;             /* one end is dead: nothing is sent any more */
+    uint8_t from;         /* processes */
+    uint8_t to;
 };
 
 /* ---- requests and the workload ---- */
@@ -135,6 +128,7 @@ struct protocol_request {
     enum finish_reason expected_finish;
     int32_t handle;
     uint32_t engine;
+    bool left_out; /* by the plan */
     bool submitted;
     bool cancelled;    /* by its client: nobody waits any more */
     bool abort_seen;   /* an ABORT or an aborting pause reached its engine core while held */
@@ -157,14 +151,13 @@ enum protocol_item_kind {
     ITEM_PAUSE,
     ITEM_RESUME,
     ITEM_STALL, /* a client stops reading for a while */
-    ITEM_RESUBSCRIBE,
 };
 
 struct protocol_item {
     time_ps at;
     enum protocol_item_kind kind;
     uint32_t client;
-    uint32_t value; /* request, pause mode, milliseconds, or engine core */
+    uint32_t value; /* request, pause mode, or milliseconds */
 };
 
 /* ---- actors ---- */
@@ -229,6 +222,10 @@ struct protocol_rank {
     bool start_noticed;   /* in this loop */
     int64_t complete_due; /* wave whose end must be told, -1: none */
     bool usage_left;      /* the last statistics say idle, but blocks are used */
+    uint32_t slow;        /* its steps and its main thread take so many times longer */
+    time_ps slow_until;
+    uint32_t told_count;  /* of the following */
+    struct engine_outputs told[2]; /* its last notices, the older one first */
     bool subscribed;
 };
 
@@ -246,6 +243,7 @@ struct protocol_client {
     uint32_t greeted; /* by these ranks, a bit each */
     time_ps stalled_until;
     time_ps subscribe_at; /* what is published before does not reach it */
+    time_ps lost_until;   /* nor what is published while its connection is away */
     bool subscribing;     /* subscribe_at is set */
     bool pausing;         /* a pause of its own is not answered */
     uint32_t last_wave;
@@ -361,8 +359,11 @@ struct protocol {
     struct coordinator_model model;
     struct protocol_launcher launcher;
     bool users_open; /* the workload has begun */
-    uint32_t death_event;
-    uint32_t victim;
+    struct protocol_plan plan; /* its faults in the order in which they begin */
+    uint32_t next_fault;
+    bool links_fail; /* some fault is of links */
+    uint64_t sends_count;
+    time_ps frozen_until[PROTOCOL_PROCESSES_MAX]; /* stopped before: handles nothing */
     bool stopping; /* a process died, or start-up failed */
     time_ps stopping_since;
     bool dead[PROTOCOL_PROCESSES_MAX];
@@ -459,6 +460,7 @@ bool protocol_fail(struct protocol *d, const char *invariant, const char *fmt, .
     X(BOUND, "bound", "count", "refused", "", "")                            \
     X(GREETED, "greeted", "client", "rank", "open", "")                      \
     X(SERVING, "serving", "clients", "ranks", "system", "")                  \
+    X(FAULT, "fault", "kind", "process", "us", "factor")                     \
     X(DEATH, "death", "process", "", "", "")                                 \
     X(STOPPED, "stopped", "process", "", "", "")                             \
     X(FAILED, "failed", "client", "errors", "", "")
@@ -536,10 +538,35 @@ bool protocol_launcher_run(struct protocol *d);
 /* When the next item of the workload is due, TIME_NEVER while those that it is for start. */
 time_ps protocol_item_next(const struct protocol *d);
 
+/* ---- faults: protocol_faults.c ---- */
+/* Draws the plan of a seed whose topology and workload are drawn. */
+void protocol_draw_plan(struct protocol *d);
+/* enum protocol_part: what there is that could be left out. */
+uint32_t protocol_parts(const struct protocol *d);
+/* Leaves out what the plan leaves out. STATUS_INVALID: it names what the seed does not have. */
+MUST_CHECK enum status protocol_apply_plan(struct protocol *d, struct error *error);
+/* The workload's times are known: leaves out what begins after the plan's end. */
+void protocol_apply_end(struct protocol *d);
+time_ps protocol_fault_next(const struct protocol *d);
+/* The next fault begins. */
+bool protocol_fault_run(struct protocol *d);
+/* What faults add to the delay of a message that is sent now. */
+time_ps protocol_fault_delay(struct protocol *d, const struct protocol_link *link);
+static inline bool protocol_frozen(const struct protocol *d, uint32_t process)
+{
+    return d->frozen_until[process] > d->now;
+}
+static inline time_ps protocol_slowed(const struct protocol *d, uint32_t rank, time_ps duration)
+{
+    const struct protocol_rank *r = &d->ranks[rank];
+    return r->slow_until > d->now ? duration * r->slow : duration;
+}
+
 /* ---- death: protocol_death.c ---- */
-void protocol_draw_death(struct protocol *d);
-/* The victim dies; the others hear of it one after the other. */
-void protocol_die(struct protocol *d);
+/* Which processes there are. */
+void protocol_begin_life(struct protocol *d);
+/* A process dies; the others hear of it one after the other. */
+void protocol_die(struct protocol *d, uint32_t victim);
 /* All processes are told to end. */
 void protocol_stop_all(struct protocol *d);
 time_ps protocol_stop_next(const struct protocol *d);

@@ -283,9 +283,5 @@ void protocol_draw_workload(struct protocol *d)
     if (d->pauses_allowed) {
         add_pauses(d, end);
     }
-    if (protocol_chance(r, 10)) {
-        add_item(d, random_range(r, PS_PER_S, 2 * PS_PER_S), ITEM_RESUBSCRIBE, 0,
-                 protocol_draw(r, 0, d->ranks_count - 1));
-    }
     qsort(d->items, d->items_count, sizeof d->items[0], compare_items);
 }

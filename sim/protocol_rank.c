@@ -63,6 +63,10 @@ static bool send_notices(struct protocol *d, uint32_t rank)
         message->engine.wave_complete = notice.wave_complete;
         message->engine.start_wave = notice.start_wave;
         protocol_send(d, &d->engine_up[rank], message);
+        struct protocol_rank *r = &d->ranks[rank];
+        r->told[0] = r->told_count > 0 ? r->told[r->told_count - 1] : notice;
+        r->told[1] = notice;
+        r->told_count = r->told_count < 2 ? r->told_count + 1 : 2;
     }
     return true;
 }
@@ -346,9 +350,8 @@ static bool submit(struct protocol *d, uint32_t rank, const struct step_plan *pl
         return true;
     }
     time_ps start = d->now > r->free_at ? d->now : r->free_at;
-    step->done_at = plan->tokens_count == 0
-                        ? start
-                        : start + random_range(&d->events, d->step_time / 2, d->step_time);
+    time_ps duration = random_range(&d->events, d->step_time / 2, d->step_time);
+    step->done_at = plan->tokens_count == 0 ? start : start + protocol_slowed(d, rank, duration);
     r->free_at = step->done_at;
     return true;
 }
@@ -488,9 +491,10 @@ static bool check_left(struct protocol *d, uint32_t rank, const struct rank_step
         PROTOCOL_REQUIRE(d, "I14", q->sent_count == left[i], "rank %u keeps back a token of %s",
                          rank, q->id);
     }
-    PROTOCOL_REQUIRE(d, "I14", d->lockstep || d->now - step->done_at < PS_PER_MS,
+    time_ps since = step->done_at > d->frozen_until[rank] ? step->done_at : d->frozen_until[rank];
+    PROTOCOL_REQUIRE(d, "I14", d->lockstep || d->now - since < PS_PER_MS,
                      "rank %u keeps the tokens of a step for %.3f ms", rank,
-                     (double)(d->now - step->done_at) / (double)PS_PER_MS);
+                     (double)(d->now - since) / (double)PS_PER_MS);
     return true;
 }
 
@@ -661,7 +665,8 @@ static bool end_loop(struct protocol *d, uint32_t rank)
         return take_resume(d, rank, r->resume_client);
     }
     time_ps pace = progress ? 50 * PS_PER_US : PS_PER_MS;
-    run_at(r, RANK_DRAIN, d->now + random_range(&d->events, PS_PER_US, pace));
+    time_ps turn_time = random_range(&d->events, PS_PER_US, pace);
+    run_at(r, RANK_DRAIN, d->now + protocol_slowed(d, rank, turn_time));
     if (!engine_core_has_work(r->engine)) {
         r->wait = RANK_IDLE;
         PROTOCOL_EVENT(d, IDLE, rank, wave_of(r));

@@ -191,6 +191,7 @@ static void open_users(struct protocol *d)
     for (uint32_t i = 0; i < d->items_count; i++) {
         d->items[i].at += d->now;
     }
+    protocol_apply_end(d);
 }
 
 static struct protocol_link *first_greeting(struct protocol *d, uint32_t client)
@@ -266,8 +267,7 @@ time_ps protocol_item_next(const struct protocol *d)
             return TIME_NEVER;
         }
     }
-    bool early = item->kind == ITEM_RESUBSCRIBE && !d->ready_sent;
-    return early ? TIME_NEVER : item->at;
+    return item->at;
 }
 
 /* ---- the launcher ---- */

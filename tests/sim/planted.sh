@@ -55,12 +55,22 @@ if [ -z "$only" ] && ! timeout 120 "$work/clean" "$seeds" >"$work/out"; then
     fail "without a planted bug: $(head -c 600 "$work/out")"
 fi
 
+# smallest NAME PROGRAM MOST FOUND: the bug needs a fault, at most MOST of them, and is not found without.
+smallest() {
+    local count
+    count=$(sed -n 's/^\([0-9]*\) faults after .*/\1/p' <<<"$4")
+    [ -n "$count" ] && [ "$count" -ge 1 ] && [ "$count" -le "$3" ] || fail "$1 shrinks to ${count:-no} faults, want 1 to $3"
+    sed -n 's/^[0-9]* faults after .*: /  smallest: /p' <<<"$4" >&3
+    HARNESS_PROTOCOL_PLAN=none timeout 60 "$2" "$seeds" >/dev/null || fail "$1 is found without a fault"
+}
+
 # hunt PATCH: prints its row.
 hunt() {
-    local patch=$1 name tree file object want found seed invariant begin
+    local patch=$1 name tree file object want most found seed invariant begin
     local -a objects=()
     name=$(basename "$patch" .patch)
     want=$(sed -n 's/^Breaks: //p' "$patch")
+    most=$(sed -n 's/^Faults: //p' "$patch")
     file=$(sed -n 's,^+++ b/,,p' "$patch")
     tree=$work/$name
     mkdir -p "$tree/$(dirname "$file")"
@@ -76,7 +86,7 @@ hunt() {
     done
     link "$tree/run" "${objects[@]}" || { fail "$name does not link" && return; }
     begin=$(date +%s%N)
-    found=$(timeout 60 "$tree/run" "$seeds" 2>"$work/errors")
+    found=$(HARNESS_PROTOCOL_SHRINK=${most:+1} timeout 60 "$tree/run" "$seeds" 2>"$work/errors")
     local ms=$((($(date +%s%N) - begin) / 1000000))
     [ -n "$only" ] && cat "$work/errors"
     read -r seed invariant _ <<<"$found"
@@ -85,11 +95,12 @@ hunt() {
         return
     fi
     printf '| %s | %s | %s | %s |\n' "$name" "$seed" "$invariant" "$(sed -n 's/^Bug: //p' "$patch")"
-    printf '  %s ms: %s\n' "$ms" "$(cut -d' ' -f3- <<<"$found" | head -1 | head -c 200)" >&3
+    printf '  %s ms: %s\n' "$ms" "$(head -1 <<<"$found" | cut -d' ' -f3- | head -c 200)" >&3
     case " $want " in
     *" $invariant "*) ;;
     *) fail "$name breaks $invariant, want $want" ;;
     esac
+    [ -z "$most" ] || smallest "$name" "$tree/run" "$most" "$found"
     grep -q "^| $name |" "$root/docs/planted-bugs.md" || fail "$name is not in docs/planted-bugs.md"
     rm -rf "$tree"
 }

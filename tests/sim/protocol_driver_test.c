@@ -57,6 +57,9 @@ static void add(struct protocol_report *sum, const struct protocol_report *repor
     sum->refused_count += report->refused_count;
     sum->deaths_count += report->deaths_count;
     sum->errors_count += report->errors_count;
+    for (uint32_t k = 0; k < PROTOCOL_FAULT_KINDS; k++) {
+        sum->faults_count[k] += report->faults_count[k];
+    }
 }
 
 static void print_sum(uint64_t seeds, const struct protocol_report *sum)
@@ -76,6 +79,10 @@ static void print_sum(uint64_t seeds, const struct protocol_report *sum)
         (unsigned long)sum->resumes_count, (unsigned long)sum->stalls_count,
         (unsigned long)sum->refused_count, (unsigned long)sum->deaths_count,
         (unsigned long)sum->errors_count);
+    for (uint32_t k = 0; k < PROTOCOL_FAULT_KINDS; k++) {
+        (void)printf("  %s: %lu\n", protocol_fault_name((enum protocol_fault_kind)k),
+                     (unsigned long)sum->faults_count[k]);
+    }
 }
 
 /* A workload that reaches none of these proves nothing. */
@@ -97,6 +104,9 @@ static void check_corners(uint64_t seeds, const struct protocol_report *sum)
     assert_true(sum->refused_count > seeds / 25);
     assert_true(sum->deaths_count > seeds / 25);
     assert_true(sum->errors_count > seeds / 40);
+    for (uint32_t k = 0; k < PROTOCOL_FAULT_KINDS; k++) {
+        assert_true(sum->faults_count[k] > seeds / 25);
+    }
 }
 
 static void all_invariants_hold_over_many_seeds(void **state)

@@ -1,14 +1,17 @@
 /*
  * main.c - runs the protocol driver over seeds until one fails, for planted.sh: `main COUNT` looks
  * for the first failing seed of 0.. and prints "SEED INVARIANT text"; exit status 1 if one failed,
- * 0 if all hold. With HARNESS_PROTOCOL_SEED=n only that seed, and its trace on stderr.
+ * 0 if all hold. With HARNESS_PROTOCOL_SEED=n only that seed, and its trace on stderr; with
+ * HARNESS_PROTOCOL_PLAN=p every seed has this plan; with HARNESS_PROTOCOL_SHRINK=1 a second line
+ * has the smallest plan that fails in the same way.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#include "sim/protocol_driver.h"
+#include "sim/protocol_shrink.h"
 
 static volatile uint64_t seed;
 
@@ -30,9 +33,38 @@ static void crashed(int number)
     _exit(1);
 }
 
+static struct protocol_report report;
+static struct protocol_report smaller;
+
+static bool fails(void *user, const struct protocol_plan *plan)
+{
+    struct error error;
+    (void)user;
+    return protocol_driver_replay(seed, plan, &smaller, &error) == STATUS_PROTOCOL &&
+           strcmp(smaller.invariant, report.invariant) == 0;
+}
+
+static void print_smallest(void)
+{
+    struct protocol_shrink shrink = {.fails = fails, .runs_max = 2000};
+    struct protocol_plan plan = report.plan;
+    char text[PROTOCOL_PLAN_BYTES];
+    protocol_shrink(&shrink, &report, &plan);
+    protocol_plan_write(&plan, text);
+    (void)printf("%u faults after %u runs: %s\n", plan.faults_count, shrink.runs_count, text);
+}
+
+static enum status run(const struct protocol_plan *plan, struct error *error)
+{
+    return plan != NULL ? protocol_driver_replay(seed, plan, &report, error)
+                        : protocol_driver_run(seed, &report, error);
+}
+
 int main(int argc, char **argv)
 {
-    static struct protocol_report report;
+    struct protocol_plan plan;
+    const char *given = getenv("HARNESS_PROTOCOL_PLAN");
+    const char *shrinks = getenv("HARNESS_PROTOCOL_SHRINK");
     static const int signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
     struct error error;
     const char *only = getenv("HARNESS_PROTOCOL_SEED");
@@ -42,11 +74,18 @@ int main(int argc, char **argv)
     }
     uint64_t first = only != NULL ? strtoull(only, NULL, 10) : 0;
     count = only != NULL ? 1 : count;
+    if (given != NULL && protocol_plan_parse(given, &plan, &error) != STATUS_OK) {
+        (void)fprintf(stderr, "%s\n", error.text);
+        return 2;
+    }
     for (seed = first; seed < first + count; seed++) {
-        if (protocol_driver_run(seed, &report, &error) != STATUS_OK) {
+        if (run(given != NULL ? &plan : NULL, &error) != STATUS_OK) {
             (void)printf("%lu %s %s\n", (unsigned long)seed, report.invariant, error.text);
             if (only != NULL) {
                 (void)fprintf(stderr, "%s", report.trace);
+            }
+            if (shrinks != NULL && *shrinks != '\0') {
+                print_smallest();
             }
             return 1;
         }

@@ -1,0 +1,123 @@
+/*
+ * sim.c - how many requests a second the simulator carries on one core: 10,000 requests of 512
+ * prompt and 256 output tokens, Poisson arrivals at 6 requests/s for each engine core, every step
+ * through the shared engine core, every message through the shared front end (level L0). The
+ * ceiling beside it is the event queue alone: as many events as that run had, each of which takes
+ * the first entry and puts it back at a random later time.
+ *
+ *     ./dev bench sim [ENGINES]
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/random.h"
+#include "sim/event_queue.h"
+#include "sim/simulation.h"
+
+enum {
+    REQUESTS = 10000,
+    PROMPT_TOKENS = 512,
+    OUTPUT_TOKENS = 256
+};
+
+#define REQUESTS_PER_S 6.0 /* of each engine core */
+
+/* CPU time: what another program takes from the core is not the simulator's. */
+static double now_s(void)
+{
+    return (double)clock_thread_cpu_ns() / 1e9;
+}
+
+struct arrivals {
+    struct random random;
+    uint64_t next;
+    time_ps at;
+    double requests_per_s;
+};
+
+static bool next_arrival(void *ctx, struct simulation_request *request)
+{
+    struct arrivals *a = ctx;
+    if (a->next == REQUESTS) {
+        return false;
+    }
+    a->at += random_interval_ps(&a->random, a->requests_per_s);
+    *request = (struct simulation_request){.number = a->next,
+                                           .at = a->at,
+                                           .user = (uint32_t)a->next,
+                                           .prompt_tokens = PROMPT_TOKENS,
+                                           .output_tokens = OUTPUT_TOKENS,
+                                           .prompt_hash = random_at(a->next, 1)};
+    a->next++;
+    return true;
+}
+
+static uint64_t simulate(uint32_t engines, const char *host)
+{
+    struct simulation_options options = simulation_options_default();
+    options.engines_count = engines;
+    options.model = model_shape_find("llama-3.1-8b");
+    options.gpu = gpu_shape_find("h100");
+    options.engine.max_model_len = 1024;
+    options.host = *host_profile_find(host);
+    struct arrivals arrivals = {.random = random_stream(1, "arrivals", 0),
+                                .requests_per_s = REQUESTS_PER_S * engines};
+    struct simulation_source source = {.ctx = &arrivals, .next = next_arrival};
+    struct simulation *s;
+    struct error error;
+    if (simulation_create(&options, &source, NULL, &s, &error) != STATUS_OK) {
+        (void)fprintf(stderr, "sim: %s\n", error.text);
+        exit(EXIT_FAILURE);
+    }
+    double start = now_s();
+    if (simulation_run(s, TIME_NEVER, &error) != STATUS_OK) {
+        (void)fprintf(stderr, "sim: %s\n", error.text);
+        exit(EXIT_FAILURE);
+    }
+    double elapsed = now_s() - start;
+    struct simulation_totals totals = simulation_totals(s);
+    (void)printf("engines=%u level=L0 host=%s requests_per_s=%.0f tok_per_s=%.0f events=%llu "
+                 "simulated_s=%.1f times_real_time=%.0f\n",
+                 engines, host, REQUESTS / elapsed, (double)totals.output_tokens / elapsed,
+                 (unsigned long long)totals.events_count,
+                 (double)simulation_now(s) / (double)PS_PER_S,
+                 (double)simulation_now(s) / (double)PS_PER_S / elapsed);
+    uint64_t events = totals.events_count;
+    simulation_destroy(s);
+    return events;
+}
+
+static void hold(uint32_t entities, uint64_t events)
+{
+    struct event_queue q;
+    struct error error;
+    enum status status = event_queue_create(entities, &q, &error);
+    ASSERT(status == STATUS_OK);
+    for (uint32_t i = 0; i < entities; i++) {
+        event_queue_set(&q, i, (time_ps)(random_at(i, 0) >> 40));
+    }
+    double start = now_s();
+    for (uint64_t i = 0; i < events; i++) {
+        uint32_t entity;
+        time_ps at = event_queue_next(&q, &entity);
+        event_queue_set(&q, entity, at + (time_ps)(random_at(i, 1) >> 40));
+    }
+    double elapsed = now_s() - start;
+    (void)printf("ceiling entities=%u hold_ns=%.1f requests_per_s=%.0f\n", entities,
+                 elapsed / (double)events * 1e9, REQUESTS / elapsed);
+    event_queue_destroy(&q);
+}
+
+int main(int argc, char **argv)
+{
+    uint32_t engines = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 8;
+    if (engines < 1 || engines > SIMULATION_ENGINES_MAX) {
+        (void)fprintf(stderr, "usage: bench sim [ENGINES]\n");
+        return 2;
+    }
+    uint64_t events = simulate(engines, "native");
+    hold(5 * engines + 3, events);
+    (void)simulate(engines, "vllm-python");
+    return 0;
+}

@@ -1,0 +1,120 @@
+/*
+ * engine_io_thread.c - owns an engine core's input and output threads: the loops of
+ * engine/node/engine_io.c. Driven by the scene, one message a segment. Must not decide anything.
+ */
+#include "sim/simulation_state.h"
+
+enum io_phase {
+    IO_LOOK,
+    IO_SETTLED, /* the message's emulated time is over: pass it on */
+};
+
+/* ---- input ---- */
+
+static void begin_input(const struct simulation *s, struct station *station,
+                        const struct letter *letter)
+{
+    struct ticket *t =
+        letter->kind == LETTER_ADD ? ticket_at(s, (uint32_t)letter->as.number) : NULL;
+    station->books->messages_in_count++;
+    station_work(station, station_cost(&s->options.costs.engine_input, 1,
+                                       t != NULL ? t->request.prompt_tokens : 0));
+    if (t != NULL) {
+        t->hops[SIMULATION_HOP_ENGINE_RECEIVED] = station->cursor;
+        station->books->requests_count++;
+        station_charge(station, s->options.extra.engine_input_request);
+    }
+}
+
+/* True: the emulated time of the message in work is over. Else the segment ends with sleeping it
+ * off. */
+static bool settled(struct station *station)
+{
+    if (!station_owes(station)) {
+        return true;
+    }
+    station->phase = IO_SETTLED;
+    station_sleep(station, station->busy_until);
+    return false;
+}
+
+static void wait_for_letter(struct station *station)
+{
+    station->phase = IO_LOOK;
+    station_wait(station, 1U << ONLY_INBOX, &station->books->idle);
+}
+
+void engine_input_run(struct station *station)
+{
+    const struct simulation *s = simulation_of(station);
+    struct engine_thread *e = station->owner;
+    const struct letter *letter = station_letter(station, ONLY_INBOX, station->now);
+    if (letter != NULL) {
+        if (station->phase == IO_LOOK) {
+            begin_input(s, station, letter);
+        }
+        if (!settled(station)) {
+            return;
+        }
+        struct letter passed = *letter;
+        passed.at = station->cursor;
+        station_drop(station, ONLY_INBOX);
+        letter_send(station, &e->station, REQUESTS_INBOX, passed);
+    }
+    wait_for_letter(station);
+}
+
+/* ---- output ---- */
+
+void engine_send(struct engine_thread *e, int32_t client, const struct engine_outputs *outputs)
+{
+    struct simulation *s = simulation_of(&e->station);
+    if (client == COORDINATOR_CLIENT && s->coordinator == NULL) {
+        return;
+    }
+    struct outputs_parcel *p = parcel_of_outputs(s, client, outputs);
+    e->station.books->messages_out_count++;
+    letter_send(
+        &e->station, &e->output, ONLY_INBOX,
+        (struct letter){.at = e->station.cursor, .kind = LETTER_PARCEL, .as.parcel = &p->parcel});
+}
+
+static void begin_output(const struct simulation *s, struct station *station,
+                         const struct outputs_parcel *p)
+{
+    uint32_t tokens = p->outputs.outputs_count;
+    station_work(station, station_cost(&s->options.costs.engine_output, tokens, tokens));
+    station->books->output_tokens += tokens;
+    station_charge(station, s->options.extra.engine_output_message +
+                                s->options.extra.engine_output_token * (time_ps)tokens);
+}
+
+static void send_output(struct simulation *s, struct station *station, struct letter letter)
+{
+    int32_t client = ((const struct outputs_parcel *)letter.as.parcel)->client;
+    letter.at = station->cursor + s->options.costs.ipc;
+    station->books->messages_out_count++;
+    if (client == COORDINATOR_CLIENT) {
+        letter_send(station, &s->coordinator->station, COUNTS_INBOX, letter);
+        return;
+    }
+    letter_send(station, &s->apis[client].station, OUTPUTS_INBOX, letter);
+}
+
+void engine_output_run(struct station *station)
+{
+    struct simulation *s = simulation_of(station);
+    const struct letter *letter = station_letter(station, ONLY_INBOX, station->now);
+    if (letter != NULL) {
+        if (station->phase == IO_LOOK) {
+            begin_output(s, station, (const struct outputs_parcel *)letter->as.parcel);
+        }
+        if (!settled(station)) {
+            return;
+        }
+        struct letter sent = *letter;
+        station_drop(station, ONLY_INBOX);
+        send_output(s, station, sent);
+    }
+    wait_for_letter(station);
+}

@@ -1,0 +1,14 @@
+/*
+ * simulation_options.h - the check of a simulation's options. Private to the files of simulation.h.
+ */
+#ifndef SIM_SIMULATION_OPTIONS_H
+#define SIM_SIMULATION_OPTIONS_H
+
+#include "sim/simulation.h"
+
+/* Decides what was left open: whether engine cores launch themselves, and KV blocks. INVALID names
+ * the option that is out of range. */
+MUST_CHECK enum status simulation_options_resolve(struct simulation_options *o,
+                                                  struct error *error);
+
+#endif

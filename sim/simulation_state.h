@@ -1,0 +1,326 @@
+/*
+ * simulation_state.h - the parts of a simulation, as they know each other. Private to the files of
+ * simulation.h:
+ *
+ *     simulation.c           creation, the run, what can be read
+ *     simulation_options.c   defaults and checks
+ *     station.c              threads, letters, cores
+ *     parcel.c               memory of requests and messages in flight
+ *     client_thread.c        sends requests, reads tokens
+ *     api_thread.c           an API server
+ *     coordinator_thread.c   the coordinator
+ *     engine_thread.c        an engine core's main thread
+ *     engine_io_thread.c     its input and output threads
+ *     worker_thread.c        a worker's two threads
+ *     launch.c               launches, GPUs
+ *
+ * Each file of a thread follows the loop of the process of the same name in engine/node, piece by
+ * piece, so that batching under load is the same.
+ */
+#ifndef SIM_SIMULATION_STATE_H
+#define SIM_SIMULATION_STATE_H
+
+#include "engine/core/coordinator.h"
+#include "engine/core/frontend.h"
+#include "engine/device/gpu_share.h"
+#include "sim/station.h"
+
+enum {
+    FLIGHTS_MAX = 8,      /* plans and dummies submitted and not taken: depth 2 and a dummy */
+    TICKET_ID_BYTES = 12, /* "r-0000002a" */
+    TICKET_DIGITS_AT = 2,
+    TICKET_CHUNK = 256,
+    PARCEL_CLASSES = 32,
+};
+
+enum {
+    HTTP_INBOX = 0, /* API server: tickets */
+    OUTPUTS_INBOX,  /* messages of engine cores */
+    STATE_INBOX,    /* of the coordinator */
+
+    REQUESTS_INBOX = 0, /* engine core: ADD and START_DP_WAVE, from thread to thread */
+    RESULTS_INBOX,      /* of workers */
+
+    FRONT_INBOX = 0, /* coordinator: FIRST_REQ */
+    COUNTS_INBOX,    /* what engine cores say */
+
+    ONLY_INBOX = 0,
+};
+
+enum letter_kind {
+    LETTER_PLAIN,
+    LETTER_PARCEL,
+    LETTER_ADD,
+    LETTER_START_WAVE,
+};
+
+/* A request in flight, from the client's decision to send it to the read of its last event. */
+struct ticket {
+    struct simulation_request request;
+    struct engine_request add; /* as the API server sent it */
+    char id[TICKET_ID_BYTES];
+    time_ps sent;
+    time_ps first;
+    time_ps hops[SIMULATION_HOPS_COUNT];
+    uint32_t index;
+    uint32_t api_server;
+    uint32_t engine;
+    uint32_t cached_tokens;
+    uint32_t read_tokens;
+    /* in the API server: what is to be written */
+    uint32_t unwritten_tokens;
+    bool unwritten;
+    bool unwritten_first;
+    bool unwritten_last;
+    bool failed;
+    uint32_t next_free;
+};
+
+/* Memory of one message; a typed struct begins with it. */
+struct parcel {
+    struct parcel *next_free;
+    uint32_t size_class;
+    uint32_t references;
+};
+
+struct outputs_parcel {
+    struct parcel parcel;
+    int32_t client; /* COORDINATOR_CLIENT: counts */
+    struct engine_outputs outputs;
+    struct scheduler_stats stats;
+    struct engine_output rows[];
+};
+
+struct state_parcel {
+    struct parcel parcel;
+    struct coordinator_state state;
+    struct engine_counts counts[];
+};
+
+struct writes_parcel {
+    struct parcel parcel;
+    uint32_t count;
+    struct api_write {
+        struct ticket *ticket;
+        time_ps at;
+        uint32_t tokens;
+        bool first;
+        bool last;
+    } writes[];
+};
+
+struct client_thread {
+    struct station station;
+    struct simulation_request *pending; /* heap by (at, user, number): what is to be sent */
+    uint32_t pending_count;
+    uint32_t pending_capacity;
+    bool exhausted; /* the source has no more requests, or no user has */
+    uint32_t users_left;
+    uint64_t inflight;
+    time_ps last_at; /* of the source */
+};
+
+struct api_thread {
+    struct station station;
+    uint32_t index;
+    struct arena arena;
+    struct frontend *frontend;
+    uint32_t turn_messages; /* taken in this turn */
+    bool slept;
+    uint32_t http_left; /* connections that were readable when this turn looked */
+    struct ticket *submitting;
+    struct first_request first;
+    bool first_request;
+    const struct outputs_parcel *message; /* in work */
+    time_ps message_at;
+    struct ticket **dirty; /* connections with something to write, in this order */
+    uint32_t dirty_count;
+    uint32_t dirty_capacity;
+};
+
+struct coordinator_thread {
+    struct station station;
+    struct arena arena;
+    struct coordinator *coordinator;
+    bool front_ready;
+    bool counts_ready;
+    struct state_parcel *publishing; /* leaves when its time is over; NULL: none */
+};
+
+/* One submitted plan or dummy. */
+struct flight {
+    uint64_t step; /* the engine core's; 0: a dummy */
+    time_ps submitted;
+    uint32_t seqs_count;
+    uint32_t sampled_count;
+    bool launches; /* something runs on the GPU */
+    bool graph;
+    uint32_t kernels_count;
+    time_ps copy_time;
+    time_ps gpu_time;
+    uint32_t sm_ppm;
+    uint32_t bandwidth_ppm;
+    uint32_t workers_launched;
+    time_ps done; /* on the last of them; a GPU of its own only */
+};
+
+struct worker {
+    struct station station; /* of a process of its own */
+    struct station output;
+    struct engine_thread *engine;
+    struct simulation_thread *books; /* of the launching thread */
+    uint32_t index;
+    uint64_t launching; /* flight */
+    uint32_t next_launch;
+    time_ps flight_done[FLIGHTS_MAX];
+    /* its own GPU */
+    time_ps gpu_end;
+    time_ps gpu_ready;
+    time_ps *queue_ends; /* [queue_depth] ring of the ends of what is queued or running */
+    uint32_t queue_first;
+    uint32_t queue_count;
+    /* a shared GPU */
+    struct gpu_share *share;
+    uint32_t context;
+};
+
+struct engine_thread {
+    struct station station;
+    struct station input;
+    struct station output;
+    struct interpreter interpreter;
+    uint32_t index;
+    struct arena arena;
+    struct engine_core *core;
+    struct worker *workers; /* [tp] */
+    struct flight flights[FLIGHTS_MAX];
+    uint64_t submitted;
+    uint64_t received;
+    uint64_t taken;
+    const struct step_plan *plan; /* being submitted; NULL: a dummy */
+    bool worked;                  /* this turn submitted something */
+    struct wave_ballot ballot;
+    uint32_t wave_before;
+};
+
+/* A meeting of all ranks. */
+struct barrier {
+    uint32_t arrived_count;
+    time_ps latest;
+    /* of a forward */
+    struct wave_forward forward;
+    uint64_t tokens;
+    struct wave_forward agreed;
+    uint64_t agreed_all_tokens;
+    /* of a finish check */
+    struct wave_ballot sum;
+    struct wave_ballot checked;
+};
+
+struct gpu_shared_state {
+    struct gpu_share share;
+    struct gpu_share_state state;
+};
+
+struct simulation {
+    struct simulation_options options;
+    struct simulation_source source;
+    struct simulation_observer observer;
+    struct scene scene;
+    struct client_thread client;
+    struct api_thread *apis;
+    struct coordinator_thread *coordinator; /* NULL: D = 1 */
+    struct engine_thread *engines;
+    struct barrier step_barrier;
+    struct barrier finish_barrier;
+    struct gpu_shared_state *gpus; /* shared ones */
+    uint32_t gpus_count;
+    uint32_t kernels_count; /* of a step */
+    struct worker *workers;
+    uint32_t workers_count; /* launchers: D x tp */
+    struct simulation_thread *books;
+    struct simulation_thread *shown;
+    uint32_t threads_count;
+    uint32_t *zero_tokens; /* [max_num_seqs] */
+    uint32_t *prompt;      /* [max_model_len] */
+
+    struct ticket **chunks;
+    uint32_t chunks_count;
+    uint32_t chunks_capacity;
+    uint32_t free_ticket;
+    struct parcel *free_parcels[PARCEL_CLASSES];
+    struct simulation_totals totals;
+    time_ps progress_at; /* a token was read */
+    struct error error;  /* what ended the run */
+};
+
+/* parcel.c */
+struct ticket *ticket_take(struct simulation *s);
+void ticket_give(struct simulation *s, struct ticket *t);
+struct ticket *ticket_at(const struct simulation *s, uint32_t index);
+/* Whose request an internal id names: its last 8 digits are the ticket's index. */
+struct ticket *ticket_of_id(const struct simulation *s, const char *id);
+/* At least so many bytes, the header included; one reference. */
+struct parcel *parcel_take(struct simulation *s, size_t bytes);
+void parcel_give(struct simulation *s, struct parcel *p);
+void parcels_destroy(struct simulation *s);
+/* A copy that outlives the engine core's memory. */
+struct outputs_parcel *parcel_of_outputs(struct simulation *s, int32_t client,
+                                         const struct engine_outputs *outputs);
+
+static inline void letter_send(struct station *from, struct station *to, uint32_t inbox,
+                               struct letter letter)
+{
+    letter.from = from->entity;
+    station_send(to, inbox, &letter);
+}
+
+/* client_thread.c */
+MUST_CHECK enum status client_open(struct simulation *s, struct error *error);
+void client_run(struct station *station);
+void client_destroy(struct client_thread *c);
+
+/* api_thread.c */
+MUST_CHECK enum status api_open(struct simulation *s, struct api_thread *a, struct error *error);
+void api_run(struct station *station);
+void api_destroy(struct api_thread *a);
+
+/* coordinator_thread.c */
+MUST_CHECK enum status coordinator_open(struct simulation *s, struct error *error);
+void coordinator_run(struct station *station);
+void coordinator_destroy(struct coordinator_thread *c);
+
+/* engine_thread.c */
+MUST_CHECK enum status engine_open(struct simulation *s, struct engine_thread *e,
+                                   struct error *error);
+void engine_run(struct station *station);
+
+/* engine_io_thread.c */
+void engine_input_run(struct station *station);
+void engine_output_run(struct station *station);
+/* From the main thread, at its cursor. */
+void engine_send(struct engine_thread *e, int32_t client, const struct engine_outputs *outputs);
+
+/* worker_thread.c */
+void worker_run(struct station *station);
+void worker_output_run(struct station *station);
+
+/* launch.c */
+MUST_CHECK enum status launch_open(struct simulation *s, struct worker *w, struct error *error);
+/* Fills in what a plan (NULL: a dummy) takes on each GPU of the engine core. */
+void launch_plan(const struct simulation *s, struct flight *f, const struct step_plan *plan,
+                 const struct wave_forward *agreed, uint64_t all_tokens);
+void launch_begin(struct worker *w, struct station *on, uint64_t flight);
+/* Launches on the thread `on` as far as the queue has room. False: it is full, and the segment ends
+ * with waiting for room. */
+bool launch_more(struct worker *w, struct station *on);
+/* Is the flight done, on this worker's GPU or (all) on those of all workers? If not, and all of
+ * them have launched it, the segment ends with waiting for that. */
+bool launch_done(struct worker *w, struct station *on, uint64_t flight, bool all);
+
+static inline struct simulation *simulation_of(const struct station *s)
+{
+    return s->scene->simulation;
+}
+
+#endif
