@@ -27,6 +27,29 @@ bool compat_tool_of(const char *name, enum compat_tool *tool)
     return false;
 }
 
+bool compat_tools_of(const char *names, uint32_t *tools)
+{
+    bool any = false;
+    while (*names != '\0') {
+        char name[16];
+        enum compat_tool tool;
+        size_t bytes = strcspn(names, ",");
+        if (bytes >= sizeof name) {
+            return false;
+        }
+        memcpy(name, names, bytes);
+        name[bytes] = '\0';
+        if (!compat_tool_of(name, &tool)) {
+            return false;
+        }
+        *tools |= 1U << tool;
+        any = true;
+        names += bytes;
+        names += *names == ',' && names[1] != '\0';
+    }
+    return any;
+}
+
 static double ms(int64_t ns)
 {
     return (double)ns / 1e6;

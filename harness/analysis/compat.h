@@ -31,6 +31,8 @@ enum compat_tool {
 const char *compat_tool_name(enum compat_tool tool);
 /* False: no such tool. */
 bool compat_tool_of(const char *name, enum compat_tool *tool);
+/* "vllm" or "vllm,guidellm": bit i for the i-th tool, added to *tools. False: names no tool. */
+bool compat_tools_of(const char *names, uint32_t *tools);
 
 /* An event with `choices`, as a client read it. */
 struct compat_event {
@@ -98,5 +100,27 @@ struct compat_rates {
  * run invalid. */
 struct compat_rates compat_rates_of(enum compat_tool tool, const struct compat_request *requests,
                                     size_t count, const struct compat_window *window);
+
+/* NAN: the tool would print no such number. */
+struct compat_spread {
+    size_t samples_count;
+    double mean_ms;
+    double p50_ms;
+    double p90_ms;
+    double p99_ms;
+};
+
+/* A load in the words of one tool (run/observe_compat.h). */
+struct compat_seen {
+    bool is_known;         /* false: there was no load to judge */
+    size_t requests_count; /* that were scheduled (closed loop: ended) in the window */
+    size_t success_count;  /* of these, by the tool's judgement */
+    size_t left_out_count; /* requests whose events were not all kept; in nothing here */
+    struct compat_spread ttft;
+    struct compat_spread tpot;
+    struct compat_spread itl;
+    struct compat_spread e2e;
+    struct compat_rates rates;
+};
 
 #endif

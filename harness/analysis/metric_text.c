@@ -176,8 +176,8 @@ static const struct metric_text metrics[] = {
      .definition =
          "requests due in the window that succeed within every limit of the SLO; good_frac "
          "is their share of all that were due, failed and dropped ones included",
-     .formula = "good requests / window",
-     .columns = "runs.csv:goodput_rps,good_frac*",
+     .formula = "good requests / window; good_frac with an exact binomial 95 % interval",
+     .columns = "runs.csv:goodput_rps,good_frac*,slo points.csv:goodput_rps,good_frac*,slo_status",
      .others = {[METRIC_VLLM] = "successes within every limit of ttft, tpot, e2el / run",
                 [METRIC_AIPERF] = "the same, and a share that counts errors",
                 [METRIC_INFERENCE_PERF] = "% of successes",
@@ -223,7 +223,7 @@ static const struct metric_text metrics[] = {
     {.name = "backlog_slope",
      .unit = "requests/s",
      .definition = "growth of the requests in the system: what a load above the stable rate leaves",
-     .formula = "slope of arrivals minus completions over the window",
+     .formula = "(requests due - requests completed) in the window / window",
      .columns = "runs.csv:backlog_slope_per_s"},
     {.name = "little_residual",
      .unit = "",
@@ -233,9 +233,26 @@ static const struct metric_text metrics[] = {
      .columns = "runs.csv:little_residual_frac"},
     {.name = "n_eff",
      .unit = "",
-     .definition = "independent requests that one of the window's is worth, from batch means",
-     .formula = "variance of the mean if independent / variance by batches",
+     .definition = "independent requests that one of the window's is worth, by how much the "
+                   "batches differ in requests whose ttft_sched is over the median",
+     .formula = "variance between batches if independent / as it is, at most 1",
      .columns = "runs.csv:n_eff_frac"},
+    {.name = "steady",
+     .also = "mser mser_5 steady_state",
+     .unit = "",
+     .definition = "whether the window began in steady state: 0 if the start of tokens and of "
+                   "requests in flight, by MSER-5 since the load began, reaches into it and moves "
+                   "its mean by more than 5 %, or they still drift in it",
+     .formula = "truncation d of averages of five values with the least "
+                "sum((x - mean)^2) / (n - d)^2, d <= n / 2",
+     .columns = "runs.csv:steady"},
+    {.name = "histogram",
+     .also = "hist distribution spectrum",
+     .unit = "us",
+     .definition = "requests (of icl gaps, of itl tokens) by latency, in bins of 1/128 of a power "
+                   "of two: what the percentiles are taken from, and the spectrum drawn",
+     .formula = "count of lo_us <= x < hi_us",
+     .columns = "hist.csv:lo_us,hi_us,count"},
 
     /* ---- saturation ---- */
     {.name = "capacity",
@@ -295,6 +312,14 @@ static const struct metric_text metrics[] = {
      .formula = "see docs/results.md for each column",
      .columns = "runs.csv:predicted_* points.csv:predicted_* scaling.csv:predicted_* "
                 "plot_points.csv:predicted_*"},
+    {.name = "simulated",
+     .also = "simulation mode simulation_error simulated_output_tok_per_s",
+     .unit = "",
+     .definition = "what runs in virtual time said of a cell that was measured, too (scenario.mode "
+                   "= both); mode: whether a run was measured or simulated",
+     .formula = "simulation_error_frac = simulated / measured - 1",
+     .columns = "runs.csv:mode points.csv:simulated_*,simulation_error_frac "
+                "plot_points.csv:simulated_*"},
 
     {.name = "forecast",
      .also = "foretold prediction_error",
@@ -318,10 +343,12 @@ static const struct metric_text metrics[] = {
                 "points.csv:bottleneck_util_frac,second_util_frac,headroom "
                 "scaling.csv:limited_by_util_frac launch.csv:cpu_frac"},
     {.name = "queue",
-     .also = "wait runq_wait",
+     .also = "wait runq_wait queue_length",
      .unit = "",
-     .definition = "work that waits for a thread, and a thread that waits for a core",
-     .formula = "runq_wait_frac: runnable but not running / window",
+     .definition = "work that waits for a thread, and a thread that waits for a core. The queue of "
+                   "an interpreter lock is the threads that wait for it",
+     .formula = "queue_mean_count: integral of the length / window; wait: from the hop before to "
+                "being taken in; runq_wait_frac: runnable but not running / window",
      .columns = "stages.csv:queue_*_count,wait_*_us,runq_wait_frac"},
     {.name = "demand",
      .also = "service_demand service_time ceiling",
@@ -418,11 +445,26 @@ static const struct metric_text metrics[] = {
      .also = "host_limited others_cores",
      .unit = "cores",
      .definition = "CPU used by this measurement and by everything else. Above 75 % of the usable "
-                   "cores the run is host limited, and no evidence for a knee",
-     .formula = "CPU seconds / s",
+                   "cores the run is host limited, and no evidence for a knee. Switches and "
+                   "migrations: how often a thread left its CPU, and went to another one",
+     .formula = "CPU seconds / s; switches: /proc/PID/task/TID/status and sched",
      .columns = "runs.csv:host_cores_used,others_cores_used,host_limited "
                 "points.csv:host_cores_used,others_cores_used "
                 "stages.csv:ctx_switches_per_s,migrations_per_s"},
+    {.name = "cpu_pressure",
+     .also = "psi pressure",
+     .unit = "",
+     .definition = "runs on servers of others: share of the window in which somebody on this host "
+                   "was ready to run and waited for a CPU",
+     .formula = "growth of total= in /proc/pressure/cpu / window",
+     .columns = "runs.csv:cpu_pressure_frac"},
+    {.name = "compat",
+     .also = "vllm guidellm aiperf mlperf sglang",
+     .unit = "",
+     .definition = "the same requests as another load tool would have printed them, with its own "
+                   "percentiles (harness run --compat)",
+     .formula = "harness/analysis/compat.h",
+     .columns = "runs.csv:vllm_*,guidellm_*,aiperf_*,mlperf_*,sglang_*"},
 };
 
 enum {

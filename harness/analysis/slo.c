@@ -53,6 +53,26 @@ void slo_judge(double count, double over_count, double inflation, double p, doub
     }
 }
 
+double slo_inflation(const struct slo_batch *batches, size_t batches_count)
+{
+    double count = 0;
+    double over = 0;
+    double sum = 0;
+    for (size_t i = 0; i < batches_count; i++) {
+        count += batches[i].count;
+        over += batches[i].over_count;
+    }
+    double share = over / count;
+    double expected = over / (double)batches_count * (1 - share);
+    for (size_t i = 0; i < batches_count; i++) {
+        double d = batches[i].over_count - share * batches[i].count;
+        sum += d * d;
+    }
+    return batches_count >= 2 && expected > 0
+               ? fmax(1, sum / (double)(batches_count - 1) / expected)
+               : 1;
+}
+
 uint32_t slo_requests_needed(uint32_t over_count, double p, double confidence)
 {
     uint32_t hi = over_count + 1;

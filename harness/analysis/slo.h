@@ -33,6 +33,16 @@ struct slo_test {
  */
 void slo_judge(double count, double over_count, double inflation, double p, double confidence,
                struct slo_test *out);
+/* Requests of one batch of a window, and those of them over a limit. */
+struct slo_batch {
+    double count;
+    double over_count;
+};
+
+/* How much more the batches differ than those of independent requests would: the `inflation` of
+ * slo_judge(). 1 where nothing is over, or everything. */
+double slo_inflation(const struct slo_batch *batches, size_t batches_count);
+
 /* Least number of independent requests that pass with over_count of them over the limit. */
 uint32_t slo_requests_needed(uint32_t over_count, double p, double confidence);
 

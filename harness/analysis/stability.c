@@ -64,10 +64,9 @@ static void judge_growth(const struct stability_batch *batches, size_t count, do
     }
 }
 
-void stability_judge(const struct stability_batch *batches, size_t count, uint32_t look,
-                     struct stability *out)
+void stability_measure(const struct stability_batch *batches, size_t count, double alpha,
+                       struct stability *out)
 {
-    ASSERT(look < STABILITY_LOOKS);
     *out = (struct stability){.ratio = STATS_UNKNOWN,
                               .ratio_lo = STATS_UNKNOWN,
                               .ratio_hi = STATS_UNKNOWN,
@@ -81,13 +80,20 @@ void stability_judge(const struct stability_batch *batches, size_t count, uint32
     if (count < 3) {
         return;
     }
-    double alpha = ALPHA / STABILITY_LOOKS;
     double mean_arrived = s.arrived / (double)count;
     double t = stats_student_quantile(1.0 - alpha, (double)count - 1.0);
     double margin = t * ratio_error(batches, count, out->ratio, mean_arrived);
     out->ratio_lo = out->ratio - margin;
     out->ratio_hi = out->ratio + margin;
     judge_growth(batches, count, mean_arrived, out);
+}
+
+void stability_judge(const struct stability_batch *batches, size_t count, uint32_t look,
+                     struct stability *out)
+{
+    double alpha = ALPHA / STABILITY_LOOKS;
+    ASSERT(look < STABILITY_LOOKS);
+    stability_measure(batches, count, alpha, out);
     bool grows = out->slope_p < alpha;
     if (out->ratio_hi < STABILITY_SATURATED_BELOW ||
         (grows && out->slope_frac > STABILITY_SLOPE_FRAC)) {

@@ -37,11 +37,15 @@ struct stability_batch {
 struct stability {
     enum stability_outcome outcome;
     double ratio;    /* completed over arrived; NAN without arrivals */
-    double ratio_lo; /* one-sided bounds at the look's share of 5 %; NAN below 3 batches */
+    double ratio_lo; /* one-sided bounds: judged at the look's share of 5 %; NAN below 3 batches */
     double ratio_hi;
     double slope_frac; /* growth of the backlog over the arrival rate */
     double slope_p;    /* one-sided p of no growth */
 };
+
+/* Ratio and growth alone; bounds of the ratio at `alpha` on each side. `outcome` is undecided. */
+void stability_measure(const struct stability_batch *batches, size_t count, double alpha,
+                       struct stability *out);
 
 /* `look`: 0 for the first window, 1 after doubling it, 2 after doubling it again; the batches are
  * those of the whole window so far, all of equal length. */

@@ -13,7 +13,6 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "engine/http/buffer.h"
 #include "harness/scenario/scenario.h"
 
 /* When several apply, the one that stands first in 8, 2, 6, 7, 5, 1, 4, 3 is returned; an interrupt
@@ -47,14 +46,21 @@ int cli_check(int argc, char **argv);
 int cli_expand(int argc, char **argv);
 int cli_keys(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
+int cli_plan(int argc, char **argv);
 int cli_run(int argc, char **argv);
+int cli_sim(int argc, char **argv);
+int cli_sim_check(int argc, char **argv); /* of `sim --check` */
 int cli_node(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_load(int argc, char **argv);
 int cli_null(int argc, char **argv);
 int cli_mock(int argc, char **argv);
 int cli_metrics(int argc, char **argv);
+int cli_validate(int argc, char **argv);
 int cli_client(int argc, char **argv);
+
+/* cli_run() with a `--set` that wins over all others; NULL: none. argv[0] names the command. */
+int cli_run_as(int argc, char **argv, const char *last_set);
 
 /* Prints usage, summary and example of a command. `options` (may be NULL) are lines that explain
  * its options. */
@@ -68,21 +74,8 @@ int cli_option(int argc, char **argv, const char *shorts, const struct option *o
 /* "--NAME wants WANTED, got 'GOT'". Returns EXIT_USAGE. */
 int cli_value_error(const char *command, const char *name, const char *wanted, const char *got);
 
-/* ---- addresses ---- */
-
-struct cli_address {
-    char host[64]; /* IPv4, whatever name was given */
-    uint32_t port;
-};
-
-/* "HOST", "HOST:PORT", and what follows a '/' is not looked at; false if it is none, or unknown to
- * the resolver. */
-bool cli_address(const char *text, uint32_t port_otherwise, struct cli_address *out);
 /* The address of this machine from which `host` (IPv4) is reached; false if there is no route. */
 bool cli_address_towards(const char *host, char *out, size_t cap);
-/* GET of a small page of a server at an IPv4 address. False: no complete answer; what its status
- * is does not matter. */
-bool cli_fetch(const char *host, uint32_t port, const char *path, struct http_buffer *body);
 
 /* ---- options of every command that reads a scenario ---- */
 
@@ -127,6 +120,8 @@ bool cli_scenario_operand(struct cli_scenario *scenario, const char *command, in
                           char **argv);
 /* Opens it. NULL after printing everything that is wrong to stderr. */
 struct scenario *cli_scenario_open(const struct cli_scenario *scenario);
+/* For each cell the command that starts its server, as `harness run` does. */
+void cli_showcmd(const struct cli_scenario *arguments, const struct scenario *scenario, FILE *out);
 /* Whether the traces that it replays can be read; a message for each one that cannot. */
 bool cli_scenario_traces(const struct scenario *scenario);
 

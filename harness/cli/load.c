@@ -14,15 +14,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <json-c/json.h>
-
 #include "engine/base/clock.h"
 #include "engine/http/buffer.h"
 #include "harness/cli/cli.h"
 #include "harness/cli/load_compat.h"
 #include "harness/cli/observer.h"
+#include "harness/run/address.h"
 #include "harness/run/child.h"
+#include "harness/run/fetch.h"
 #include "harness/run/observe.h"
+#include "harness/run/observe_compat.h"
+#include "harness/run/server.h"
 
 enum {
     OPTION_USERS = CLI_OPTION_OWN,
@@ -58,8 +60,9 @@ static const char help_text[] =
     "  --turns N           users hold sessions of N requests, each prompt an extension of the one "
     "before\n"
     "  --rate R            open loop: R requests a second, Poisson arrivals\n"
-    "  --trace FILE        open loop at the times and lengths of a trace; --time-scale X: X times "
-    "as fast\n"
+    "  --trace FILE        open loop at the times and lengths of a trace (Azure CSV, Mooncake or "
+    "requests as\n"
+    "                      JSON lines); --time-scale X: X times as fast\n"
     "  --requests N        at most N requests\n"
     "  --prompt N|LO..HI   prompt tokens (default 128)\n"
     "  --output N|LO..HI   output tokens (default 128)\n"
@@ -75,7 +78,7 @@ static const char help_text[] =
 /* What the command line asks for. */
 struct load_command {
     struct load_options options;
-    struct load_compat compat;
+    uint32_t compat_tools; /* bits of enum compat_tool */
     struct observer observer;
     int64_t wait_ns;
 };
@@ -203,9 +206,9 @@ static bool take_option(struct load_options *o, int option, const char *argument
 /* http://HOST:PORT with an optional path, which is ignored. */
 static bool take_url(struct load_options *o, const char *url)
 {
-    struct cli_address address;
+    struct address address;
     const char *rest = strncmp(url, "http://", 7) == 0 ? url + 7 : url;
-    if (o->targets_count == LOAD_TARGETS_MAX || !cli_address(rest, 80, &address)) {
+    if (o->targets_count == LOAD_TARGETS_MAX || !address_parse(rest, 80, &address)) {
         return false;
     }
     struct load_target *target = &o->targets[o->targets_count++];
@@ -283,8 +286,8 @@ static bool take(struct load_command *c, int option, const char *argument)
     case OPTION_OBSERVE:
         return observer_option(&c->observer, argument);
     case OPTION_COMPAT:
-        c->options.events_max = LOAD_COMPAT_EVENTS_MAX;
-        return load_compat_option(&c->compat, argument);
+        c->options.events_max = OBSERVE_COMPAT_EVENTS_MAX;
+        return compat_tools_of(argument, &c->compat_tools);
     default:
         return take_option(&c->options, option, argument);
     }
@@ -351,7 +354,7 @@ static bool wait_for_servers(const struct load_options *o, int64_t wait_ns)
     int64_t deadline_ns = clock_now_ns() + wait_ns;
     for (uint32_t i = 0; wait_ns > 0 && i < o->targets_count; i++) {
         struct http_buffer body = {0};
-        while (!cli_fetch(o->targets[i].host, o->targets[i].port, "/health", &body)) {
+        while (fetch_page(&o->targets[i], "/health", &body) == 0) {
             if (clock_now_ns() > deadline_ns || signal_seen != 0) {
                 http_buffer_free(&body);
                 (void)fprintf(stderr, "harness load: no answer from http://%s:%u/health in time\n",
@@ -369,29 +372,15 @@ static bool wait_for_servers(const struct load_options *o, int64_t wait_ns)
 /* EXIT_PASS, or EXIT_SERVER after a message. */
 static int choose_model(struct load_options *o)
 {
-    if (o->model[0] != '\0') {
+    struct error error;
+    if (o->model[0] != '\0' ||
+        server_model(&o->targets[0], o->model, sizeof o->model, &error) == STATUS_OK) {
         return EXIT_PASS;
     }
-    struct http_buffer body = {0};
-    bool complete = cli_fetch(o->targets[0].host, o->targets[0].port, "/v1/models", &body);
-    http_buffer_append(&body, "", 1);
-    struct json_object *root = complete ? json_tokener_parse(body.data) : NULL;
-    struct json_object *data = NULL;
-    struct json_object *id = NULL;
-    if (json_object_object_get_ex(root, "data", &data) &&
-        json_object_is_type(data, json_type_array) && json_object_array_length(data) > 0 &&
-        json_object_object_get_ex(json_object_array_get_idx(data, 0), "id", &id)) {
-        (void)snprintf(o->model, sizeof o->model, "%s", json_object_get_string(id));
-    }
-    (void)json_object_put(root);
-    http_buffer_free(&body);
-    if (o->model[0] != '\0') {
-        return EXIT_PASS;
-    }
-    (void)fprintf(stderr, "harness load: %s at http://%s:%u/v1/models; %s\n",
-                  complete ? "no model" : "no answer", o->targets[0].host, o->targets[0].port,
-                  complete ? "name one with --model"
-                           : "is a server there? --wait 60 waits for one that starts");
+    (void)fprintf(stderr, "harness load: %s; %s\n", error.text,
+                  error.status == STATUS_NOT_FOUND
+                      ? "name one with --model"
+                      : "is a server there? --wait 60 waits for one that starts");
     return EXIT_SERVER;
 }
 
@@ -543,7 +532,7 @@ static int drive(struct load_command *c)
     observe_fill_client(&shared, &result);
     if (result.window_s >= 0.001) {
         print_result(&shared, &result);
-        load_compat_print(&c->compat, &shared);
+        load_compat_print(c->compat_tools, &shared);
         observer_print(observer);
     } else if (signal_seen != 0) {
         (void)fprintf(stderr, "harness load: interrupted before the window began\n");

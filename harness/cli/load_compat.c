@@ -10,37 +10,6 @@
 
 #include "harness/run/observe_compat.h"
 
-bool load_compat_option(struct load_compat *c, const char *text)
-{
-    while (*text != '\0') {
-        char name[16];
-        enum compat_tool tool;
-        size_t bytes = strcspn(text, ",");
-        if (bytes >= sizeof name) {
-            return false;
-        }
-        memcpy(name, text, bytes);
-        name[bytes] = '\0';
-        if (!compat_tool_of(name, &tool)) {
-            return false;
-        }
-        c->wanted[tool] = true;
-        text += bytes;
-        text += *text == ',' && text[1] != '\0';
-    }
-    return load_compat_wanted(c);
-}
-
-bool load_compat_wanted(const struct load_compat *c)
-{
-    for (int i = 0; i < COMPAT_TOOLS_COUNT; i++) {
-        if (c->wanted[i]) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void print_number(const char *name, double value)
 {
     if (isnan(value)) {
@@ -64,7 +33,7 @@ static void print_spread(const char *tool, const char *metric, const struct comp
 
 static void print_tool(enum compat_tool tool, const struct load_shared *shared)
 {
-    struct observe_compat seen;
+    struct compat_seen seen;
     struct error error;
     const char *name = compat_tool_name(tool);
     if (observe_compat(shared, tool, &seen, &error) != STATUS_OK) {
@@ -85,14 +54,14 @@ static void print_tool(enum compat_tool tool, const struct load_shared *shared)
     print_spread(name, "e2e", &seen.e2e);
     if (seen.left_out_count > 0) {
         (void)printf("  without %zu requests: only the first %d events were kept\n",
-                     seen.left_out_count, LOAD_COMPAT_EVENTS_MAX);
+                     seen.left_out_count, OBSERVE_COMPAT_EVENTS_MAX);
     }
 }
 
-void load_compat_print(const struct load_compat *c, const struct load_shared *shared)
+void load_compat_print(uint32_t tools, const struct load_shared *shared)
 {
-    for (int i = 0; i < COMPAT_TOOLS_COUNT; i++) {
-        if (c->wanted[i]) {
+    for (uint32_t i = 0; i < COMPAT_TOOLS_COUNT; i++) {
+        if ((tools & 1U << i) != 0) {
             print_tool((enum compat_tool)i, shared);
         }
     }

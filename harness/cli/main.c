@@ -16,6 +16,9 @@
 static const struct cli_command commands[] = {
     {"run", "FILE [options]", "measure every cell of a scenario; write CSV, figures and a verdict",
      "harness run scenarios/saturation.ini --quick", cli_run},
+    {"sim", "FILE [options]",
+     "run a scenario in virtual time: the same rows, figures and verdict without its processes",
+     "harness sim scenarios/saturation.ini -j 2", cli_sim},
     {"serve", "[FILE] [options]", "start a serving system and leave it up until ^C",
      "harness serve --api-server-count 2 --data-parallel-size 4", cli_serve},
     {"node", "--join HOST [options]", "engine cores here for the API servers of another machine",
@@ -36,6 +39,15 @@ static const struct cli_command commands[] = {
      "harness keys load.users", cli_keys},
     {"metrics", "[NAME]", "explain a metric: definition, formula, unit, and other tools' formulas",
      "harness metrics tpot", cli_metrics},
+    {"plan", "FILE [options]", "how many systems a demand takes and what they cost, as predicted",
+     "harness plan scenarios/rates.ini --set 'report.demand=120/s peak' "
+     "--set 'report.price=2.50 per gpu-hour'",
+     cli_plan},
+    {"validate", "FILE [options]",
+     "hold the simulator against requests that somebody else measured",
+     "harness validate requests.jsonl --gpu rtx-pro-6000 --max-num-seqs 128 "
+     "--max-num-batched-tokens 2048 --fit 150",
+     cli_validate},
     {"doctor", "[FILE] [options]", "what on this host would spoil a measurement, and what mends it",
      "harness doctor scenarios/saturation.ini", cli_doctor},
 };

@@ -3,6 +3,7 @@
  * `harness serve` is the head (serve.c). It stays until ^C, or until the head is gone.
  */
 #include "harness/cli/serving.h"
+#include "harness/run/address.h"
 
 enum {
     OPTION_JOIN = SERVING_OPTION_OWN,
@@ -31,7 +32,7 @@ static int parse(struct serving *s, int argc, char **argv, bool *done)
     const char *name = NULL;
     int option = 0;
     while ((option = cli_option(argc, argv, "h", options, &name)) != -1) {
-        struct cli_address head;
+        struct address head;
         if (option == 'h') {
             cli_help(stdout, "node", help_text);
             *done = true;
@@ -41,7 +42,7 @@ static int parse(struct serving *s, int argc, char **argv, bool *done)
             if (!serving_option(s, option, name, optarg)) {
                 return EXIT_USAGE;
             }
-        } else if (cli_address(optarg, CLUSTER_RPC_PORT, &head)) {
+        } else if (address_parse(optarg, CLUSTER_RPC_PORT, &head)) {
             (void)snprintf(s->cluster.address, sizeof s->cluster.address, "%s", head.host);
             s->cluster.rpc_port = head.port;
         } else {

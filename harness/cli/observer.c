@@ -1,6 +1,6 @@
 /*
- * observer.c - `harness load --observe`: looks at the server's processes before the load, and at
- * both ends of the window; then a table by stage and one by engine (observer.h).
+ * observer.c - `harness load --observe`: a table by stage and one by engine core of what was seen
+ * from outside (observer.h). Looks at nothing itself.
  */
 #include "harness/cli/observer.h"
 
@@ -8,12 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/base/clock.h"
-#include "harness/cli/cli.h"
-#include "harness/load/shared.h"
-
 enum {
-    IDLE_NS = 500000000,
     ENGINES_MAX = 1024,
 };
 
@@ -23,43 +18,24 @@ bool observer_option(struct observer *o, const char *text)
 {
     o->wanted = true;
     if (strcmp(text, "auto") == 0) {
-        o->patterns_count = foreign_patterns_known(o->patterns);
+        o->options.patterns_count = foreign_patterns_known(o->options.patterns);
         return true;
     }
     while (*text != '\0') {
         char one[FOREIGN_TITLE_BYTES + FOREIGN_STAGE_BYTES];
         size_t bytes = strcspn(text, ",");
-        if (bytes >= sizeof one || o->patterns_count == FOREIGN_PATTERNS_MAX) {
+        if (bytes >= sizeof one || o->options.patterns_count == FOREIGN_PATTERNS_MAX) {
             return false;
         }
         memcpy(one, text, bytes);
         one[bytes] = '\0';
-        if (!foreign_pattern_parse(one, &o->patterns[o->patterns_count++])) {
+        if (!foreign_pattern_parse(one, &o->options.patterns[o->options.patterns_count++])) {
             return false;
         }
         text += bytes;
         text += *text == ',' ? 1 : 0;
     }
-    return o->patterns_count > 0;
-}
-
-static void take_look(struct observer *o, enum observer_look which)
-{
-    struct error error;
-    if (!o->taken[which]) {
-        o->taken[which] = foreign_look(&o->system, &o->looks[which], &error) == STATUS_OK;
-    }
-}
-
-static void scrape(struct observer *o, int which)
-{
-    struct http_buffer body = {0};
-    struct error error;
-    if (!o->scraped[which] && cli_fetch(o->server.host, o->server.port, "/metrics", &body)) {
-        o->scraped[which] =
-            prometheus_parse(body.data, body.bytes, &o->metrics[which], &error) == STATUS_OK;
-    }
-    http_buffer_free(&body);
+    return o->options.patterns_count > 0;
 }
 
 bool observer_begin(struct observer *o, const struct load_target *server)
@@ -68,34 +44,22 @@ bool observer_begin(struct observer *o, const struct load_target *server)
     if (!o->wanted) {
         return true;
     }
-    o->server = *server;
-    if (foreign_by_port(server->port, o->patterns, o->patterns_count, &o->system, &error) !=
-            STATUS_OK &&
-        foreign_by_title(o->patterns, o->patterns_count, &o->system, &error) != STATUS_OK) {
+    o->options.server = *server;
+    (void)snprintf(o->options.page, sizeof o->options.page, "/metrics");
+    if (outside_begin(&o->outside, &o->options, &error) != STATUS_OK) {
         (void)fprintf(stderr,
                       "harness load: --observe: nobody listens on port %u of this machine whose "
                       "processes may be looked at (other machine? other user?), and %s\n",
                       server->port, error.text);
         return false;
     }
-    take_look(o, OBSERVER_IDLE_FROM);
-    clock_sleep_until_ns(clock_now_ns() + IDLE_NS);
-    take_look(o, OBSERVER_IDLE_TO);
     return true;
 }
 
 void observer_tick(struct observer *o, uint32_t phase)
 {
-    if (!o->wanted) {
-        return;
-    }
-    if (phase == LOAD_PHASE_WINDOW && !o->taken[OBSERVER_FROM]) {
-        take_look(o, OBSERVER_FROM);
-        scrape(o, 0);
-    }
-    if (phase > LOAD_PHASE_WINDOW && !o->taken[OBSERVER_TO]) {
-        take_look(o, OBSERVER_TO);
-        scrape(o, 1);
+    if (o->wanted) {
+        outside_tick(&o->outside, phase);
     }
 }
 
@@ -127,14 +91,10 @@ static void print_stage(const struct foreign_stage *s)
                  s->quality != FOREIGN_SPINS && s->max_frac >= BUSY_FRAC ? ", full" : "");
 }
 
-static void print_stages(const struct observer *o)
+static void print_stages(const struct outside *o)
 {
     struct foreign_stage stages[FOREIGN_STAGES_MAX];
-    struct foreign_looks looks = {.from = &o->looks[OBSERVER_FROM], .to = &o->looks[OBSERVER_TO]};
-    if (o->taken[OBSERVER_IDLE_FROM] && o->taken[OBSERVER_IDLE_TO]) {
-        looks.idle_from = &o->looks[OBSERVER_IDLE_FROM];
-        looks.idle_to = &o->looks[OBSERVER_IDLE_TO];
-    }
+    struct foreign_looks looks = outside_looks(o);
     size_t count = foreign_stages(&o->system, &looks, stages);
     (void)printf("stages in the window (source: proc%s):\n",
                  o->system.by_order ? "; no known titles, stages guessed from port and descent"
@@ -154,14 +114,6 @@ static void print_stages(const struct observer *o)
     }
 }
 
-static double sum_since(const struct observer *o, const char *name, const char *engine)
-{
-    const char *label = engine != NULL ? "engine" : NULL;
-    double from = prometheus_sum(&o->metrics[0], name, label, engine);
-    double to = prometheus_sum(&o->metrics[1], name, label, engine);
-    return isnan(from) ? to : to - from;
-}
-
 static void print_quantile(const struct prometheus_histogram *h, const char *name, double quantile)
 {
     double lo = 0;
@@ -177,7 +129,7 @@ static void print_quantile(const struct prometheus_histogram *h, const char *nam
 }
 
 /* Quantiles only as the bucket they lie in: more the server does not tell. */
-static void print_times(const struct observer *o, const char *name, const char *text)
+static void print_times(const struct outside *o, const char *name, const char *text)
 {
     struct prometheus_histogram from;
     struct prometheus_histogram to;
@@ -193,10 +145,10 @@ static void print_times(const struct observer *o, const char *name, const char *
 }
 
 /* Tokens of each engine core in the window, and what it had to do under load. */
-static void print_engines(const struct observer *o)
+static void print_engines(const struct outside *o)
 {
     static const char tokens[] = "vllm:generation_tokens_total";
-    double all = sum_since(o, tokens, NULL);
+    double all = outside_since(o, tokens, NULL);
     const struct prometheus *begun = &o->metrics[0];
     const struct prometheus *p = &o->metrics[1];
     uint32_t shown = 0;
@@ -206,7 +158,7 @@ static void print_engines(const struct observer *o)
         if (strcmp(s->name, tokens) != 0 || engine == NULL) {
             continue;
         }
-        double own = sum_since(o, tokens, engine);
+        double own = outside_since(o, tokens, engine);
         shown++;
         (void)printf(
             "  engine %-7.20s %8.0f tokens (%.1f %%); as it began running %.0f, waiting %.0f\n",
@@ -216,19 +168,21 @@ static void print_engines(const struct observer *o)
     }
 }
 
-static void print_metrics(const struct observer *o)
+static void print_metrics(const struct outside *o)
 {
     const struct prometheus *p = &o->metrics[1];
     if (!o->scraped[0] || !o->scraped[1]) {
-        (void)printf("no /metrics from http://%s:%u\n", o->server.host, o->server.port);
+        (void)printf("no /metrics from http://%s:%u\n", o->options.server.host,
+                     o->options.server.port);
         return;
     }
-    (void)printf("what http://%s:%u/metrics says of the window:\n", o->server.host, o->server.port);
+    (void)printf("what http://%s:%u/metrics says of the window:\n", o->options.server.host,
+                 o->options.server.port);
     if (p->malformed_count > 0) {
         (void)printf("  %u lines could not be read, the first is line %u: %s\n", p->malformed_count,
                      p->malformed_line, p->malformed_why);
     }
-    if (isnan(sum_since(o, "vllm:generation_tokens_total", NULL))) {
+    if (isnan(outside_since(o, "vllm:generation_tokens_total", NULL))) {
         (void)printf("  no counters of a known name (vllm:generation_tokens_total)\n");
         return;
     }
@@ -238,29 +192,24 @@ static void print_metrics(const struct observer *o)
     print_times(o, "vllm:e2e_request_latency_seconds", "E2E");
 }
 
-void observer_print(const struct observer *o)
+void observer_print(struct observer *o)
 {
     if (!o->wanted) {
         return;
     }
-    if (!o->taken[OBSERVER_FROM] || !o->taken[OBSERVER_TO]) {
+    outside_end(&o->outside);
+    if (!outside_is_seen(&o->outside)) {
         (void)printf("nothing was observed: the window did not begin and end, or the server did\n");
         return;
     }
-    print_stages(o);
-    print_metrics(o);
+    print_stages(&o->outside);
+    print_metrics(&o->outside);
 }
 
 void observer_free(struct observer *o)
 {
-    for (int i = 0; i < OBSERVER_LOOKS_COUNT; i++) {
-        if (o->taken[i]) {
-            foreign_look_free(&o->looks[i]);
-        }
-    }
-    for (int i = 0; i < 2; i++) {
-        if (o->scraped[i]) {
-            prometheus_free(&o->metrics[i]);
-        }
+    if (o->wanted) {
+        outside_end(&o->outside);
+        outside_free(&o->outside);
     }
 }

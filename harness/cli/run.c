@@ -1,25 +1,23 @@
 /*
- * run.c - `harness run FILE`: measures every cell of a scenario on a real serving system and writes
- * a result folder.
+ * run.c - `harness run FILE`: measures every cell of a scenario on a real serving system, or
+ * simulates it (`harness sim FILE`), and writes a result folder.
  *
  * Each run starts its own system and its own client and ends both; its rows are on disk before the
  * next run begins, and before them a record from which --resume writes them again. ^C once ends the
  * run in work, keeps what was measured and concludes from it; twice ends at once.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/hash.h"
 #include "harness/cli/cli.h"
+#include "harness/cli/place.h"
+#include "harness/cli/run_command.h"
 #include "harness/load/ceiling.h"
 #include "harness/report/attribution.h"
 #include "harness/report/ceilings.h"
@@ -27,17 +25,15 @@
 #include "harness/report/progress.h"
 #include "harness/report/report.h"
 #include "harness/run/child.h"
+#include "harness/run/confirm.h"
 #include "harness/run/find.h"
 #include "harness/run/intervene.h"
 #include "harness/run/measure.h"
 #include "harness/run/record.h"
+#include "harness/run/simulate_pool.h"
 
 enum {
-    OPTION_OUTPUT = CLI_OPTION_OWN,
-    OPTION_DRY_RUN,
-    OPTION_RESUME,
-    OPTION_PROGRESS,
-    PATH_BYTES = 512,
+    PATH_BYTES = PLACE_PATH_BYTES,
 };
 
 #define COOL_DOWN_SLICE_NS ((int64_t)50000000)
@@ -57,15 +53,6 @@ static bool interrupted(void)
     return signal_seen != 0;
 }
 
-struct run_command {
-    struct cli_scenario arguments;
-    char folder[PATH_BYTES];
-    bool dry_run;
-    bool resume;
-    enum progress_mode progress_mode;
-    char command_line[1024];
-};
-
 /* A session of runs. */
 struct session {
     const struct run_command *command;
@@ -84,164 +71,16 @@ struct session {
     int64_t started_ns;
     const struct scenario_run *run; /* the one in work */
     uint32_t run_index;
+    struct simulate_pool *pool; /* simulates ahead; NULL: one run at a time */
+    uint32_t *pool_runs;
     struct knees knees;       /* a row for each cell whose rates were searched for */
     uint32_t find_runs_count; /* runs of all searches, or the number of a probe's next run */
+    bool replays;             /* a search that resumes: its runs so far come from the records */
     struct elasticity elasticity;
+    struct confirmed confirmed;
 };
 
-static const char help_text[] = CLI_SCENARIO_HELP
-    "  -o DIR                        result folder (default: results/NAME-TIME)\n"
-    "  --resume DIR                  make the runs that are missing in a result folder\n"
-    "  --dry-run                     print the cells, their order and the expected time\n"
-    "  --progress auto|none|line|table\n";
-
-/* ---- arguments ---- */
-
-static bool take_progress(struct run_command *c, const char *word)
-{
-    static const char *const words[] = {"auto", "none", "line", "table"};
-    for (int i = 0; i < 4; i++) {
-        if (strcmp(word, words[i]) == 0) {
-            c->progress_mode = (enum progress_mode)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-static void join_arguments(struct run_command *c, int argc, char **argv)
-{
-    size_t used = (size_t)snprintf(c->command_line, sizeof c->command_line, "harness");
-    for (int i = 0; i < argc && used < sizeof c->command_line; i++) {
-        used +=
-            (size_t)snprintf(c->command_line + used, sizeof c->command_line - used, " %s", argv[i]);
-    }
-}
-
-/* EXIT_PASS: go on. */
-static int parse(struct run_command *c, int argc, char **argv, bool *done)
-{
-    static const struct option options[] = {
-        CLI_SCENARIO_OPTIONS,
-        {"output", required_argument, NULL, 'o'},
-        {"resume", required_argument, NULL, OPTION_RESUME},
-        {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
-        {"progress", required_argument, NULL, OPTION_PROGRESS},
-        {NULL, 0, NULL, 0},
-    };
-    int option = 0;
-    join_arguments(c, argc, argv);
-    while ((option = cli_option(argc, argv, "ho:", options, NULL)) != -1) {
-        if (option == 'h') {
-            cli_help(stdout, "run", help_text);
-            *done = true;
-            return EXIT_PASS;
-        }
-        if (option == 'o' || option == OPTION_RESUME) {
-            if (c->folder[0] != '\0') {
-                return cli_usage_error("run", "one folder: -o DIR or --resume DIR");
-            }
-            (void)snprintf(c->folder, sizeof c->folder, "%s", optarg);
-            c->resume = option == OPTION_RESUME;
-        } else if (option == OPTION_DRY_RUN) {
-            c->dry_run = true;
-        } else if (option == OPTION_PROGRESS) {
-            if (!take_progress(c, optarg)) {
-                return cli_usage_error("run", "--progress wants auto, none, line or table");
-            }
-        } else if (!cli_scenario_option(&c->arguments, option, optarg)) {
-            return EXIT_USAGE;
-        }
-    }
-    return cli_scenario_operand(&c->arguments, "run", argc, argv) ? EXIT_PASS : EXIT_USAGE;
-}
-
 /* ---- preparation ---- */
-
-static void utc_now(struct tm *utc)
-{
-    time_t now = (time_t)(clock_wall_ns() / 1000000000);
-    (void)gmtime_r(&now, utc);
-}
-
-static uint64_t hash_cells(const struct scenario *s)
-{
-    uint64_t hash = 0;
-    for (uint32_t i = 0; i < s->cells_count; i++) {
-        hash = hash64(&s->cells[i].topology, sizeof s->cells[i].topology, hash);
-        hash = hash64(&s->cells[i].load, sizeof s->cells[i].load, hash);
-        hash = hash64(&s->cells[i].workload, sizeof s->cells[i].workload, hash);
-    }
-    return hash;
-}
-
-static void describe_host(struct session *s)
-{
-    struct error error;
-    if (proc_host_read(&s->host.host, &error) != STATUS_OK) {
-        s->host.host = (struct proc_host){.cores_count = 0};
-    }
-    s->host.client_ceiling_rps = STATS_UNKNOWN;
-    s->host.client_ceiling_tok_per_s = STATS_UNKNOWN;
-    (void)snprintf(s->host.git_rev, sizeof s->host.git_rev, "%s", HARNESS_REVISION);
-    struct tm utc;
-    utc_now(&utc);
-    (void)strftime(s->host.started_utc, sizeof s->host.started_utc, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    (void)snprintf(s->host.command, sizeof s->host.command, "%s", s->command->command_line);
-    (void)snprintf(s->host.config_hash, sizeof s->host.config_hash, "%016llx",
-                   (unsigned long long)hash_cells(s->scenario));
-}
-
-static void choose_folder(const struct session *s, char out[PATH_BYTES])
-{
-    if (s->command->folder[0] != '\0') {
-        (void)snprintf(out, PATH_BYTES, "%s", s->command->folder);
-        return;
-    }
-    char stamp[32];
-    struct tm utc;
-    utc_now(&utc);
-    (void)strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &utc);
-    (void)mkdir("results", 0777);
-    (void)snprintf(out, PATH_BYTES, "results/%s-%s", s->scenario->general.name, stamp);
-}
-
-/* Beside the source tree, beside an installed program, or where the environment says. */
-static void find_plots(char out[PATH_BYTES])
-{
-    static const char *const places[] = {"../../../plots", "../share/harness/plots", "../plots"};
-    char folder[PATH_BYTES - 64];
-    const char *named = getenv("HARNESS_PLOTS"); // NOLINT(concurrency-mt-unsafe): one thread
-    child_program_folder(folder, sizeof folder);
-    if (named != NULL) {
-        (void)snprintf(out, PATH_BYTES, "%s", named);
-        return;
-    }
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        (void)snprintf(out, PATH_BYTES, "%s/%s", folder, places[i]);
-        if (access(out, R_OK) == 0) {
-            return;
-        }
-    }
-    (void)snprintf(out, PATH_BYTES, "plots");
-}
-
-static int open_log(const char *folder)
-{
-    char path[PATH_BYTES + 16];
-    (void)snprintf(path, sizeof path, "%s/system.log", folder);
-    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-}
-
-/* Sockets of all systems and users of a scenario: the soft limit goes up to the hard one. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
 
 static int status_of(const struct run_result *r)
 {
@@ -269,32 +108,17 @@ static void measure_ceiling(struct session *s)
     struct error error;
     struct load_ceiling_options options = {.connections_count = 0};
     struct load_ceiling ceiling;
-    if (s->scenario->cells_count == 0 ||
+    if (s->scenario->cells_count == 0 || s->scenario->general.mode == (uint32_t)SCENARIO_SIMULATE ||
         s->scenario->cells[0].client.ceiling != SCENARIO_CEILING_MEASURE) {
         return;
     }
     if (load_ceiling_measure(&options, &ceiling, &error) != STATUS_OK) {
-        (void)fprintf(stderr, "harness run: client ceiling not measured: %s\n", error.text);
+        (void)fprintf(stderr, "harness %s: client ceiling not measured: %s\n", s->command->name,
+                      error.text);
         return;
     }
     s->host.client_ceiling_rps = ceiling.requests_per_s;
     s->host.client_ceiling_tok_per_s = ceiling.tokens_per_s;
-}
-
-/* Whether runs.csv has rows: then a folder without records is of another kind of session. */
-static bool has_rows(const char *folder)
-{
-    char path[PATH_BYTES + 16];
-    int lines = 0;
-    (void)snprintf(path, sizeof path, "%s/runs.csv", folder);
-    FILE *file = fopen(path, "re");
-    for (int c = file != NULL ? fgetc(file) : EOF; c != EOF; c = fgetc(file)) {
-        lines += c == '\n' ? 1 : 0;
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    return lines > 1;
 }
 
 /* Whether the folder's session can go on. One that died before its first record begins anew. */
@@ -308,11 +132,11 @@ static int check_resume(struct session *s, const char *folder, bool *resumes)
         return EXIT_PASS;
     }
     if (status != STATUS_NOT_FOUND) {
-        (void)fprintf(stderr, "harness run: --resume: %s\n", error.text);
+        (void)fprintf(stderr, "harness %s: --resume: %s\n", s->command->name, error.text);
         return EXIT_USAGE;
     }
-    if (access(folder, F_OK) != 0 || has_rows(folder)) {
-        (void)fprintf(stderr, "harness run: --resume: %s: %s\n", folder,
+    if (access(folder, F_OK) != 0 || place_has_rows(folder)) {
+        (void)fprintf(stderr, "harness %s: --resume: %s: %s\n", s->command->name, folder,
                       access(folder, F_OK) != 0 ? "no such folder"
                                                 : "it has results, but no records of its runs");
         return EXIT_USAGE;
@@ -347,7 +171,7 @@ static int allocate(struct session *s)
     s->results = calloc(s->scenario->runs_count, sizeof *s->results);
     s->made = calloc(s->scenario->runs_count, sizeof *s->made);
     if (s->results == NULL || s->made == NULL) {
-        (void)fprintf(stderr, "harness run: out of memory\n");
+        (void)fprintf(stderr, "harness %s: out of memory\n", s->command->name);
         return EXIT_RESULTS;
     }
     return EXIT_PASS;
@@ -359,8 +183,8 @@ static int open_session(struct session *s)
     struct error error;
     char plots[PATH_BYTES];
     bool resumes = false;
-    choose_folder(s, folder);
-    find_plots(plots);
+    place_choose_folder(s->command->folder, s->scenario->general.name, folder);
+    place_find_plots(plots);
     int answer = s->command->resume ? check_resume(s, folder, &resumes) : EXIT_PASS;
     if (answer != EXIT_PASS) {
         return answer;
@@ -376,22 +200,24 @@ static int open_session(struct session *s)
     enum status status = report_create(&options, &s->report, &error);
     answer = allocate(s);
     if (status == STATUS_OK && answer == EXIT_PASS) {
-        status = resumes ? take_records(s, folder, &error)
-                         : record_begin(folder, s->scenario, &s->host, &error);
+        s->replays = resumes && s->scenario->find.what != 0;
+        status = s->replays ? STATUS_OK
+                 : resumes  ? take_records(s, folder, &error)
+                            : record_begin(folder, s->scenario, &s->host, &error);
     }
     if (status != STATUS_OK) {
-        (void)fprintf(stderr, "harness run: %s\n", error.text);
+        (void)fprintf(stderr, "harness %s: %s\n", s->command->name, error.text);
         return EXIT_RESULTS;
     }
     if (answer != EXIT_PASS) {
         return answer;
     }
-    s->log_fd = open_log(folder);
+    s->log_fd = place_open_log(folder);
     struct sigaction action = {.sa_handler = on_signal};
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
-    raise_descriptor_limit();
+    place_raise_descriptor_limit();
     return EXIT_PASS;
 }
 
@@ -421,11 +247,24 @@ static bool over_budget(const struct session *s)
     return budget > 0 && clock_now_ns() - s->started_ns > budget;
 }
 
+/* Results that are of the same kind as `simulated`: those of the other kind stand before them. */
+static const struct run_result *results_of(const struct session *s, bool simulated, uint32_t *count)
+{
+    uint32_t first = 0;
+    while (first < s->results_count && s->results[first].simulated != simulated) {
+        first++;
+    }
+    *count = s->results_count - first;
+    return s->results + first;
+}
+
 /* Said before the run, so that it can be wrong. */
 static struct run_expectation expect_run(struct session *s)
 {
+    uint32_t count = 0;
     const struct scenario_cell *cell = &s->scenario->cells[s->run->cell];
-    struct run_expectation e = attribution_expect(s->scenario, s->results, s->results_count, cell);
+    const struct run_result *results = results_of(s, s->run->simulated, &count);
+    struct run_expectation e = attribution_expect(s->scenario, results, count, cell);
     char line[256];
     struct text t = text_into(line, sizeof line);
     if (e.known) {
@@ -433,6 +272,18 @@ static struct run_expectation expect_run(struct session *s)
         progress_note(s->progress, line);
     }
     return e;
+}
+
+static void make_run(const struct session *s, const struct measure_options *options,
+                     struct run_result *out)
+{
+    if (!options->run->simulated) {
+        measure_run(options, out);
+    } else if (s->pool != NULL) {
+        simulate_pool_take(s->pool, out);
+    } else {
+        simulate_run(options, out);
+    }
 }
 
 static void run_one(struct session *s, uint32_t index)
@@ -451,7 +302,7 @@ static void run_one(struct session *s, uint32_t index)
         .interrupted = interrupted,
     };
     struct run_result *result = &s->results[s->results_count++];
-    measure_run(&options, result);
+    make_run(s, &options, result);
     result->expected = expected;
     struct error error;
     /* The record first: a row that somebody has read can be written again. */
@@ -487,15 +338,73 @@ static void skip_from(struct session *s, uint32_t index)
     s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
 }
 
-static void cool_down(const struct session *s)
+static void cool_down(const struct session *s, bool simulated)
 {
-    int64_t end_ns = clock_now_ns() + s->scenario->general.cooldown_ns;
+    int64_t end_ns = clock_now_ns() + (simulated ? 0 : s->scenario->general.cooldown_ns);
     for (int64_t now = clock_now_ns(); now < end_ns && !interrupted(); now = clock_now_ns()) {
         clock_sleep_until_ns(end_ns < now + COOL_DOWN_SLICE_NS ? end_ns : now + COOL_DOWN_SLICE_NS);
     }
 }
 
 /* ---- rates ---- */
+
+static void keep_status(struct session *s, enum status status, const struct error *error)
+{
+    if (status != STATUS_OK) {
+        progress_note(s->progress, error->text);
+        s->status = cli_worse(s->status, EXIT_RESULTS);
+    }
+}
+
+/* Rows of an earlier session are all written again: those to come stand behind them. */
+static void end_replay(struct session *s)
+{
+    struct error error;
+    char line[128];
+    struct text t = text_into(line, sizeof line);
+    if (s->replays) {
+        s->replays = false;
+        text_add(&t, "resumed behind %u runs", s->find_runs_count);
+        progress_note(s->progress, line);
+        keep_status(s, report_resumed(s->report, &error), &error);
+    }
+}
+
+/* What a search asks next follows from the results before: as long as these are the recorded ones,
+ * so is the next. */
+static bool take_run(struct session *s, const struct record_wanted *wanted, struct run_result *out)
+{
+    struct error error;
+    if (!s->replays) {
+        return false;
+    }
+    enum status status = record_read_wanted(s->folder, wanted, &s->texts, out, &error);
+    if (status == STATUS_OK && record_is_final(out)) {
+        keep_status(s, report_run(s->report, out, &error), &error);
+        s->find_runs_count++;
+        return true;
+    }
+    if (status == STATUS_OK) {
+        result_free(out);
+    } else if (status != STATUS_NOT_FOUND) {
+        (void)fprintf(stderr, "%s: the search goes on from here\n", error.text);
+    }
+    end_replay(s);
+    return false;
+}
+
+/* What searches and probes run: real systems, if the scenario measures any. */
+static bool is_virtual(const struct session *s)
+{
+    return s->scenario->general.mode == (uint32_t)SCENARIO_SIMULATE;
+}
+
+/* The simulated host's. */
+static double virtual_cores(const struct session *s)
+{
+    uint32_t cores = s->scenario->cells[0].simulation.cores_count;
+    return cores > 0 ? cores : (double)INFINITY;
+}
 
 /* One run of a search or of a probe: of `cell`, which is not one of the scenario's. */
 static bool measure_cell(void *ctx, struct scenario_cell *cell, uint32_t replicate,
@@ -505,7 +414,12 @@ static bool measure_cell(void *ctx, struct scenario_cell *cell, uint32_t replica
     struct error error;
     struct scenario view = *s->scenario;
     const struct scenario_run run = {.replicate = replicate,
-                                     .seed = s->scenario->general.seed + replicate};
+                                     .seed = s->scenario->general.seed + replicate,
+                                     .simulated = is_virtual(s)};
+    const struct record_wanted wanted = {cell, &run, s->find_runs_count};
+    if (take_run(s, &wanted, out)) {
+        return s->status != EXIT_RESULTS && !interrupted();
+    }
     view.cells = cell;
     struct measure_options options = {
         .scenario = &view,
@@ -517,16 +431,16 @@ static bool measure_cell(void *ctx, struct scenario_cell *cell, uint32_t replica
         .ctx = s,
         .interrupted = interrupted,
     };
-    measure_run(&options, out);
-    if (report_run(s->report, out, &error) != STATUS_OK) {
-        progress_note(s->progress, error.text);
-        s->status = cli_worse(s->status, EXIT_RESULTS);
+    make_run(s, &options, out);
+    if (s->scenario->find.what != 0) {
+        keep_status(s, record_write(s->folder, out, &error), &error);
     }
+    keep_status(s, report_run(s->report, out, &error), &error);
     if (out->outcome == RUN_SERVER_FAILED || out->outcome == RUN_INTERRUPTED) {
         progress_note(s->progress, out->reason);
         s->status = cli_worse(s->status, status_of(out));
     }
-    cool_down(s);
+    cool_down(s, run.simulated);
     return s->status != EXIT_RESULTS && !interrupted() && !over_budget(s);
 }
 
@@ -594,42 +508,39 @@ static void find_all(struct session *s)
             break;
         }
     }
+    end_replay(s);
     progress_end(s->progress);
     report_knees(s->report, &s->knees);
 }
 
-static void print_knees(const struct session *s)
-{
-    struct grid g = knees_grid(&s->knees);
-    if (grid_rows(&g) > 0) {
-        grid_plain(&g, s->knees.count, stdout);
-        (void)printf("\n");
-    }
-    grid_free(&g);
-}
-
 /* ---- elasticity ---- */
+
+/* Runs that are none of the scenario's come behind all of those. */
+static bool all_was_run(const struct session *s)
+{
+    return !interrupted() && s->skipped_count == 0 && s->status != EXIT_RESULTS &&
+           s->status != EXIT_SERVER && s->results_count > 0;
+}
 
 /* After all runs: what some stages of one cell would cost if they were slower. */
 static void probe(struct session *s)
 {
     char line[1024];
+    uint32_t count = 0;
+    const struct run_result *results = results_of(s, is_virtual(s), &count);
     const struct intervene_options options = {
         .scenario = s->scenario,
-        .results = s->results,
-        .results_count = s->results_count,
+        .results = results,
+        .results_count = count,
         .measure = measure_cell,
         .ctx = s,
     };
-    if (scenario_probe_runs(s->scenario) == 0 || interrupted() || s->skipped_count > 0 ||
-        s->status == EXIT_RESULTS || s->status == EXIT_SERVER || s->results_count == 0) {
+    if (scenario_probe_runs(s->scenario) == 0 || !all_was_run(s)) {
         return;
     }
     struct text t = text_into(line, sizeof line);
     text_add(&t, "elasticity probe: %u runs", scenario_probe_runs(s->scenario));
     progress_note(s->progress, line);
-    s->run = &s->scenario->runs[s->scenario->runs_count - 1];
-    s->find_runs_count = s->scenario->runs_count;
     intervene_probe(&options, &s->elasticity);
     if (!s->elasticity.complete) {
         s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
@@ -637,17 +548,63 @@ static void probe(struct session *s)
     report_elasticity(s->report, &s->elasticity);
 }
 
-static void print_elasticity(const struct session *s)
+/* ---- predictions ---- */
+
+/* After all runs: the configurations that they predict, as far as none of them is of these. */
+static void confirm(struct session *s)
 {
-    struct grid g = elasticity_grid(&s->elasticity);
-    if (grid_rows(&g) > 0) {
-        grid_plain(&g, ELASTICITY_ROWS_MAX, stdout);
-        (void)printf("\n");
+    uint32_t count = 0;
+    const struct run_result *results = results_of(s, is_virtual(s), &count);
+    const struct confirm_options options = {
+        .scenario = s->scenario,
+        .results = results,
+        .results_count = count,
+        .usable_cores = is_virtual(s) ? virtual_cores(s) : s->host.host.usable_cores,
+        .measure = measure_cell,
+        .ctx = s,
+    };
+    if (!s->command->confirm || !all_was_run(s)) {
+        return;
     }
-    grid_free(&g);
+    progress_note(s->progress, "putting predictions to the test");
+    confirm_predictions(&options, &s->confirmed);
+    if (!s->confirmed.complete) {
+        s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
+    }
+    report_confirmed(s->report, &s->confirmed);
 }
 
 /* ---- the session ---- */
+
+/* Threads for the simulated runs that are to be made. */
+static void start_pool(struct session *s)
+{
+    struct error error;
+    uint32_t count = 0;
+    s->pool_runs = calloc(s->scenario->runs_count, sizeof *s->pool_runs);
+    ASSERT(s->pool_runs != NULL);
+    for (uint32_t i = 0; i < s->scenario->runs_count; i++) {
+        if (s->scenario->runs[i].simulated && !s->made[i]) {
+            s->pool_runs[count++] = i;
+        }
+    }
+    const struct simulate_pool_options options = {.scenario = s->scenario,
+                                                  .runs = s->pool_runs,
+                                                  .runs_count = count,
+                                                  .threads_count = s->command->jobs_count,
+                                                  .interrupted = interrupted};
+    if (count > 1 && simulate_pool_start(&options, &s->pool, &error) != STATUS_OK) {
+        progress_note(s->progress, error.text);
+    }
+}
+
+static void stop_pool(struct session *s)
+{
+    simulate_pool_stop(s->pool);
+    free(s->pool_runs);
+    s->pool = NULL;
+    s->pool_runs = NULL;
+}
 
 static void run_all(struct session *s)
 {
@@ -657,6 +614,9 @@ static void run_all(struct session *s)
         progress_begin(stderr, s->command->progress_mode, s->scenario,
                        total_ns >= 0 ? (double)total_ns / 1e9 : STATS_UNKNOWN, s->started_ns);
     progress_resume(s->progress, s->results_count);
+    if (s->command->jobs_count > 1) {
+        start_pool(s);
+    }
     for (uint32_t i = 0; i < s->scenario->runs_count && !interrupted(); i++) {
         if (s->made[i]) {
             continue;
@@ -670,9 +630,13 @@ static void run_all(struct session *s)
             s->status == EXIT_RESULTS) {
             break;
         }
-        cool_down(s);
+        cool_down(s, s->run->simulated);
     }
+    stop_pool(s);
+    s->run = &s->scenario->runs[s->scenario->runs_count - 1];
+    s->find_runs_count = s->scenario->runs_count;
     probe(s);
+    confirm(s);
     progress_end(s->progress);
 }
 
@@ -682,8 +646,11 @@ static void conclude(struct session *s, const char *folder)
     struct error error;
     if (report_conclude(s->report, s->results, s->results_count, interrupted(), &conclusion,
                         &error) != STATUS_OK) {
-        (void)fprintf(stderr, "harness run: %s\n", error.text);
+        (void)fprintf(stderr, "harness %s: %s\n", s->command->name, error.text);
         s->status = cli_worse(s->status, EXIT_RESULTS);
+    }
+    if (conclusion.slo_missed) {
+        s->status = cli_worse(s->status, EXIT_MISSED);
     }
     if (conclusion.undecided) {
         s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
@@ -693,9 +660,9 @@ static void conclude(struct session *s, const char *folder)
         (void)printf("%s\n", conclusion.caveat);
     }
     (void)printf("\n");
-    print_knees(s);
-    print_elasticity(s);
+    report_print_besides(s->report, stdout);
     report_print_table(s->scenario, s->results, s->results_count, stdout);
+    report_print_plan(s->scenario, s->results, s->results_count, &s->knees, stdout);
     (void)printf("\nresults: %s (report.html, report.md, runs.csv, %u figures)\n", folder,
                  conclusion.figures_count);
     if (s->skipped_count > 0) {
@@ -717,6 +684,7 @@ static void close_session(struct session *s)
     }
     free(s->results);
     knees_free(&s->knees);
+    confirmed_free(&s->confirmed);
     free(s->made);
     report_close(s->report);
     if (s->log_fd >= 0) {
@@ -726,16 +694,32 @@ static void close_session(struct session *s)
 
 int cli_run(int argc, char **argv)
 {
-    struct run_command command = {.progress_mode = PROGRESS_AUTO};
+    return cli_run_as(argc, argv, NULL);
+}
+
+int cli_run_as(int argc, char **argv, const char *last_set)
+{
+    struct run_command command = {.name = argv[0], .progress_mode = PROGRESS_AUTO, .jobs_count = 1};
     bool done = false;
-    int status = parse(&command, argc, argv, &done);
+    int status = run_command_parse(&command, argc, argv, &done);
     if (status != EXIT_PASS || done) {
         return status;
+    }
+    if (last_set != NULL) {
+        if (command.arguments.options.sets_count == CLI_SETS_MAX) {
+            return cli_usage_error(command.name, "too many --set options");
+        }
+        (void)cli_scenario_option(&command.arguments, CLI_OPTION_SET, last_set);
     }
     struct session session = {.command = &command, .status = EXIT_PASS, .log_fd = -1};
     session.scenario = cli_scenario_open(&command.arguments);
     if (session.scenario == NULL) {
         return EXIT_USAGE;
+    }
+    if (command.showcmd) {
+        cli_showcmd(&command.arguments, session.scenario, stdout);
+        scenario_close(session.scenario);
+        return EXIT_PASS;
     }
     if (command.dry_run) {
         scenario_write_cells(session.scenario, stdout);
@@ -745,15 +729,17 @@ int cli_run(int argc, char **argv)
         scenario_close(session.scenario);
         return EXIT_PASS;
     }
-    if (command.resume && session.scenario->find.what != 0) {
+    if (command.confirm && session.scenario->find.what != 0) {
         scenario_close(session.scenario);
-        return cli_usage_error("run", "--resume: a search for rates is made as a whole");
+        return cli_usage_error(command.name,
+                               "--confirm: a search for rates predicts no configuration");
     }
     if (!cli_scenario_traces(session.scenario)) {
         scenario_close(session.scenario);
         return EXIT_USAGE;
     }
-    describe_host(&session);
+    place_describe(session.scenario, command.command_line, &session.host);
+    session.host.compat_tools = command.compat_tools;
     status = open_session(&session);
     if (status == EXIT_PASS) {
         if (session.scenario->find.what != 0) {

@@ -5,6 +5,7 @@
  * that others join (node.c), or with hybrid balancing one of several that serve.
  */
 #include "harness/cli/serving.h"
+#include "harness/run/address.h"
 
 #include <string.h>
 
@@ -44,12 +45,12 @@ static const char help_text[] =
 static bool take_own(struct serving *s, int option, const char *name, const char *argument)
 {
     int32_t number = 0;
-    struct cli_address address;
+    struct address address;
     switch (option) {
     case OPTION_PORT:
         return serving_number(s, name, argument, (struct serving_range){0, 65535}, &s->port);
     case OPTION_HOST:
-        if (strchr(argument, ':') != NULL || !cli_address(argument, CLUSTER_RPC_PORT, &address)) {
+        if (strchr(argument, ':') != NULL || !address_parse(argument, CLUSTER_RPC_PORT, &address)) {
             (void)cli_value_error(s->command, name, "an address of this machine without a port",
                                   argument);
             return false;
@@ -66,7 +67,7 @@ static bool take_own(struct serving *s, int option, const char *name, const char
         s->cluster.rpc_port = (uint32_t)number;
         return true;
     case OPTION_ADDRESS:
-        if (strchr(argument, ':') != NULL || !cli_address(argument, CLUSTER_RPC_PORT, &address)) {
+        if (strchr(argument, ':') != NULL || !address_parse(argument, CLUSTER_RPC_PORT, &address)) {
             (void)cli_value_error(s->command, name, "an address without a port", argument);
             return false;
         }

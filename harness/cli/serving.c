@@ -126,6 +126,12 @@ static enum status choose_topology(const struct serving *s, const struct scenari
                                    struct topology *t, uint32_t *which, struct error *error)
 {
     uint32_t *const counts[] = {&t->api_servers_count, &t->engines_count, &t->tp};
+    if (scenario->cells[0].foreign.kind != SCENARIO_SERVER_OWN) {
+        return error_set(error, STATUS_INVALID,
+                         "[server %s] is a server of others: its command is printed by harness run "
+                         "FILE --showcmd",
+                         scenario->cells[0].server);
+    }
     *t = measure_topology(&scenario->cells[0], scenario->general.seed);
     for (int i = 0; i < 3; i++) {
         if (s->counts[i] > 0 && t->nodes_count > 0) {

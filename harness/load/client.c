@@ -115,12 +115,12 @@ static void take_request(struct client *c, uint32_t connection)
 static void start_request(struct client *c, struct conn *conn, const struct prepared *p,
                           int64_t t_sched_ns)
 {
-    conn->record = account_begin(c, &p->item, conn->index, t_sched_ns);
+    conn->record = account_begin(&c->account, &p->item, conn->index, t_sched_ns);
     conn->state = CONN_BUSY;
     response_begin(conn);
     struct load_record *record = conn->record;
     if (conn_send(conn, p->bytes.data, p->bytes.bytes)) {
-        account_sent(c, record, clock_now_ns());
+        account_sent(&c->account, record, clock_now_ns());
     }
     take_request(c, conn->index);
 }
@@ -129,15 +129,15 @@ static void start_request(struct client *c, struct conn *conn, const struct prep
 static void refuse_request(struct client *c, const struct prepared *p, enum load_outcome outcome,
                            uint32_t connection, int64_t t_sched_ns)
 {
-    struct load_record *record = account_begin(c, &p->item, connection, t_sched_ns);
-    account_end(c, record, outcome, clock_now_ns());
+    struct load_record *record = account_begin(&c->account, &p->item, connection, t_sched_ns);
+    account_end(&c->account, record, outcome, clock_now_ns());
     take_request(c, connection);
 }
 
 /* Whether the user may send: it does not think, and the load goes on. */
 static bool user_is_due(const struct client *c, const struct conn *conn, int64_t now_ns)
 {
-    return c->loading && !c->stop_asked && !conn->thinking && now_ns < c->window_end_ns;
+    return c->loading && !c->stop_asked && !conn->thinking && now_ns < c->account.window_end_ns;
 }
 
 static void start_user(struct client *c, struct conn *conn, int64_t now_ns)
@@ -215,8 +215,8 @@ static int64_t dispatch(struct client *c)
         c->options->pace_spin_ns < SPIN_NS_MAX ? c->options->pace_spin_ns : SPIN_NS_MAX;
     while (c->failure == STATUS_OK && !c->arrivals_ended) {
         const struct prepared *p = peek(c);
-        int64_t t_sched_ns = p == NULL ? INT64_MAX : c->start_ns + p->item.offset_ns;
-        if (p == NULL || t_sched_ns >= c->window_end_ns) {
+        int64_t t_sched_ns = p == NULL ? INT64_MAX : c->account.start_ns + p->item.offset_ns;
+        if (p == NULL || t_sched_ns >= c->account.window_end_ns) {
             c->arrivals_ended = true;
             break;
         }
@@ -255,6 +255,10 @@ static void take_signal(struct client *c)
 {
     struct signalfd_siginfo info;
     if (read(c->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == (uint32_t)LOAD_WINDOW_SIGNAL) {
+            c->window_asked = c->loading;
+            return;
+        }
         bool drains = info.ssi_signo == (uint32_t)LOAD_DRAIN_SIGNAL && c->loading;
         c->drain_asked = c->drain_asked || drains;
         c->stop_asked = c->stop_asked || !drains;
@@ -367,28 +371,14 @@ static void publish(_Atomic int64_t *field, int64_t at_ns)
 static void begin_load(struct client *c)
 {
     const struct load_options *o = c->options;
-    int64_t window_ns = o->window_ns;
-    c->start_ns = clock_now_ns();
-    c->window_start_ns = c->start_ns + o->warmup_ns;
-    if (window_ns == 0) {
-        int64_t last_ns = schedule_last_offset_ns(o, c->trace_used) + 1 - o->warmup_ns;
-        window_ns = last_ns > 1 ? last_ns : 1;
-    }
-    c->window_end_ns = c->window_start_ns + window_ns;
-    c->batch_ns = window_ns / o->batches_count > 0 ? window_ns / o->batches_count : 1;
-    c->inflight_changed_ns = c->start_ns;
+    c->account.trace = c->trace_used;
+    account_start(&c->account, clock_now_ns());
     c->loading = true;
-    publish(&c->header->start_ns, c->start_ns);
-    publish(&c->header->window_start_ns, c->window_start_ns);
-    publish(&c->header->window_end_ns, c->window_end_ns);
-    publish(&c->header->batch_ns, c->batch_ns);
-    publish(&c->header->drain_end_ns,
-            c->window_end_ns + (o->mode == LOAD_CLOSED ? 0 : o->drain_ns));
     atomic_store(&c->header->phase, LOAD_PHASE_WARMUP);
     for (uint32_t i = 0; o->mode == LOAD_CLOSED && i < c->conns_count; i++) {
-        think_begin(c, &c->conns[i], SCHEDULE_BEFORE_FIRST + i, c->start_ns);
+        think_begin(c, &c->conns[i], SCHEDULE_BEFORE_FIRST + i, c->account.start_ns);
         if (c->conns[i].state == CONN_IDLE) {
-            start_user(c, &c->conns[i], c->start_ns);
+            start_user(c, &c->conns[i], c->account.start_ns);
         }
     }
 }
@@ -403,7 +393,7 @@ static void end_load(struct client *c, enum load_outcome outcome)
         if (conn->record != NULL) {
             struct load_record *record = conn->record;
             conn->record = NULL;
-            account_end(c, record, outcome, now_ns);
+            account_end(&c->account, record, outcome, now_ns);
         }
         if (conn->state != CONN_CLOSED) {
             conn_close(conn, INT64_MAX);
@@ -413,14 +403,14 @@ static void end_load(struct client *c, enum load_outcome outcome)
     outcome = c->stop_asked ? LOAD_OUTCOME_CANCELLED : LOAD_OUTCOME_DROPPED;
     const struct prepared *p = c->options->mode == LOAD_CLOSED ? NULL : peek(c);
     while (p != NULL) {
-        int64_t t_sched_ns = c->start_ns + p->item.offset_ns;
-        if (t_sched_ns >= c->window_end_ns || t_sched_ns >= now_ns) {
+        int64_t t_sched_ns = c->account.start_ns + p->item.offset_ns;
+        if (t_sched_ns >= c->account.window_end_ns || t_sched_ns >= now_ns) {
             break;
         }
         refuse_request(c, p, outcome, UINT32_MAX, t_sched_ns);
         p = peek(c);
     }
-    account_inflight(c, 0, now_ns);
+    account_inflight(&c->account, 0, now_ns);
 }
 
 static void enter_window(struct client *c)
@@ -429,26 +419,12 @@ static void enter_window(struct client *c)
     atomic_store(&c->header->phase, LOAD_PHASE_WINDOW);
 }
 
-/* If the load is over before the window's end, the window ends here. */
-static void cut_window(struct client *c, int64_t now_ns)
-{
-    if (now_ns < c->window_start_ns) {
-        c->window_start_ns = now_ns;
-        publish(&c->header->window_start_ns, now_ns);
-    }
-    if (now_ns < c->window_end_ns) {
-        c->window_end_ns = now_ns;
-        atomic_store(&c->header->window_cut, 1);
-        publish(&c->header->window_end_ns, now_ns);
-    }
-}
-
 /* Asked to end early: the window and the arrivals end now, and the drain begins. */
 static void begin_drain(struct client *c, int64_t now_ns)
 {
     c->drain_asked = false;
-    if (now_ns < c->window_end_ns) {
-        cut_window(c, now_ns);
+    if (now_ns < c->account.window_end_ns) {
+        account_cut(&c->account, now_ns);
         publish(&c->header->drain_end_ns,
                 now_ns + (c->options->mode == LOAD_CLOSED ? 0 : c->options->drain_ns));
     }
@@ -457,7 +433,7 @@ static void begin_drain(struct client *c, int64_t now_ns)
 
 static bool is_exhausted(struct client *c)
 {
-    if (c->inflight > 0) {
+    if (c->account.inflight > 0) {
         return false;
     }
     uint64_t requests_max = c->options->requests_max;
@@ -470,14 +446,17 @@ static bool is_exhausted(struct client *c)
 static bool advance(struct client *c, int64_t now_ns)
 {
     enum load_phase phase = atomic_load_explicit(&c->header->phase, memory_order_relaxed);
-    if (phase == LOAD_PHASE_WARMUP && now_ns >= c->window_start_ns) {
+    if (phase == LOAD_PHASE_WARMUP && now_ns >= c->account.window_start_ns) {
         enter_window(c);
         phase = LOAD_PHASE_WINDOW;
     }
     if (phase != LOAD_PHASE_DRAIN && is_exhausted(c)) {
         return false;
     }
-    if (phase == LOAD_PHASE_WINDOW && now_ns >= c->window_end_ns) {
+    if (phase == LOAD_PHASE_WINDOW && account_extend_window(&c->account, now_ns)) {
+        c->arrivals_ended = false; /* those past the old end are not past the new one */
+    }
+    if (phase == LOAD_PHASE_WINDOW && now_ns >= c->account.window_end_ns) {
         publish(&c->header->cpu_window_end_ns, clock_thread_cpu_ns());
         atomic_store(&c->header->phase, LOAD_PHASE_DRAIN);
         phase = LOAD_PHASE_DRAIN;
@@ -485,17 +464,22 @@ static bool advance(struct client *c, int64_t now_ns)
     if (phase != LOAD_PHASE_DRAIN) {
         return true;
     }
-    bool drained = c->arrivals_ended && c->inflight == 0;
+    bool drained = c->arrivals_ended && c->account.inflight == 0;
     return !drained && now_ns < atomic_load(&c->header->drain_end_ns);
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 static int64_t phase_deadline(const struct client *c)
 {
     switch ((enum load_phase)atomic_load_explicit(&c->header->phase, memory_order_relaxed)) {
     case LOAD_PHASE_WARMUP:
-        return c->window_start_ns;
+        return c->account.window_start_ns;
     case LOAD_PHASE_WINDOW:
-        return c->window_end_ns;
+        return earlier(c->account.window_end_ns, c->account.cycles_look_ns);
     case LOAD_PHASE_INIT:
     case LOAD_PHASE_CONNECT:
     case LOAD_PHASE_DRAIN:
@@ -518,7 +502,7 @@ static void scan_timeouts(struct client *c, int64_t now_ns)
             struct load_record *record = conn->record;
             conn->record = NULL;
             think_begin(c, conn, record_number(record), now_ns);
-            account_end(c, record, LOAD_OUTCOME_TIMEOUT, now_ns);
+            account_end(&c->account, record, LOAD_OUTCOME_TIMEOUT, now_ns);
             conn_close(conn, now_ns);
         }
     }
@@ -545,11 +529,6 @@ static bool is_server_lost(struct client *c, int64_t now_ns)
     return true;
 }
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* What the loop sleeps until if no socket wakes it. */
 static int64_t next_deadline(const struct client *c, int64_t arrival_ns)
 {
@@ -572,6 +551,10 @@ static void run_load(struct client *c)
     while (c->failure == STATUS_OK && !c->stop_asked) {
         int64_t arrival_ns = c->options->mode == LOAD_CLOSED ? wake_users(c) : dispatch(c);
         int64_t now_ns = clock_now_ns();
+        if (c->window_asked) {
+            c->window_asked = false;
+            account_begin_window(&c->account, now_ns);
+        }
         if (c->drain_asked) {
             begin_drain(c, now_ns);
         }
@@ -583,7 +566,7 @@ static void run_load(struct client *c)
         prepare(c);
         turn(c, next_deadline(c, arrival_ns));
     }
-    cut_window(c, clock_now_ns());
+    account_cut(&c->account, clock_now_ns());
     if (atomic_load(&c->header->cpu_window_end_ns) == 0) {
         publish(&c->header->cpu_window_end_ns, clock_thread_cpu_ns());
     }
@@ -623,7 +606,8 @@ static enum status load_trace(struct client *c, struct error *error)
         return STATUS_OK;
     }
     struct trace_limits limits = {.requests_max = o->mode == LOAD_TRACE ? o->requests_max : 0,
-                                  .max_model_len = o->max_model_len};
+                                  .max_model_len = o->max_model_len,
+                                  .timed = o->mode == LOAD_TRACE};
     TRY(trace_read(o->trace_path, (enum trace_format)o->trace_format, &limits, &c->trace, error));
     c->trace_used = &c->trace;
     load_add(&c->header->trace_requests_count, c->trace.requests_count);
@@ -639,6 +623,7 @@ static enum status open_descriptors(struct client *c, struct error *error)
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, LOAD_DRAIN_SIGNAL);
+    (void)sigaddset(&signals, LOAD_WINDOW_SIGNAL);
     c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     c->signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -711,6 +696,7 @@ enum status load_run(const struct load_options *options, struct load_shared *sha
     struct client c = {.options = options,
                        .shared = shared,
                        .header = shared->header,
+                       .account = {.shared = shared},
                        .epoll_fd = -1,
                        .timer_fd = -1,
                        .signal_fd = -1};
@@ -721,6 +707,7 @@ enum status load_run(const struct load_options *options, struct load_shared *sha
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, LOAD_DRAIN_SIGNAL);
+    (void)sigaddset(&signals, LOAD_WINDOW_SIGNAL);
     (void)pthread_sigmask(SIG_BLOCK, &signals, &signals_before);
     struct error problem = {0};
     enum status status = set_up(&c, &problem);

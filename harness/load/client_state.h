@@ -13,6 +13,7 @@
 
 #include "engine/http/http_parser.h"
 #include "engine/http/sse.h"
+#include "harness/load/account.h"
 #include "harness/load/client.h"
 #include "harness/load/request.h"
 #include "harness/load/schedule.h"
@@ -131,15 +132,10 @@ struct client {
     int64_t lost_since_ns; /* 0: there is a connection */
     bool stop_asked;
     bool drain_asked;
+    bool window_asked;   /* to begin it: the warm-up is over */
     bool arrivals_ended; /* open: all that belong to the window have been taken */
 
-    /* copies of what the header says, for the hot path */
-    int64_t start_ns;
-    int64_t window_start_ns;
-    int64_t window_end_ns;
-    int64_t batch_ns;
-    int64_t inflight_changed_ns;
-    uint64_t inflight;
+    struct account account;
     bool over;    /* nothing is sent any more: what is still due needs no bytes */
     bool loading; /* between the start of the load and its end */
 
@@ -199,19 +195,5 @@ void response_begin(struct conn *conn);
 void response_feed(struct conn *conn, const char *data, size_t bytes, int64_t now_ns);
 void response_eof(struct conn *conn, int64_t now_ns);
 void response_reset(struct conn *conn, int64_t now_ns);
-
-/* account.c */
-uint64_t record_number(const struct load_record *record);
-struct load_record *account_begin(struct client *c, const struct schedule_item *item,
-                                  uint32_t connection, int64_t t_sched_ns);
-void account_sent(struct client *c, struct load_record *record, int64_t now_ns);
-void account_content(struct conn *conn, uint32_t tokens, int64_t now_ns);
-/* Keeps an event with `choices`, if the options ask for it; tokens 0: without content. */
-void account_event(struct conn *conn, uint32_t tokens, int64_t now_ns);
-/* Tokens that no content event showed, e.g. named by the last usage only. */
-void account_tokens(struct conn *conn, uint32_t tokens, int64_t now_ns);
-void account_end(struct client *c, struct load_record *record, enum load_outcome outcome,
-                 int64_t now_ns);
-void account_inflight(struct client *c, int64_t change, int64_t now_ns);
 
 #endif

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define CYCLES_WINDOW_NS ((int64_t)1000000000) /* less is not long enough to hear of a new end */
+
 uint32_t load_connections_count(const struct load_options *o)
 {
     return o->mode == LOAD_CLOSED ? o->users_count : o->connections_count;
@@ -173,6 +175,10 @@ static enum status check_times(const struct load_options *o, struct error *error
     bool ends = o->mode == LOAD_TRACE || (o->mode != LOAD_CLOSED && o->requests_max > 0);
     if (o->window_ns == 0 && !ends) {
         return error_set(error, STATUS_INVALID, "load: window: want a duration over 0");
+    }
+    if (o->min_cycles_count > 0 && (o->mode == LOAD_CLOSED || o->window_ns < CYCLES_WINDOW_NS)) {
+        return error_set(error, STATUS_INVALID,
+                         "load: mean request times of a window: need an open load and 1 s or more");
     }
     if (o->batches_count < 1 || o->batches_count > LOAD_BATCHES_MAX) {
         return error_set(error, STATUS_INVALID, "load: batches: want 1..%d, got %u",

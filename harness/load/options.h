@@ -19,7 +19,8 @@ enum {
     LOAD_CONNECTIONS_MAX = 1 << 16,
     LOAD_TOKENS_MAX = 1 << 20, /* of one prompt or one output */
     LOAD_TURNS_MAX = 1000,
-    LOAD_EVENTS_MAX = 1 << 24, /* that can be kept one by one */
+    LOAD_EVENTS_MAX = 1 << 24,  /* that can be kept one by one */
+    LOAD_WINDOW_TIMES_MAX = 16, /* the window asked for, for the sake of min_cycles_count */
 };
 
 enum load_mode {
@@ -39,9 +40,11 @@ enum load_full {
 };
 
 enum trace_format {
-    TRACE_AUTO, /* by the first character: '{' is JSON lines, anything else CSV */
+    TRACE_AUTO, /* by the first line: '{' is JSON lines (requests if they name output_tokens, else
+                   Mooncake's), anything else CSV */
     TRACE_AZURE_CSV,
-    TRACE_MOONCAKE_JSONL
+    TRACE_MOONCAKE_JSONL,
+    TRACE_REQUESTS_JSONL
 };
 
 struct load_target {
@@ -88,8 +91,11 @@ struct load_options {
     uint32_t ignore_eos;       /* bool */
     uint32_t continuous_usage; /* bool: ask for the token count in every event */
 
-    int64_t warmup_ns;
-    int64_t window_ns; /* 0, open modes with an end: up to the last arrival */
+    int64_t warmup_ns;         /* at most: LOAD_WINDOW_SIGNAL ends it earlier */
+    int64_t window_ns;         /* 0, open modes with an end: up to the last arrival */
+    uint32_t min_cycles_count; /* open modes: a window that turns out shorter than that many mean
+                                  request times is made twice, three times, ... as long, at most
+                                  LOAD_WINDOW_TIMES_MAX times; 0: it never is */
     int64_t
         drain_ns; /* open: how long requests may finish after the window; 0: aborted at its end */
     uint32_t batches_count;

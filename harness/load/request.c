@@ -84,12 +84,25 @@ void request_prompt(const struct load_options *options, const struct trace *trac
     put_prompt(&sink, options, trace, item);
 }
 
-static void write_body(struct http_buffer *out, const struct load_options *o,
-                       const struct trace *trace, const struct schedule_item *item)
+/* The prompt that the trace has; false: it is to be made up. */
+static bool write_text(struct http_buffer *out, const struct trace *trace,
+                       const struct schedule_item *item)
 {
-    http_buffer_text(out, "{\"model\":\"");
-    http_buffer_json(out, o->model, strlen(o->model));
-    http_buffer_text(out, "\",\"prompt\":[");
+    const struct trace_request *request =
+        item->trace_index != SCHEDULE_NO_TRACE ? &trace->requests[item->trace_index] : NULL;
+    if (request == NULL || request->text_bytes == 0) {
+        return false;
+    }
+    http_buffer_text(out, "\"");
+    http_buffer_json(out, trace->texts + request->text_at, request->text_bytes);
+    http_buffer_text(out, "\"");
+    return true;
+}
+
+static void write_ids(struct http_buffer *out, const struct load_options *o,
+                      const struct trace *trace, const struct schedule_item *item)
+{
+    http_buffer_text(out, "[");
     char *text = http_buffer_reserve(out, (size_t)item->prompt_tokens * TOKEN_ID_BYTES_MAX +
                                               REST_OF_BODY_BYTES);
     if (text == NULL) {
@@ -98,7 +111,19 @@ static void write_body(struct http_buffer *out, const struct load_options *o,
     struct id_sink sink = {.text = text};
     put_prompt(&sink, o, trace, item);
     out->bytes += (size_t)(sink.text - text) - 1; /* the last comma goes */
-    http_buffer_text(out, "],\"max_tokens\":");
+    http_buffer_text(out, "]");
+}
+
+static void write_body(struct http_buffer *out, const struct load_options *o,
+                       const struct trace *trace, const struct schedule_item *item)
+{
+    http_buffer_text(out, "{\"model\":\"");
+    http_buffer_json(out, o->model, strlen(o->model));
+    http_buffer_text(out, "\",\"prompt\":");
+    if (!write_text(out, trace, item)) {
+        write_ids(out, o, trace, item);
+    }
+    http_buffer_text(out, ",\"max_tokens\":");
     http_buffer_u64(out, item->output_tokens);
     char temperature[48];
     (void)snprintf(temperature, sizeof temperature, ",\"temperature\":%g", o->temperature);

@@ -13,6 +13,7 @@ enum {
 
 static void take_event(struct conn *conn, const struct sse_event *event, int64_t now_ns)
 {
+    struct account *account = &conn->client->account;
     struct load_record *record = conn->record;
     if (record->t_evt_ns == 0) {
         record->t_evt_ns = now_ns;
@@ -40,12 +41,12 @@ static void take_event(struct conn *conn, const struct sse_event *event, int64_t
     }
     if (event->choices_count > 0) {
         uint32_t shown = tokens > 0 ? tokens : 1;
-        account_event(conn, event->has_content ? shown : 0, now_ns);
+        account_event(account, record, event->has_content ? shown : 0, now_ns);
     }
     if (event->has_content) {
-        account_content(conn, tokens, now_ns);
+        account_content(account, record, tokens, conn->read_content_count++ > 0, now_ns);
     } else if (tokens > 0) {
-        account_tokens(conn, tokens, now_ns);
+        account_tokens(account, record, tokens, now_ns);
     }
 }
 
@@ -166,7 +167,7 @@ static void end_request(struct conn *conn, enum load_outcome outcome, int64_t no
     struct load_record *record = conn->record;
     conn->record = NULL;
     think_begin(conn->client, conn, record_number(record), now_ns);
-    account_end(conn->client, record, outcome, now_ns);
+    account_end(&conn->client->account, record, outcome, now_ns);
 }
 
 static void complete(struct conn *conn, bool reusable, int64_t now_ns)

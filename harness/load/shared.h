@@ -23,7 +23,7 @@
 #include "harness/load/options.h"
 
 enum {
-    LOAD_SHARED_VERSION = 2,
+    LOAD_SHARED_VERSION = 3,
     LOAD_RECORDS_COUNT =
         1 << 18, /* a ring: older requests are overwritten and counted in records_lost */
     LOAD_BUCKETS_COUNT = 1 << 16, /* of the timeline; the last one takes what comes later */
@@ -31,6 +31,8 @@ enum {
 };
 
 #define LOAD_API_SERVER_NONE UINT32_MAX
+/* How long before it happens the window's edge is moved: time to hear of it. */
+#define LOAD_WINDOW_NOTICE_NS ((int64_t)100000000)
 
 enum load_phase {
     LOAD_PHASE_INIT,
@@ -130,9 +132,11 @@ struct load_header {
     _Atomic int32_t pid;
     _Atomic int64_t start_ns; /* of the load: the warm-up begins */
     _Atomic int64_t window_start_ns;
-    _Atomic int64_t window_end_ns; /* moved forward if the load ends before it */
+    _Atomic int64_t window_end_ns; /* moved forward if the load ends before it, back (at least
+                                      LOAD_WINDOW_NOTICE_NS / 2 before it) if the window is made
+                                      longer */
     _Atomic int64_t batch_ns;      /* width of a batch; a window that is cut leaves its last batches
-                                      short or empty */
+                                      short or empty, one that is made longer can too */
     _Atomic int64_t drain_end_ns;
     _Atomic int64_t end_ns;
     _Atomic int64_t cpu_window_start_ns; /* CPU time of the client's thread */

@@ -1,7 +1,7 @@
 /*
  * trace.c - reads a trace file into memory, chooses the format, and decides which rows are
  * accepted. Driven by trace_read() and trace_parse(); the grammar of each format is in
- * trace_azure.c and trace_mooncake.c.
+ * trace_azure.c, trace_mooncake.c and trace_requests.c.
  */
 #include "harness/load/trace.h"
 
@@ -57,6 +57,23 @@ enum status trace_reader_block(struct trace_reader *r, uint64_t block_id)
     return STATUS_OK;
 }
 
+enum status trace_reader_text(struct trace_reader *r, const char *text, uint32_t bytes)
+{
+    size_t need = r->trace.texts_bytes + bytes;
+    if (need > r->texts_cap) {
+        size_t cap = need > 2 * r->texts_cap ? need : 2 * r->texts_cap;
+        char *moved = realloc(r->trace.texts, cap);
+        if (moved == NULL) {
+            return error_set(r->error, STATUS_NOMEM, "%s: out of memory", r->name);
+        }
+        r->trace.texts = moved;
+        r->texts_cap = cap;
+    }
+    memcpy(r->trace.texts + r->trace.texts_bytes, text, bytes);
+    r->trace.texts_bytes = need;
+    return STATUS_OK;
+}
+
 static bool fits(const struct trace_reader *r, const struct trace_row *row)
 {
     if (row->prompt_tokens > LOAD_TOKENS_MAX || row->output_tokens > LOAD_TOKENS_MAX) {
@@ -81,6 +98,7 @@ enum status trace_reader_row(struct trace_reader *r, const struct trace_row *row
     if (refused != NULL) {
         (*refused)++;
         t->block_ids_count -= row->blocks_count;
+        t->texts_bytes -= row->text_bytes;
         return STATUS_OK;
     }
     struct trace_request *requests =
@@ -100,6 +118,8 @@ enum status trace_reader_row(struct trace_reader *r, const struct trace_row *row
         .blocks_first = t->block_ids_count - row->blocks_count,
         .blocks_count = row->blocks_count,
         .line = r->line,
+        .text_bytes = row->text_bytes,
+        .text_at = t->texts_bytes - row->text_bytes,
     };
     if (row->output_tokens > t->output_tokens_max) {
         t->output_tokens_max = (uint32_t)row->output_tokens;
@@ -121,14 +141,39 @@ enum status trace_reader_lines(struct trace_reader *r, const char *data, size_t 
     return STATUS_OK;
 }
 
+/* `text` begins with '{'. */
+static enum trace_format guess_json(const char *text, size_t bytes)
+{
+    static const char key[] = "\"output_tokens\"";
+    const char *end = memchr(text, '\n', bytes);
+    size_t line_bytes = end != NULL ? (size_t)(end - text) : bytes;
+    return memmem(text, line_bytes, key, sizeof key - 1) != NULL ? TRACE_REQUESTS_JSONL
+                                                                 : TRACE_MOONCAKE_JSONL;
+}
+
 static enum trace_format guess_format(const char *data, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++) {
         if (strchr(" \t\r\n", data[i]) == NULL || data[i] == '\0') {
-            return data[i] == '{' ? TRACE_MOONCAKE_JSONL : TRACE_AZURE_CSV;
+            return data[i] == '{' ? guess_json(data + i, bytes - i) : TRACE_AZURE_CSV;
         }
     }
     return TRACE_AZURE_CSV;
+}
+
+static enum status parse_as(struct trace_reader *r, enum trace_format format, const char *data,
+                            size_t bytes)
+{
+    switch (format) {
+    case TRACE_MOONCAKE_JSONL:
+        return trace_parse_mooncake(r, data, bytes);
+    case TRACE_REQUESTS_JSONL:
+        return trace_parse_requests(r, data, bytes);
+    case TRACE_AUTO:
+    case TRACE_AZURE_CSV:
+        break;
+    }
+    return trace_parse_azure(r, data, bytes);
 }
 
 static enum status check_not_empty(const struct trace_reader *r)
@@ -150,9 +195,7 @@ enum status trace_parse(const struct trace_text *text, enum trace_format format,
     enum trace_format actual =
         format == TRACE_AUTO ? guess_format(text->data, text->bytes) : format;
     reader.trace.format = actual;
-    enum status status = actual == TRACE_MOONCAKE_JSONL
-                             ? trace_parse_mooncake(&reader, text->data, text->bytes)
-                             : trace_parse_azure(&reader, text->data, text->bytes);
+    enum status status = parse_as(&reader, actual, text->data, text->bytes);
     if (status == STATUS_OK) {
         status = check_not_empty(&reader);
     }
@@ -221,5 +264,6 @@ void trace_free(struct trace *trace)
 {
     free(trace->requests);
     free(trace->block_ids);
+    free(trace->texts);
     *trace = (struct trace){0};
 }

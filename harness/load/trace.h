@@ -1,7 +1,9 @@
 /*
  * trace.h - published request traces as they are: Azure's CSV
  * (TIMESTAMP,ContextTokens,GeneratedTokens) and Mooncake's JSON lines (timestamp in ms,
- * input_length, output_length, hash_ids: one id for each 512-token block of the prompt).
+ * input_length, output_length, hash_ids: one id for each 512-token block of the prompt); and
+ * requests as JSON lines of one's own (output_tokens, prompt or prompt_tokens or both, and
+ * timestamp_ms if they have times).
  *
  * A row that cannot be read is an error naming file and line. A row that can be read but not sent
  * (no prompt or no output tokens, longer than the model allows, earlier than the row before it) is
@@ -11,6 +13,7 @@
 #ifndef HARNESS_LOAD_TRACE_H
 #define HARNESS_LOAD_TRACE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +32,8 @@ struct trace_request {
     uint32_t blocks_first; /* its hash ids: trace.block_ids[blocks_first .. + blocks_count) */
     uint32_t blocks_count; /* may cover less than the prompt: the rest is unique */
     uint32_t line;
+    uint32_t text_bytes; /* its prompt: trace.texts[text_at .. + text_bytes); 0: made up */
+    size_t text_at;
 };
 
 struct trace {
@@ -36,6 +41,8 @@ struct trace {
     uint32_t requests_count;
     uint64_t *block_ids;
     uint32_t block_ids_count;
+    char *texts; /* prompts, one behind the other */
+    size_t texts_bytes;
     enum trace_format format; /* what it turned out to be */
     uint32_t rows_count;      /* looked at: accepted and refused */
     uint32_t refused_zero_count;
@@ -47,6 +54,7 @@ struct trace {
 struct trace_limits {
     uint64_t requests_max;  /* stop after this many accepted rows; 0: all */
     uint32_t max_model_len; /* prompt and output together; 0: no limit but LOAD_TOKENS_MAX each */
+    bool timed;             /* every row must say when */
 };
 
 /* Caller frees with trace_free(). INVALID: "PATH:LINE: what". A trace without one acceptable row is

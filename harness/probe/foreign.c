@@ -19,41 +19,7 @@
 #define SPIN_FRAC         0.90
 #define SPIN_SLEEPS_PER_S 1.0
 
-enum {
-    FILE_BYTES = 8192,
-    PATH_BYTES = 96,
-};
-
 /* ---- a look ---- */
-
-static int64_t counter_of(const char *text, const char *key)
-{
-    char value[64];
-    int64_t count = -1;
-    return proc_file_value(text, key, value, sizeof value) && sscanf(value, "%" SCNd64, &count) == 1
-               ? count
-               : -1;
-}
-
-/* Switches and migrations; what a kernel does not tell stays 0 or -1. */
-static void read_switches(struct foreign_thread *t)
-{
-    char path[PATH_BYTES];
-    char text[FILE_BYTES];
-    int64_t count = 0;
-    t->migrations_count = -1;
-    (void)snprintf(path, sizeof path, "/proc/%" PRId32 "/task/%" PRId32 "/status", t->pid, t->tid);
-    if (proc_file_read(path, text, sizeof text)) {
-        count = counter_of(text, "voluntary_ctxt_switches");
-        t->voluntary_count = count > 0 ? (uint64_t)count : 0;
-        count = counter_of(text, "nonvoluntary_ctxt_switches");
-        t->involuntary_count = count > 0 ? (uint64_t)count : 0;
-    }
-    (void)snprintf(path, sizeof path, "/proc/%" PRId32 "/task/%" PRId32 "/sched", t->pid, t->tid);
-    if (proc_file_read(path, text, sizeof text)) {
-        t->migrations_count = counter_of(text, "se.nr_migrations");
-    }
-}
 
 static int64_t read_pressure_us(void)
 {
@@ -72,6 +38,12 @@ static const struct foreign_process *member(const struct foreign_system *s, int3
         }
     }
     return NULL;
+}
+
+/* What a kernel does not tell stays 0. */
+static uint64_t known(int64_t count)
+{
+    return count > 0 ? (uint64_t)count : 0;
 }
 
 /* The members' threads of a tree that may hold children of theirs, too. */
@@ -96,9 +68,11 @@ static enum status take_threads(const struct foreign_system *system, const struc
                                      .tid = from->tid,
                                      .stage = process->stage,
                                      .cpu_ns = from->cpu_ns,
-                                     .wait_ns = from->runq_wait_ns};
+                                     .wait_ns = from->runq_wait_ns,
+                                     .voluntary_count = known(from->voluntary_count),
+                                     .involuntary_count = known(from->involuntary_count),
+                                     .migrations_count = from->migrations_count};
         memcpy(t->comm, from->comm, sizeof t->comm);
-        read_switches(t);
     }
     return STATUS_OK;
 }
@@ -231,15 +205,16 @@ static void judge_stage(struct foreign_stage *s, const struct foreign_looks *l,
     }
 }
 
-/* Threads are grouped by process. */
-static void sum_stage(const struct foreign_looks *l, uint32_t stage, struct foreign_stage *s)
+/* Of all its processes, or of one (`only`; 0: all). Threads are grouped by process. */
+static void sum_stage(const struct foreign_looks *l, uint32_t stage, int32_t only,
+                      struct foreign_stage *s)
 {
     const struct foreign_thread *busiest = NULL;
     double of_process = 0; /* busiest thread of the process in work */
     int32_t pid = 0;
     for (size_t i = 0; i < l->to->threads_count; i++) {
         const struct foreign_thread *t = &l->to->threads[i];
-        if (t->stage != stage) {
+        if (t->stage != stage || (only != 0 && t->pid != only)) {
             continue;
         }
         if (t->pid != pid) {
@@ -269,7 +244,7 @@ size_t foreign_stages(const struct foreign_system *system, const struct foreign_
         struct foreign_stage s = {.idle_frac = (double)NAN, .wait_frac = (double)NAN};
         uint32_t members = 0;
         memcpy(s.stage, system->stages[i], sizeof s.stage);
-        sum_stage(looks, (uint32_t)i, &s);
+        sum_stage(looks, (uint32_t)i, 0, &s);
         for (size_t k = 0; k < system->processes_count; k++) {
             members += system->processes[k].stage == i ? 1 : 0;
         }
@@ -279,6 +254,22 @@ size_t foreign_stages(const struct foreign_system *system, const struct foreign_
         out[i] = s;
     }
     return system->stages_count;
+}
+
+bool foreign_process_use(const struct foreign_system *system, const struct foreign_looks *looks,
+                         size_t index, struct foreign_stage *out)
+{
+    const struct foreign_process *p = &system->processes[index];
+    *out = (struct foreign_stage){.idle_frac = (double)NAN, .wait_frac = (double)NAN};
+    memcpy(out->stage, system->stages[p->stage], sizeof out->stage);
+    if (looks->to->at_ns <= looks->from->at_ns) {
+        return false;
+    }
+    sum_stage(looks, p->stage, p->pid, out);
+    if (out->processes_count == 0) {
+        out->quality = FOREIGN_ENDED;
+    }
+    return out->processes_count > 0;
 }
 
 double foreign_pressure_frac(const struct foreign_look *from, const struct foreign_look *to)

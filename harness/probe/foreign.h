@@ -9,7 +9,7 @@
  *
  * Without instruments in the server, CPU time is all there is: a thread that waits by spinning
  * looks as busy as one that works, so every figure has a quality. Only reads /proc, which needs no
- * privilege for processes of the same user. Driven by `harness load`.
+ * privilege for processes of the same user. Driven by harness/run.
  */
 #ifndef HARNESS_PROBE_FOREIGN_H
 #define HARNESS_PROBE_FOREIGN_H
@@ -27,6 +27,7 @@ enum {
     FOREIGN_STAGE_BYTES = 24,
     FOREIGN_PROCESSES_MAX = 1024,
     FOREIGN_COMM_BYTES = 16,
+    FOREIGN_NAME_BYTES = 32,
 };
 
 /* Processes whose title or name is like `title` ('*', '?', [..]) are servers of `stage`. */
@@ -43,6 +44,7 @@ size_t foreign_patterns_known(struct foreign_pattern out[FOREIGN_PATTERNS_MAX]);
 struct foreign_process {
     int32_t pid;
     uint32_t stage; /* index into the system's */
+    char title[FOREIGN_NAME_BYTES]; /* or its name, where it gave itself none */
 };
 
 struct foreign_system {
@@ -133,6 +135,10 @@ struct foreign_looks {
 /* Stages in the order of the system's. Returns how many; 0 when no time passed. */
 size_t foreign_stages(const struct foreign_system *system, const struct foreign_looks *looks,
                       struct foreign_stage out[FOREIGN_STAGES_MAX]);
+/* The same of the index-th process alone; false if it ended before the second look, or no time
+ * passed. */
+bool foreign_process_use(const struct foreign_system *system, const struct foreign_looks *looks,
+                         size_t index, struct foreign_stage *out);
 /* Share of the time in which somebody on the host waited for a processor; NAN: unknown. */
 double foreign_pressure_frac(const struct foreign_look *from, const struct foreign_look *to);
 

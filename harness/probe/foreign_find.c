@@ -68,13 +68,32 @@ static uint32_t stage_named(struct foreign_system *s, const char *name)
     return (uint32_t)i;
 }
 
+/* Its name, which is cut after 15 characters; as a whole where a title that it gave itself begins
+ * with it. */
+static void read_title(int32_t pid, char out[FOREIGN_NAME_BYTES])
+{
+    char path[PATH_BYTES];
+    char name[64];
+    char title[512];
+    (void)snprintf(path, sizeof path, "/proc/%" PRId32 "/comm", pid);
+    if (!proc_file_read(path, name, sizeof name)) {
+        name[0] = '\0';
+    }
+    name[strcspn(name, "\n")] = '\0';
+    (void)snprintf(path, sizeof path, "/proc/%" PRId32 "/cmdline", pid);
+    bool longer =
+        proc_file_read(path, title, sizeof title) && strncmp(title, name, strlen(name)) == 0;
+    (void)snprintf(out, FOREIGN_NAME_BYTES, "%.31s", longer ? title : name);
+}
+
 static bool add(struct foreign_system *s, int32_t pid, const char *stage)
 {
     if (s->processes_count == FOREIGN_PROCESSES_MAX) {
         return false;
     }
-    s->processes[s->processes_count++] =
-        (struct foreign_process){.pid = pid, .stage = stage_named(s, stage)};
+    struct foreign_process *p = &s->processes[s->processes_count++];
+    *p = (struct foreign_process){.pid = pid, .stage = stage_named(s, stage)};
+    read_title(pid, p->title);
     return true;
 }
 
@@ -305,9 +324,21 @@ static const char *role_of(const struct proc_tree *tree, const struct proc_proce
     return siblings_have && !has_children(tree, p->pid, l, false) ? "other" : "engine_core";
 }
 
+/* A server with one process for HTTP may leave that its own name: it is who listens. */
+static const char *untitled_role(const struct foreign_system *s, const struct proc_tree *tree,
+                                 int32_t pid, const struct listeners *l)
+{
+    bool wanted = false;
+    for (size_t i = 0; i < s->stages_count; i++) {
+        wanted = wanted || strcmp(s->stages[i], "api_server") == 0;
+    }
+    return wanted && listens(l, pid) && !has_children(tree, pid, l, true) ? "api_server" : "other";
+}
+
 /* Every process of the tree, by title if any of them has one that fits. */
 static bool add_tree(struct foreign_system *s, const struct proc_tree *tree,
-                     const struct foreign_pattern *patterns, size_t count)
+                     const struct foreign_pattern *patterns, size_t count,
+                     const struct listeners *l)
 {
     bool titles = false;
     for (size_t i = 0; i < tree->processes_count; i++) {
@@ -319,7 +350,8 @@ static bool add_tree(struct foreign_system *s, const struct proc_tree *tree,
     }
     for (size_t i = 0; i < tree->processes_count && titles; i++) {
         const char *stage = stage_by_title(tree->processes[i].pid, patterns, count);
-        if (!add(s, tree->processes[i].pid, stage != NULL ? stage : "other")) {
+        stage = stage != NULL ? stage : untitled_role(s, tree, tree->processes[i].pid, l);
+        if (!add(s, tree->processes[i].pid, stage)) {
             return false;
         }
     }
@@ -351,7 +383,7 @@ enum status foreign_by_port(uint32_t port, const struct foreign_pattern *pattern
     }
     TRY(proc_tree_read(top, &tree, error));
     struct foreign_system *s = calloc(1, sizeof *s);
-    bool fits = s != NULL && add_tree(s, &tree, patterns, count) &&
+    bool fits = s != NULL && add_tree(s, &tree, patterns, count, &l) &&
                 (!s->by_order || add_by_order(s, &tree, top, &l));
     proc_tree_free(&tree);
     if (fits) {

@@ -12,9 +12,10 @@
 /* The counters of a slot stand side by side from started_ns to the end; they are copied one by one
  * as atomics. */
 #define FIRST_COUNTER offsetof(struct ledger_thread, started_ns)
-#define LAST_COUNTER  offsetof(struct ledger_thread, gpu_switch_ns)
+#define END_COUNTERS \
+    (offsetof(struct ledger_thread, gaps) + sizeof(((struct ledger_thread *)NULL)->gaps))
 
-_Static_assert((LAST_COUNTER - FIRST_COUNTER) % sizeof(ledger_counter) == 0, "only counters");
+_Static_assert((END_COUNTERS - FIRST_COUNTER) % sizeof(ledger_counter) == 0, "only counters");
 
 static void copy_slot(const struct ledger_thread *from, struct ledger_thread *to)
 {
@@ -32,7 +33,7 @@ static void copy_slot(const struct ledger_thread *from, struct ledger_thread *to
     void *target = (unsigned char *)to + FIRST_COUNTER;
     const ledger_counter *counters = source;
     ledger_counter *copies = target;
-    size_t count = (LAST_COUNTER - FIRST_COUNTER) / sizeof(ledger_counter) + 1;
+    size_t count = (END_COUNTERS - FIRST_COUNTER) / sizeof(ledger_counter);
     for (size_t i = 0; i < count; i++) {
         ledger_set(&copies[i], ledger_get(&counters[i]));
     }
@@ -112,6 +113,9 @@ static void fill_common(const struct span *s, struct probe_rates *r)
     r->output_tokens = GROWTH(s, output_tokens);
     r->occupancy_ns = GROWTH(s, occupancy_ns);
     r->queue_max = ledger_get(&s->after->queue_max);
+    r->queue_mean = FRACTION(s, queue_length_ns);
+    r->lock_held_frac = FRACTION(s, lock_held_ns);
+    r->lock_wait_frac = FRACTION(s, lock_wait_ns);
 }
 
 static void fill_engine(const struct span *s, struct probe_rates *r)
@@ -153,6 +157,28 @@ static void fill_launching(const struct span *s, struct probe_rates *r)
     r->output_wait_frac = PROBE_UNKNOWN;
 }
 
+/* A tail of few samples is left unknown: the 99th percentile has an upper 95 % bound from 299 on,
+ * the median from 5. */
+static void fill_times(const struct span *s, size_t offset, double *p50_us, double *p99_us)
+{
+    uint64_t counts[LEDGER_HISTOGRAM_BUCKETS];
+    for (size_t i = 0; i < LEDGER_HISTOGRAM_BUCKETS; i++) {
+        counts[i] = growth(s, offset + i * sizeof(ledger_counter));
+    }
+    uint64_t total = ledger_histogram_total(counts);
+    *p50_us = total >= 5 ? ledger_histogram_quantile(counts, 0.50) / 1e3 : PROBE_UNKNOWN;
+    *p99_us = total >= 299 ? ledger_histogram_quantile(counts, 0.99) / 1e3 : PROBE_UNKNOWN;
+}
+
+static void fill_all_times(const struct span *s, struct probe_rates *r)
+{
+    double unused;
+    fill_times(s, offsetof(struct ledger_thread, waits), &r->wait_p50_us, &r->wait_p99_us);
+    fill_times(s, offsetof(struct ledger_thread, steps), &r->step_p50_us, &r->step_p99_us);
+    fill_times(s, offsetof(struct ledger_thread, launches), &r->launch_p50_us, &r->launch_p99_us);
+    fill_times(s, offsetof(struct ledger_thread, gaps), &r->gpu_gap_p50_us, &unused);
+}
+
 static uint32_t state_of(const struct ledger_thread *t)
 {
     return atomic_load_explicit(&t->state, memory_order_relaxed);
@@ -187,5 +213,6 @@ bool probe_diff(const struct probe_snapshot *a, const struct probe_snapshot *b, 
     fill_common(&s, out);
     fill_engine(&s, out);
     fill_launching(&s, out);
+    fill_all_times(&s, out);
     return true;
 }

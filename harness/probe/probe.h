@@ -58,7 +58,19 @@ struct probe_rates {
     double output_tokens_per_s;
     uint64_t output_tokens;
     uint64_t occupancy_ns;
-    uint64_t queue_max; /* since the start of the run */
+    uint64_t queue_max;    /* since the start of the run */
+    double queue_mean;     /* of a queue of this program's own */
+    double lock_held_frac; /* interpreter lock */
+    double lock_wait_frac;
+    /* From histograms (engine/ledger/histogram.h): within 6.25 %. NAN: fewer than 5 samples for a
+     * median, than 299 for a 99th percentile. */
+    double wait_p50_us;
+    double wait_p99_us;
+    double step_p50_us;
+    double step_p99_us;
+    double launch_p50_us;
+    double launch_p99_us;
+    double gpu_gap_p50_us;
     /* engine core */
     double steps_per_s;
     double batch_mean; /* sequences a step; NAN without steps */
@@ -116,6 +128,8 @@ struct probe_requests {
 MUST_CHECK enum status probe_requests_read(const struct ledger *l, struct probe_requests *out,
                                            struct error *error);
 void probe_requests_free(struct probe_requests *r);
+/* Of rows that came in another order: as probe_requests_find() needs them. */
+void probe_requests_sort(struct probe_requests *r);
 const struct probe_request *probe_requests_find(const struct probe_requests *r,
                                                 uint64_t client_number);
 

@@ -17,6 +17,7 @@
 
 enum {
     STAT_BYTES = 1024,
+    STATUS_BYTES = 8192,
     PATH_BYTES = 96
 };
 
@@ -165,6 +166,22 @@ static void read_schedstat(const char *folder, struct proc_thread *t)
     }
 }
 
+static void read_switches(const char *folder, struct proc_thread *t)
+{
+    char path[PATH_BYTES];
+    char text[STATUS_BYTES];
+    t->voluntary_count = t->involuntary_count = t->migrations_count = -1;
+    (void)snprintf(path, sizeof path, "%s/status", folder);
+    if (proc_file_read(path, text, sizeof text)) {
+        t->voluntary_count = proc_file_count(text, "voluntary_ctxt_switches");
+        t->involuntary_count = proc_file_count(text, "nonvoluntary_ctxt_switches");
+    }
+    (void)snprintf(path, sizeof path, "%s/sched", folder);
+    if (proc_file_read(path, text, sizeof text)) {
+        t->migrations_count = proc_file_count(text, "se.nr_migrations");
+    }
+}
+
 static void read_thread(struct reader *r, struct proc_process *p, int32_t tid)
 {
     char folder[64];
@@ -186,6 +203,7 @@ static void read_thread(struct reader *r, struct proc_process *p, int32_t tid)
                               .last_cpu = s.last_cpu};
     memcpy(t->comm, s.comm, sizeof t->comm);
     read_schedstat(folder, t);
+    read_switches(folder, t);
     p->threads_count++;
     p->cpu_ns += t->cpu_ns;
     p->runq_wait_ns += t->runq_wait_ns;

@@ -26,6 +26,9 @@ struct proc_thread {
     uint64_t runq_wait_ns; /* runnable but not running; 0 if the kernel has no schedstat */
     uint64_t user_ns;      /* clock ticks (10 ms) */
     uint64_t system_ns;
+    int64_t voluntary_count;   /* times it left its CPU by itself; -1: the kernel does not say */
+    int64_t involuntary_count; /* times it had to; -1 likewise */
+    int64_t migrations_count;  /* times it went to another CPU; -1 likewise */
     int32_t last_cpu;
 };
 

@@ -51,6 +51,18 @@ bool proc_file_value(const char *text, const char *key, char *out, size_t cap)
     return false;
 }
 
+int64_t proc_file_count(const char *text, const char *key)
+{
+    char value[32];
+    char *end = NULL;
+    if (!proc_file_value(text, key, value, sizeof value)) {
+        return -1;
+    }
+    errno = 0;
+    long long count = strtoll(value, &end, 10);
+    return errno == 0 && end != value && *end == '\0' && count >= 0 ? (int64_t)count : -1;
+}
+
 enum {
     /* Fields of /proc/PID/stat counted from the state, which follows the name, as 0. */
     FIELD_PARENT = 1,

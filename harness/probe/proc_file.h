@@ -17,6 +17,8 @@ bool proc_file_read(const char *path, char *out, size_t cap);
 /* Follows `key` at the start of a line, then ':' or blanks; copies up to the end of the line.
  * False: no such line. */
 bool proc_file_value(const char *text, const char *key, char *out, size_t cap);
+/* The same for a whole number that is not negative; -1: no such line, or something else in it. */
+int64_t proc_file_count(const char *text, const char *key);
 
 /* What this room uses of /proc/PID/stat. */
 struct proc_stat {

@@ -26,6 +26,13 @@ static int compare_requests(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+void probe_requests_sort(struct probe_requests *r)
+{
+    if (r->count > 1) {
+        qsort(r->rows, r->count, sizeof *r->rows, compare_requests);
+    }
+}
+
 /* Slots of `api_server`'s ring that were ever used: rings fill from their start. */
 static uint32_t used_slots(const struct ledger *l, uint32_t api_server)
 {
@@ -61,7 +68,7 @@ enum status probe_requests_read(const struct ledger *l, struct probe_requests *o
             }
         }
     }
-    qsort(r.rows, r.count, sizeof *r.rows, compare_requests);
+    probe_requests_sort(&r);
     *out = r;
     return STATUS_OK;
 }
@@ -76,6 +83,9 @@ const struct probe_request *probe_requests_find(const struct probe_requests *r,
                                                 uint64_t client_number)
 {
     struct probe_request key = {.client_number = client_number};
+    if (r->count == 0) {
+        return NULL;
+    }
     return bsearch(&key, r->rows, r->count, sizeof *r->rows, compare_requests);
 }
 

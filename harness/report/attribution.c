@@ -40,8 +40,8 @@ static bool axis_is_free(const struct scenario *s, uint32_t axis)
     return servers || engines;
 }
 
-static bool comparable(const struct scenario *s, const struct scenario_cell *a,
-                       const struct scenario_cell *b)
+bool attribution_comparable(const struct scenario *s, const struct scenario_cell *a,
+                            const struct scenario_cell *b)
 {
     for (uint32_t i = 0; i < s->axes_count; i++) {
         if (a->axis_value[i] != b->axis_value[i] && !axis_is_free(s, i)) {
@@ -57,7 +57,7 @@ size_t attribution_runs(const struct scenario *s, const struct run_result *resul
 {
     size_t used = 0;
     for (uint32_t i = 0; i < count && used < DEMAND_POINTS_MAX; i++) {
-        if (is_evidence(&results[i]) && comparable(s, results[i].cell, cell)) {
+        if (is_evidence(&results[i]) && attribution_comparable(s, results[i].cell, cell)) {
             out[used++] = &results[i];
         }
     }
@@ -67,7 +67,7 @@ size_t attribution_runs(const struct scenario *s, const struct run_result *resul
 /* ---- stages ---- */
 
 static const char *const stage_names[ATTRIBUTION_STAGES] = {
-    "api_server", "scheduler", "launch", "gpu", "ipc", "coordinator"};
+    "api_server", "scheduler", "launch", "gpu", "ipc", "coordinator", "interpreter"};
 
 enum {
     STAGE_GPU = 3
@@ -91,6 +91,20 @@ static double servers_of(const struct topology *t, const char *stage)
     return strcmp(stage, "ipc") == 0 ? 2 * engines : engines;
 }
 
+/* Mean over the stage's rows of a run; NAN: not observed. */
+static double busy_mean(const struct run_result *r, const char *stage)
+{
+    double sum = 0;
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < r->stages_count; i++) {
+        if (strcmp(r->stages[i].stage, stage) == 0) {
+            sum += r->stages[i].busy_frac;
+            seen++;
+        }
+    }
+    return seen > 0 ? sum / seen : STATS_UNKNOWN;
+}
+
 /* How many of a stage's servers were in use on average; NAN: not observed. */
 static double busy_count(const struct run_result *r, const char *stage)
 {
@@ -110,17 +124,20 @@ static void use_in_cell(const struct scenario_cell *cell, const struct run_resul
 {
     double servers = servers_of(&cell->topology, out->stage);
     double sum = 0;
+    double computing = 0;
     uint32_t seen = 0;
     out->use_lo = STATS_UNKNOWN;
     for (size_t i = 0; i < count; i++) {
         double busy = runs[i]->cell == cell ? busy_count(runs[i], out->stage) : STATS_UNKNOWN;
         if (!isnan(busy) && servers > 0) {
             sum += busy / servers;
+            computing += busy_mean(runs[i], out->stage);
             out->use_lo = fmin(out->use_lo, busy / servers);
             seen++;
         }
     }
     out->use_frac = seen > 0 ? sum / seen : STATS_UNKNOWN;
+    out->busy_frac = seen > 0 ? computing / seen : STATS_UNKNOWN;
 }
 
 static void name_source(struct attribution_stage *s, const char *text)

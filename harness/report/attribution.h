@@ -15,7 +15,7 @@
 #include "harness/report/result.h"
 
 enum {
-    ATTRIBUTION_STAGES = 6
+    ATTRIBUTION_STAGES = 7
 };
 
 struct attribution_stage {
@@ -25,6 +25,7 @@ struct attribution_stage {
                              (there is no closed form); "" if it is not known */
     double use_frac;      /* in the cell's runs; NAN: none, or not observed */
     double use_lo;        /* in the one that used it least */
+    double busy_frac;     /* likewise: of a GPU all of its computing */
     struct demand demand; /* seconds a token; ceiling in tokens/s with the cell's servers */
 };
 
@@ -35,9 +36,12 @@ struct attribution {
     struct demand_capacity capacity; /* of the cell, by all runs */
 };
 
-/* Indices of runs that have something to say about `cell`: evidence, and nothing differs but
- * numbers of API servers and engine cores and the load. Returns how many, at most
- * DEMAND_POINTS_MAX. */
+/* Nothing differs but numbers of API servers and engine cores and the load. */
+bool attribution_comparable(const struct scenario *s, const struct scenario_cell *a,
+                            const struct scenario_cell *b);
+
+/* Indices of runs that have something to say about `cell`: evidence, of comparable cells. Returns
+ * how many, at most DEMAND_POINTS_MAX. */
 size_t attribution_runs(const struct scenario *s, const struct run_result *results, uint32_t count,
                         const struct scenario_cell *cell,
                         const struct run_result *out[DEMAND_POINTS_MAX]);

@@ -9,6 +9,9 @@
 
 #include "harness/report/limits.h"
 
+/* A GPU that computes this much longer than it is in use had places free in its batches. */
+#define IDLE_PLACES_FRAC 0.05
+
 bool ceilings_next(const struct summary *s, uint32_t index, struct ceilings_of *out)
 {
     uint32_t seen = 0;
@@ -138,6 +141,11 @@ static void stage_row(struct grid *g, const struct ceilings_of *c, uint32_t inde
     }
     t = grid_cell(g);
     text_percent(&t, s->use_frac);
+    if (strcmp(s->stage, "gpu") == 0 && s->busy_frac - s->use_frac > IDLE_PLACES_FRAC) {
+        text_add(&t, " (computing ");
+        text_percent(&t, s->busy_frac);
+        text_add(&t, ")");
+    }
     grid_text(g, s->source);
     const struct demand_verdict *v = &c->attribution->verdict;
     grid_text(g, (int)index == v->first ? "lowest" : (int)index == v->next ? "next" : "");

@@ -8,6 +8,9 @@
 
 #include "harness/report/ceilings.h"
 #include "harness/report/plot_cells.h"
+#include "harness/report/plot_processes.h"
+#include "harness/report/plot_rates.h"
+#include "harness/report/plot_spectrum.h"
 #include "harness/report/rows.h"
 #include "harness/report/shares.h"
 #include "harness/report/table.h"
@@ -64,6 +67,17 @@ static void point_rates(struct table *t, const struct summary_point *p)
     table_count(t, "tokens_mismatch_count", p->mismatch_count);
 }
 
+/* What simulated runs of the cell said, where it was measured too. */
+static void point_simulated(struct table *t, const struct summary_point *p)
+{
+    const struct summary_simulated *m = &p->simulated;
+    table_number(t, "simulated_output_tok_per_s", m->known ? m->tok_per_s : STATS_UNKNOWN);
+    table_number(t, "simulation_error_frac",
+                 m->known ? m->tok_per_s / p->tok_per_s - 1 : STATS_UNKNOWN);
+    table_number(t, "simulated_itl_mean_ms", m->known ? m->itl_mean_ms : STATS_UNKNOWN);
+    table_text(t, "simulated_bottleneck", m->known ? m->verdict.text : "");
+}
+
 static const char *const load_limits[] = {"", "demand", "single_request"};
 
 static void point_row(struct table *t, const struct summary_point *p)
@@ -74,9 +88,9 @@ static void point_row(struct table *t, const struct summary_point *p)
     bool judged = p->stages_count > 0;
     table_text(t, "cell", p->cell->name);
     table_text(t, "server", p->cell->server);
-    table_count(t, "api_servers_count", topology->api_servers_count);
-    table_count(t, "engine_cores_count", topology->engines_count);
-    table_count(t, "gpus_count", topology_gpus(topology));
+    table_known(t, "api_servers_count", rows_count_or_unknown(topology->api_servers_count));
+    table_known(t, "engine_cores_count", rows_count_or_unknown(topology->engines_count));
+    table_known(t, "gpus_count", rows_count_or_unknown(topology_gpus(topology)));
     table_text(t, "workload", p->cell->workload.name);
     table_count(t, "runs_count", p->runs_count);
     table_count(t, "valid_runs_count", p->valid_count);
@@ -110,6 +124,13 @@ static void point_row(struct table *t, const struct summary_point *p)
     table_number(t, "dp_sync_frac", p->dp_sync_frac);
     table_number(t, "stranded_frac", p->stranded_frac);
     table_text(t, "alarm", shares_alarm_name(p));
+    table_text(t, "slo", p->cell->slo.name);
+    table_number(t, "goodput_rps", p->goodput.rps);
+    table_number(t, "good_frac", p->goodput.frac);
+    table_number(t, "good_frac_lo", p->goodput.lo);
+    table_number(t, "good_frac_hi", p->goodput.hi);
+    table_text(t, "slo_status", goodput_status(p));
+    point_simulated(t, p);
     table_end_row(t);
 }
 
@@ -214,7 +235,7 @@ static void curve_row(struct table *t, const struct summary_curve *c, int law)
     bool compared = c->fewer != NULL;
     bool fitted = law < LAWS_COUNT;
     const struct law_fit *f = &c->laws.fits[fitted ? law : 0];
-    table_count(t, "api_servers_count", c->api_servers_count);
+    table_known(t, "api_servers_count", rows_count_or_unknown(c->api_servers_count));
     curve_law(t, c, law);
     curve_answer(t, c);
     table_text(t, "curve", c->label);
@@ -323,9 +344,16 @@ static void describe_provenance(const struct data_source *d, char *out, size_t c
     const struct scenario_cell *cell =
         d->summary->points_count > 0 ? d->summary->points[0].cell : NULL;
     text_add(&t, "%s", d->summary->scenario->general.name);
-    if (cell != NULL) {
+    if (cell != NULL && cell->foreign.kind != SCENARIO_SERVER_OWN) {
+        text_add(&t, "  |  %s, a server of others", cell->server);
+    } else if (cell != NULL) {
         text_add(&t, "  |  %s on emulated %s, host profile %s", cell->topology.model,
                  cell->topology.gpu, cell->topology.host.name);
+    }
+    if (d->summary->scenario->general.mode == (uint32_t)SCENARIO_SIMULATE) {
+        /* Neither machine nor time matter: equal runs give equal files. */
+        text_add(&t, "  |  simulated  |  rev %s", h->git_rev[0] != '\0' ? h->git_rev : "unknown");
+        return;
     }
     text_add(&t, "  |  %s, %u cores", h->host.hostname, h->host.cores_count);
     text_add(&t, "  |  rev %s  |  %s", h->git_rev[0] != '\0' ? h->git_rev : "unknown",
@@ -411,6 +439,8 @@ static void about_row(struct table *t, const struct data_source *d)
     table_number(t, "window_start_s", d->timeline != NULL ? d->timeline->warmup_s : 0);
     table_number(t, "window_end_s",
                  d->timeline != NULL ? d->timeline->warmup_s + d->timeline->window_s : 0);
+    table_text(t, "verb",
+               s->scenario->general.mode == (uint32_t)SCENARIO_SIMULATE ? "simulated" : "measured");
     table_end_row(t);
 }
 
@@ -539,6 +569,9 @@ static void plot_point_row(struct table *t, const struct summary *s, const struc
     /* A field that may be empty cannot be last: gnuplot would read the line's end as text. */
     table_text(t, "letter", letter);
     table_count(t, "place", place_of(s, p));
+    table_number(t, "simulated_tok_per_s",
+                 p->simulated.known ? p->simulated.tok_per_s : STATS_UNKNOWN);
+    table_flag(t, "simulated_known", p->simulated.known);
     table_end_row(t);
 }
 
@@ -657,5 +690,10 @@ enum status data_write(const struct data_source *d, struct error *error)
     TRY(write_plot_points(d, error));
     TRY(write_plot_launch(d, error));
     TRY(plot_cells_write(d, error));
+    TRY(plot_processes_write(d, error));
+    TRY(plot_spectrum_write(d, error));
+    if (d->knees != NULL) {
+        TRY(plot_rates_write(d->knees, d->folder, error));
+    }
     return write_plot_timeline(d, error);
 }

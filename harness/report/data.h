@@ -7,6 +7,8 @@
 
 #include "harness/report/summary.h"
 
+struct knees;
+
 struct data_source {
     const char *folder;
     const struct summary *summary;
@@ -14,6 +16,7 @@ struct data_source {
     const struct run_result *timeline; /* the run that the timeline shows; NULL: none */
     const struct run_result *results;
     uint32_t results_count;
+    const struct knees *knees; /* NULL: no rates were searched for */
 };
 
 MUST_CHECK enum status data_write(const struct data_source *source, struct error *error);

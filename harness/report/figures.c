@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "harness/report/plot_rates.h"
+#include "harness/report/plot_spectrum.h"
 #include "harness/report/text.h"
 
 enum {
@@ -57,6 +59,7 @@ static bool has_curve(const struct summary *s)
 enum sight {
     SIGHT_LATENCY, /* of open loads; a closed loop's is made by its users */
     SIGHT_OFFERED,
+    SIGHT_GOODPUT,
     SIGHT_STARVED,
     SIGHT_SHARES,
     SIGHT_PREDICTED
@@ -69,12 +72,14 @@ static bool is_known(const struct summary_point *p, enum sight what)
         return !isnan(p->ttft_p50_ms) && !isnan(p->tpot_p50_ms);
     case SIGHT_OFFERED:
         return !isnan(p->offered_rps);
+    case SIGHT_GOODPUT:
+        return !isnan(p->goodput.rps);
     case SIGHT_STARVED:
         return !isnan(p->gpu_starved_frac);
     case SIGHT_SHARES:
         return p->cell->topology.engines_count * p->cell->topology.api_servers_count > 1;
     case SIGHT_PREDICTED:
-        return p->forecast.known;
+        return p->forecast.known || p->simulated.known;
     }
     return false;
 }
@@ -99,67 +104,156 @@ static bool has_lag(const struct data_source *d)
     return false;
 }
 
-static void list_figures(const struct data_source *d, struct figures *f)
+enum needs {
+    NEEDS_CURVE,
+    NEEDS_RATES, /* a search for them */
+    NEEDS_LATENCY,
+    NEEDS_OFFERED,
+    NEEDS_PERCENTILES,
+    NEEDS_GOODPUT,
+    NEEDS_LAUNCHES,
+    NEEDS_STARVED,
+    NEEDS_TIMELINE,
+    NEEDS_EVENTS,
+    NEEDS_SPECTRUM,
+    NEEDS_LAG,
+    NEEDS_SHARES,
+    NEEDS_PREDICTED
+};
+
+/* In the order in which they are shown. */
+static const struct {
+    const char *name;
+    const char *caption;
+    const char *reading;
+    enum needs needs;
+} known_figures[FIGURES_COUNT] = {
+    {"01-capacity", "Throughput against the number of engine cores",
+     "A curve that leaves the dashed line and goes flat has found its limit; the ring marks "
+     "the "
+     "last count that helps, hollow points are no evidence.",
+     NEEDS_CURVE},
+    {"02-efficiency", "Parallel efficiency",
+     "At 100 % each further one adds as much as the first; the lower the curve, the more of "
+     "them wait.",
+     NEEDS_CURVE},
+    {"03-limits", "Throughput and limiting stage of each cell",
+     "Along a row the letter changes where another stage becomes the limit.", NEEDS_CURVE},
+    {"04-latency", "Latency against throughput",
+     "Latency stays low until the system is nearly full and then turns upwards: useful "
+     "throughput ends before that turn.",
+     NEEDS_LATENCY},
+    {"04-rates", "Latency against throughput in the search for rates",
+     "Latency stays low until the system is nearly full and then turns upwards at the knee; "
+     "the rate within the limits is where a curve crosses its limit, before capacity.",
+     NEEDS_RATES},
+    {"05-offered", "Requests finished against requests offered",
+     "On the dashed line all that is asked for is served; a point below it is overload.",
+     NEEDS_OFFERED},
+    {"05-rates", "Requests finished against requests offered in the search for rates",
+     "On the dashed line all that is offered is served; the curves leave it at the stable "
+     "rate. Hollow points are no evidence.",
+     NEEDS_RATES},
+    {"06-percentiles", "Percentiles of latency against requests offered",
+     "Tails leave the median first: the rate at which a percentile crosses its limit is the "
+     "greatest that the limit allows.",
+     NEEDS_PERCENTILES},
+    {"07-goodput", "Requests within the limits against requests offered",
+     "The bold line leaves the dashed one where requests begin to miss a limit, which is "
+     "before throughput (thin) ends.",
+     NEEDS_GOODPUT},
+    {"08-stages", "How busy each stage is",
+     "The first stage to reach the dashed line limits; the distance of the others to it is "
+     "what "
+     "they have to spare.",
+     NEEDS_CURVE},
+    {"08-rates", "How busy each stage is at each rate",
+     "The stage that reaches the dashed line as the rate nears capacity is the one to add to.",
+     NEEDS_RATES},
+    {"10-launch", "How the launching threads spend their time",
+     "Preparing and launching is work that a GPU may have to wait for; waiting and idle is "
+     "spare.",
+     NEEDS_LAUNCHES},
+    {"11-starved", "How long GPUs starve",
+     "A bar is the time in which work was ready on the host while the GPU had none; above it "
+     "stands how many launches a step takes.",
+     NEEDS_STARVED},
+    {"12-timeline", "One run, second by second",
+     "In the window (white) the curves should be level: if they still rise or fall, the window "
+     "began too early.",
+     NEEDS_TIMELINE},
+    {"13-spectrum", "Latency spectrum, from the schedule and from sending",
+     "Where solid and dashed part, requests waited for a connection or for the client: the "
+     "clock that starts at sending does not see it.",
+     NEEDS_SPECTRUM},
+    {"14-lag", "How late the load client sent",
+     "The client is a fair observer while it sends within 1 ms of the schedule; above that, "
+     "its "
+     "own delay is in every latency.",
+     NEEDS_LAG},
+    {"15-pareto", "Speed for a user against yield of a GPU",
+     "Up and to the right is better; of two points, one that is lower and further left is "
+     "never "
+     "worth choosing.",
+     NEEDS_LATENCY},
+    {"16-imbalance", "How evenly the work is spread",
+     "1 is the fair share of the busiest engine core or API server; above the dashed line it "
+     "carries over a quarter more than its part.",
+     NEEDS_SHARES},
+    {"20-predicted", "Measured against predicted throughput",
+     "A point on the dashed line is as closed forms said before anything ran; below it "
+     "something costs time that they do not know.",
+     NEEDS_PREDICTED},
+    {"21-processes", "The processes of one run from start to end",
+     "A bar begins when the launcher starts the process and is dark until it is ready; ticks "
+     "are what launcher and coordinator do, and between start and end the launcher has none.",
+     NEEDS_EVENTS},
+};
+
+static bool is_wanted(const struct data_source *d, enum needs needs)
 {
     const struct summary *s = d->summary;
-    bool curve = has_curve(s);
-    bool latency = has(s, SIGHT_LATENCY);
-    const struct figure list[FIGURES_COUNT] = {
-        {"01-capacity", "Throughput against the number of engine cores",
-         "A curve that leaves the dashed line and goes flat has found its limit; the ring marks "
-         "the "
-         "last count that helps, hollow points are no evidence.",
-         curve, 0},
-        {"02-efficiency", "Parallel efficiency",
-         "At 100 % each further one adds as much as the first; the lower the curve, the more of "
-         "them wait.",
-         curve, 0},
-        {"03-limits", "Throughput and limiting stage of each cell",
-         "Along a row the letter changes where another stage becomes the limit.", curve, 0},
-        {"04-latency", "Latency against throughput",
-         "Latency stays low until the system is nearly full and then turns upwards: useful "
-         "throughput ends before that turn.",
-         latency, 0},
-        {"05-offered", "Requests finished against requests offered",
-         "On the dashed line all that is asked for is served; a point below it is overload.",
-         has(s, SIGHT_OFFERED), 0},
-        {"08-stages", "How busy each stage is",
-         "The first stage to reach the dashed line limits; the distance of the others to it is "
-         "what "
-         "they have to spare.",
-         curve, 0},
-        {"10-launch", "How the launching threads spend their time",
-         "Preparing and launching is work that a GPU may have to wait for; waiting and idle is "
-         "spare.",
-         has_launch(s), 0},
-        {"11-starved", "How long GPUs starve",
-         "A bar is the time in which work was ready on the host while the GPU had none; above it "
-         "stands how many launches a step takes.",
-         has(s, SIGHT_STARVED), 0},
-        {"12-timeline", "One run, second by second",
-         "In the window (white) the curves should be level: if they still rise or fall, the window "
-         "began too early.",
-         d->timeline != NULL, 0},
-        {"14-lag", "How late the load client sent",
-         "The client is a fair observer while it sends within 1 ms of the schedule; above that, "
-         "its "
-         "own delay is in every latency.",
-         has_lag(d), 0},
-        {"15-pareto", "Speed for a user against yield of a GPU",
-         "Up and to the right is better; of two points, one that is lower and further left is "
-         "never "
-         "worth choosing.",
-         latency, 0},
-        {"16-imbalance", "How evenly the work is spread",
-         "1 is the fair share of the busiest engine core or API server; above the dashed line it "
-         "carries over a quarter more than its part.",
-         has(s, SIGHT_SHARES), 0},
-        {"20-predicted", "Measured against predicted throughput",
-         "A point on the dashed line is as closed forms said before anything ran; below it "
-         "something costs time that they do not know.",
-         curve && has(s, SIGHT_PREDICTED), 0},
-    };
-    memcpy(f->list, list, sizeof list);
+    switch (needs) {
+    case NEEDS_CURVE:
+        return has_curve(s);
+    case NEEDS_RATES:
+        return plot_rates_any(d->knees);
+    case NEEDS_LATENCY:
+        return has(s, SIGHT_LATENCY);
+    case NEEDS_OFFERED:
+        return has(s, SIGHT_OFFERED);
+    case NEEDS_PERCENTILES:
+        return has(s, SIGHT_LATENCY) && has(s, SIGHT_OFFERED);
+    case NEEDS_GOODPUT:
+        return has(s, SIGHT_GOODPUT);
+    case NEEDS_LAUNCHES:
+        return has_launch(s);
+    case NEEDS_STARVED:
+        return has(s, SIGHT_STARVED);
+    case NEEDS_TIMELINE:
+        return d->timeline != NULL;
+    case NEEDS_EVENTS:
+        return d->timeline != NULL && d->timeline->events_count > 0;
+    case NEEDS_SPECTRUM:
+        return plot_spectrum_any(d);
+    case NEEDS_LAG:
+        return has_lag(d);
+    case NEEDS_SHARES:
+        return has(s, SIGHT_SHARES);
+    case NEEDS_PREDICTED:
+        return has_curve(s) && has(s, SIGHT_PREDICTED);
+    }
+    return false;
+}
+
+static void list_figures(const struct data_source *d, struct figures *f)
+{
+    for (size_t i = 0; i < FIGURES_COUNT; i++) {
+        f->list[i] = (struct figure){.name = known_figures[i].name,
+                                     .caption = known_figures[i].caption,
+                                     .reading = known_figures[i].reading,
+                                     .wanted = is_wanted(d, known_figures[i].needs)};
+    }
 }
 
 /* ---- gnuplot ---- */

@@ -8,7 +8,7 @@
 #include "harness/report/data.h"
 
 enum {
-    FIGURES_COUNT = 13
+    FIGURES_COUNT = 20
 };
 
 struct figure {

@@ -67,6 +67,9 @@ static struct closed_form_load load_of(const struct scenario_cell *cell)
 static const char *unpredictable(const struct scenario_cell *cell, const struct host_profile *host)
 {
     const struct topology *t = &cell->topology;
+    if (cell->foreign.kind != SCENARIO_SERVER_OWN) {
+        return "it is a server of others";
+    }
     if (t->pp > 1) {
         return "no formula for pipeline stages";
     }
@@ -111,6 +114,7 @@ struct quantity {
     double predicted;
     double measured;
     int decimals; /* -1: a rate */
+    double simulated;
 };
 
 static void value_cell(struct grid *g, double value, int decimals)
@@ -122,10 +126,28 @@ static void value_cell(struct grid *g, double value, int decimals)
     }
 }
 
+/* Simulated runs stand beside measured ones: two more columns. */
+static bool has_beside(const struct grid *g)
+{
+    return g->columns_count > FORECAST_COLUMNS;
+}
+
+static void beside_cells(struct grid *g, const struct quantity *q)
+{
+    value_cell(g, q->simulated, q->decimals);
+    struct text t = grid_cell(g);
+    if (q->measured > 0 && !isnan(q->simulated)) {
+        text_add(&t, "%+.1f", (q->simulated / q->measured - 1) * 100);
+    } else {
+        text_add(&t, "-");
+    }
+}
+
 static void add_row(struct grid *g, const struct summary_point *p, const struct quantity *q)
 {
     bool rate = q->decimals < 0;
-    if (isnan(q->predicted) || isnan(q->measured)) {
+    bool beside = has_beside(g) && !isnan(q->simulated);
+    if ((isnan(q->predicted) && !beside) || isnan(q->measured)) {
         return;
     }
     grid_text(g, p->cell->name);
@@ -137,6 +159,9 @@ static void add_row(struct grid *g, const struct summary_point *p, const struct 
         text_add(&t, "%+.1f", (q->measured / q->predicted - 1) * 100);
     } else {
         text_add(&t, "-");
+    }
+    if (has_beside(g)) {
+        beside_cells(g, q);
     }
     bool throughput = rate && strcmp(q->name, "tokens/s") == 0;
     grid_text(g, throughput ? closed_form_limit_name(p->forecast.form.limit) : "");
@@ -174,9 +199,35 @@ static void add_knee(struct grid *g, const struct summary *s, uint32_t curve)
         grid_number(g, knee, 1);
         grid_text(g, c->decided ? c->answer.text : "undecided");
         grid_text(g, "-");
+        if (has_beside(g)) {
+            grid_text(g, c->simulated_decided ? c->simulated_answer.text : "undecided");
+            grid_text(g, "-");
+        }
         grid_text(g, "");
         grid_text(g, "");
     }
+}
+
+/* Where more stop helping: what the simulated runs said, and what the measured ones. */
+static void add_simulated_knee(struct grid *g, const struct summary *s,
+                               const struct summary_curve *c)
+{
+    struct text t;
+    grid_text(g, c->label);
+    t = grid_cell(g);
+    text_add(&t, "last helpful %s", s->noun);
+    grid_text(g, "-");
+    grid_text(g, c->decided ? c->answer.text : "undecided");
+    grid_text(g, "-");
+    grid_text(g, c->simulated_answer.text);
+    grid_text(g, "-");
+    grid_text(g, "");
+    grid_text(g, "");
+}
+
+static double known_or(const struct summary_simulated *s, double value)
+{
+    return s->known ? value : STATS_UNKNOWN;
 }
 
 /* Mean over the launching threads. */
@@ -189,37 +240,70 @@ static double critical_launch_us(const struct run_result *r)
     return r->launchers_count > 0 ? sum / r->launchers_count : STATS_UNKNOWN;
 }
 
+/* Which quantities of a point are compared. */
+static void add_point(struct grid *g, const struct summary *s, const struct summary_point *p,
+                      bool all)
+{
+    const struct closed_form *f = &p->forecast.form;
+    const struct summary_simulated *sim = &p->simulated;
+    bool known = p->forecast.known;
+    bool lockstep = topology_lockstep(&p->cell->topology);
+    bool shares = p->cell->topology.gpu_sharing != (uint32_t)GPU_OWN;
+    bool launching = all || forecast_launching_varies(s);
+    const struct quantity rows[] = {
+        {"tokens/s", known ? f->tok_per_s : STATS_UNKNOWN, p->tok_per_s, -1,
+         known_or(sim, sim->tok_per_s)},
+        {"rank-steps a token", known ? f->rank_steps_per_tok : STATS_UNKNOWN, p->rank_steps_per_tok,
+         3, known_or(sim, sim->rank_steps_per_tok)},
+        {"ms between tokens", forecast_token_gap_ms(&p->forecast), p->itl_mean_ms, 2,
+         known_or(sim, sim->itl_mean_ms)},
+        {"c_crit, us a launch", shares || !known ? STATS_UNKNOWN : f->critical_launch_us,
+         critical_launch_us(p->run), 1, STATS_UNKNOWN},
+        {"launches/s", known ? f->kernels_per_s + f->graphs_per_s : STATS_UNKNOWN,
+         p->launches_per_s, -1, known_or(sim, sim->launches_per_s)},
+    };
+    const bool shown[] = {true, lockstep, lockstep || all, launching, launching};
+    for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+        if (shown[k]) {
+            add_row(g, p, &rows[k]);
+        }
+    }
+}
+
+static bool any_simulated(const struct summary *s)
+{
+    for (uint32_t i = 0; i < s->points_count; i++) {
+        if (s->points[i].simulated.known) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct grid forecast_grid(const struct summary *s, bool all)
 {
     static const char *const columns[FORECAST_COLUMNS] = {
         "<cell", "<quantity", "predicted", "measured", "differs %", "<limit predicted", "<"};
-    struct grid g = grid_of(columns, FORECAST_COLUMNS);
+    static const char *const simulated[FORECAST_COLUMNS] = {
+        "<cell", "<quantity", "predicted", "simulated", "differs %", "<limit predicted", "<"};
+    static const char *const beside[FORECAST_COLUMNS + 2] = {
+        "<cell",     "<quantity",          "predicted",        "measured", "differs %",
+        "simulated", "simulation error %", "<limit predicted", "<"};
+    bool compares = any_simulated(s);
+    bool is_virtual = s->scenario->general.mode == (uint32_t)SCENARIO_SIMULATE;
+    struct grid g = compares ? grid_of(beside, FORECAST_COLUMNS + 2)
+                             : grid_of(is_virtual ? simulated : columns, FORECAST_COLUMNS);
     for (uint32_t i = 0; i < s->points_count; i++) {
         const struct summary_point *p = &s->points[i];
-        const struct closed_form *f = &p->forecast.form;
-        if (!p->forecast.known || p->shown_count == 0) {
-            continue;
-        }
-        bool lockstep = topology_lockstep(&p->cell->topology);
-        bool shares = p->cell->topology.gpu_sharing != (uint32_t)GPU_OWN;
-        const struct quantity rows[] = {
-            {"tokens/s", f->tok_per_s, p->tok_per_s, -1},
-            {"rank-steps a token", f->rank_steps_per_tok, p->rank_steps_per_tok, 3},
-            {"ms between tokens", forecast_token_gap_ms(&p->forecast), p->itl_mean_ms, 2},
-            {"c_crit, us a launch", shares ? STATS_UNKNOWN : f->critical_launch_us,
-             critical_launch_us(p->run), 1},
-            {"launches/s", f->kernels_per_s + f->graphs_per_s, p->launches_per_s, -1},
-        };
-        bool launching = all || forecast_launching_varies(s);
-        const bool shown[] = {true, lockstep, lockstep || all, launching, launching};
-        for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
-            if (shown[k]) {
-                add_row(&g, p, &rows[k]);
-            }
+        if (p->shown_count > 0 && (p->forecast.known || p->simulated.known)) {
+            add_point(&g, s, p, all);
         }
     }
     for (uint32_t i = 0; i < s->curves_count; i++) {
         add_knee(&g, s, i);
+        if (compares && s->curves[i].simulated_decided) {
+            add_simulated_knee(&g, s, &s->curves[i]);
+        }
     }
     return g;
 }

@@ -349,10 +349,15 @@ static void write_runs(const struct markdown *m, FILE *out)
     }
 }
 
-/* From the section behind the figures on, with the list of runs before the provenance. */
+/* The sections before the figures, those behind them, with the list of runs before the provenance.
+ */
 static void write_sections(const struct markdown *m, const char *report, FILE *out)
 {
     const char *figures = strstr(report, "\n## Figures\n");
+    const char *first = strstr(report, "\n## ");
+    if (figures != NULL && first < figures) {
+        (void)fwrite(first, 1, (size_t)(figures - first), out);
+    }
     const char *from = figures != NULL ? strstr(figures + 1, "\n## ") : NULL;
     from = from != NULL ? from : "";
     const char *provenance = strstr(from, "\n## Provenance\n");

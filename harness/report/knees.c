@@ -212,10 +212,46 @@ static struct grid points_grid(const struct knees_row *row)
         grid_text(&g, p->host_limited ? "limited" : "-");
         grid_percent(&g, slo ? p->over_frac : STATS_UNKNOWN);
         grid_text(&g, slo && p->valid ? slo_name(p->slo) : "-");
-        grid_number(&g, p->e2el_p50_ms, 1);
+        grid_number(&g, p->e2el.p50_ms, 1);
         grid_rate(&g, p->tok_per_s);
     }
     return g;
+}
+
+/* What a status means for the number that it stands beside. */
+static const char *status_words(enum search_status status)
+{
+    static const char *const words[] = {
+        [SEARCH_OK] = "found",
+        [SEARCH_BELOW_RANGE] = "not found: even the least rate tried misses it",
+        [SEARCH_ABOVE_RANGE] = "at least this: even the greatest rate tried keeps it",
+        [SEARCH_CLIFF] = "the response jumps between two neighbouring rates, and this is the last "
+                         "one before",
+        [SEARCH_NON_MONOTONE] = "uncertain: a higher rate passed where a lower one failed",
+        [SEARCH_CLIENT_LIMITED] = "at least this: beyond it the load client or the host was the "
+                                  "limit, which is no evidence against the system"};
+    return words[status];
+}
+
+static void tell_status(const struct knees_row *row, FILE *out)
+{
+    (void)fprintf(out, "- %s: capacity %s", row->cell->name,
+                  row->capacity_verdict == CAPACITY_KNOWN ? "is known to 2 %"
+                                                          : "is not known to 2 %");
+    if (has(row, SCENARIO_FIND_STABLE_RATE)) {
+        (void)fprintf(out, "; stable rate: %s", status_words(row->stable.status));
+    }
+    if (has(row, SCENARIO_FIND_SLO_RATE)) {
+        (void)fprintf(out, "; SLO rate: %s", status_words(row->slo.status));
+    }
+    if (row->binding[0] != '\0') {
+        (void)fprintf(out, "; the limit that is missed first is %s", row->binding);
+    }
+    if (boundary(row)[0] != '\0') {
+        (void)fprintf(out, "; boundary: %s", boundary(row));
+    }
+    (void)fprintf(out, "%s.\n",
+                  row->complete ? "" : "; the search was stopped early and --resume goes on");
 }
 
 void knees_markdown(const struct knees *k, FILE *out)
@@ -230,6 +266,10 @@ void knees_markdown(const struct knees *k, FILE *out)
     struct grid g = knees_grid(k);
     grid_markdown(&g, out);
     grid_free(&g);
+    (void)fputc('\n', out);
+    for (uint32_t i = 0; i < k->count; i++) {
+        tell_status(&k->rows[i], out);
+    }
     for (uint32_t i = 0; i < k->count; i++) {
         g = points_grid(&k->rows[i]);
         (void)fprintf(out, "\nRuns of %s, in the order of measuring:\n\n", k->rows[i].cell->name);

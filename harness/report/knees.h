@@ -14,10 +14,27 @@
 #include "harness/analysis/slo.h"
 #include "harness/analysis/stability.h"
 #include "harness/report/grid.h"
-#include "harness/scenario/scenario.h"
+#include "harness/report/result.h"
 
 enum {
     KNEES_LIMIT_BYTES = 32
+};
+
+/* Stages whose use is kept of each rate: those of the figures. X(name) */
+#define KNEES_STAGES(X) \
+    X(api_server)       \
+    X(scheduler)        \
+    X(launch)           \
+    X(gpu)              \
+    X(coordinator)      \
+    X(ipc)              \
+    X(client)
+
+enum knees_stage {
+#define X(name) KNEES_STAGE_##name,
+    KNEES_STAGES(X)
+#undef X
+    KNEES_STAGES_COUNT
 };
 
 /* One rate with the arrivals of one replicate. NAN: not known. */
@@ -31,7 +48,10 @@ struct knees_point {
     double offered_per_s;
     double achieved_per_s;
     double tok_per_s;
-    double e2el_p50_ms;
+    struct run_latency ttft; /* from when a request was due; if the SLO says so, was sent */
+    struct run_latency tpot;
+    struct run_latency e2el;             /* from when a request was due */
+    double use_frac[KNEES_STAGES_COUNT]; /* mean over the servers of a stage */
     struct stability stability;
     enum slo_outcome slo;
     double over_frac; /* share over the binding limit */
@@ -48,7 +68,8 @@ struct knees_row {
     double overload_droop_frac;
     struct search_answer stable;
     struct search_answer slo;
-    char binding[KNEES_LIMIT_BYTES]; /* the limit that fails first; "" */
+    const struct scenario_slo *limits; /* those of `slo`; NULL: none */
+    char binding[KNEES_LIMIT_BYTES];   /* the limit that fails first; "" */
     struct knee knee;
     struct knees_point *points; /* in the order of measuring; knees_free() */
     uint32_t points_count;

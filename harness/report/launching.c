@@ -5,6 +5,7 @@
 #include "harness/report/launching.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "harness/report/rows.h"
@@ -13,8 +14,7 @@
 enum {
     COLUMNS = 14,
     CELL_BYTES = 22, /* of its name, where a line is one cell's */
-    NUMBERS = COLUMNS - 1,
-    THREADS_MAX = TOPOLOGY_ENGINES_MAX * TOPOLOGY_WORKERS_PER_ENGINE_MAX
+    NUMBERS = COLUMNS - 1
 };
 
 /* The columns behind the thread's name. */
@@ -144,9 +144,10 @@ static bool waits_elsewhere(const struct run_result *r)
 
 static void add_folded(struct grid *g, const struct run_result *r, enum fold fold, const char *what)
 {
-    double column[THREADS_MAX];
     double numbers[NUMBERS];
-    uint32_t count = r->launchers_count < THREADS_MAX ? r->launchers_count : THREADS_MAX;
+    uint32_t count = r->launchers_count;
+    double *column = calloc(count, sizeof *column);
+    ASSERT(column != NULL);
     for (int k = 0; k < NUMBERS; k++) {
         for (uint32_t i = 0; i < count; i++) {
             struct line l = line_of(r, &r->launchers[i]);
@@ -156,6 +157,7 @@ static void add_folded(struct grid *g, const struct run_result *r, enum fold fol
         }
         numbers[k] = folded(column, count, fold);
     }
+    free(column);
     grid_text(g, what);
     add_numbers(g, numbers, waits_elsewhere(r));
 }

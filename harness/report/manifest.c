@@ -13,7 +13,9 @@
 #include <time.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/hash.h"
 #include "harness/report/rows.h"
+#include "harness/report/simulated.h"
 
 enum {
     PATH_BYTES = 640
@@ -83,6 +85,7 @@ static struct json_object *runs_array(const struct manifest *m)
         put_count(o, "replicate", r->replicate);
         put_count(o, "seed", r->seed);
         put_text(o, "start_utc", r->start_utc);
+        put_text(o, "mode", r->simulated ? "simulated" : "measured");
         put_text(o, "outcome", rows_outcome_name(r->outcome));
         put_text(o, "reason", r->reason);
         (void)json_object_array_add(runs, o);
@@ -136,8 +139,24 @@ static void put_now(struct json_object *to, const char *key)
     put_text(to, key, text);
 }
 
+/* What simulated runs took for granted; the hash changes with any constant. */
+static struct json_object *simulation_object(const struct scenario_simulation *s)
+{
+    enum scenario_costs which = (enum scenario_costs)s->costs;
+    const struct simulation_costs costs = simulated_costs(which);
+    struct json_object *o = json_object_new_object();
+    char hash[24];
+    (void)snprintf(hash, sizeof hash, "%016llx",
+                   (unsigned long long)hash64(&costs, sizeof costs, 0));
+    put_text(o, "costs", simulated_costs_name(which));
+    put_text(o, "costs_hash", hash);
+    put_count(o, "cores_count", s->cores_count);
+    return o;
+}
+
 static struct json_object *manifest_object(const struct manifest *m)
 {
+    static const char *const modes[] = {"measure", "simulate", "both"};
     struct json_object *o = json_object_new_object();
     put_count(o, "schema", ROWS_SCHEMA);
     put_flag(o, "complete", m->complete);
@@ -156,6 +175,11 @@ static struct json_object *manifest_object(const struct manifest *m)
     }
     put_count(o, "planned_runs_count", m->scenario->runs_count);
     put_count(o, "runs_count", m->results_count);
+    put_text(o, "mode", modes[m->scenario->general.mode]);
+    if (m->scenario->general.mode != (uint32_t)SCENARIO_MEASURE && m->scenario->cells_count > 0) {
+        (void)json_object_object_add(o, "simulation",
+                                     simulation_object(&m->scenario->cells[0].simulation));
+    }
     (void)json_object_object_add(o, "host", host_object(m->host));
     (void)json_object_object_add(o, "versions", versions_object());
     (void)json_object_object_add(o, "pins", pins_object(m->scenario));

@@ -9,7 +9,10 @@
 #include <string.h>
 
 #include "harness/report/ceilings.h"
+#include "harness/report/goodput.h"
 #include "harness/report/launching.h"
+#include "harness/report/plan.h"
+#include "harness/report/processes.h"
 #include "harness/report/rows.h"
 #include "harness/report/shares.h"
 #include "harness/report/text.h"
@@ -350,7 +353,7 @@ static void write_stages(const struct markdown *m, FILE *out)
 {
     head(out, "Use of each stage",
          "Mean over the servers of a stage, and the busiest one; stages.csv has CPU time and "
-         "occupancy of each.",
+         "occupancy of each. A GPU that computes with places free in its batches is not in use.",
          "| cell | stage | servers | use | busiest |");
     for (uint32_t i = 0; i < m->summary->points_count; i++) {
         const struct summary_point *p = &m->summary->points[i];
@@ -382,7 +385,9 @@ static void write_ceilings(const struct markdown *m, FILE *out)
          "all runs of the curve (without curves: of comparable cells). \"regression\": slope of "
          "busy servers on tokens/s; \"one load\": busy servers / tokens/s. A step takes a GPU "
          "nearly as long with few sequences as with many, so its ceiling is the closed form for "
-         "full batches, times what runs with full batches gave of it.",
+         "full batches, times what runs with full batches gave of it. It is in use while it "
+         "computes and its engine core can take no more requests; in brackets, how long it "
+         "computed where that is longer.",
          "");
     if (grid_rows(&g) > 0) {
         grid_markdown(&g, out);
@@ -526,6 +531,26 @@ static void write_threads(const struct markdown *m, FILE *out)
     }
 }
 
+/* ---- processes ---- */
+
+static void write_processes(const struct markdown *m, FILE *out)
+{
+    char text[1024];
+    struct text t = text_into(text, sizeof text);
+    const struct run_result *r = summary_timeline_run(m->summary, m->results, m->results_count);
+    if (r == NULL || r->events_count == 0) {
+        return;
+    }
+    text_add(&t, "Run %s (%s), ms since the launcher was started. ", r->run_id, r->cell->name);
+    processes_tell(r, &t);
+    head(out, "What launcher and coordinator do", text, "");
+    struct grid g = processes_grid(r);
+    grid_markdown(&g, out);
+    (void)fprintf(out, "\nevents.jsonl has every event of every run, also of the other "
+                       "processes.\n");
+    grid_free(&g);
+}
+
 /* ---- shares ---- */
 
 static void write_shares(const struct markdown *m, FILE *out)
@@ -578,7 +603,8 @@ static uint32_t hop_points(const struct summary *s, const struct summary_point *
         for (uint32_t k = 0; k < s->curves_count; k++) {
             chosen = chosen || s->curves[k].deciding == &s->points[i];
         }
-        if (chosen && s->points[i].shown_count > 0) {
+        bool stamped = s->points[i].cell->foreign.kind == SCENARIO_SERVER_OWN;
+        if (chosen && stamped && s->points[i].shown_count > 0) {
             out[count++] = &s->points[i];
         }
     }
@@ -683,13 +709,22 @@ static void write_provenance(const struct markdown *m, FILE *out)
                   h->host.hostname, h->host.cpu_model, h->host.cores_count, h->host.usable_cores,
                   h->host.kernel, h->host.governor[0] != '\0' ? h->host.governor : "not told",
                   h->host.load[0]);
-    (void)fprintf(out,
-                  "- device: emulated %s, model %s; host profile %s; engine cores and workers "
-                  "wait by %s\n",
-                  cell->topology.gpu, cell->topology.model, cell->topology.host.name,
-                  cell->topology.wait == WAIT_SPIN ? "spinning" : "blocking");
-    (void)fprintf(out, "- runs: %u of %u planned; order, seeds and outcomes in manifest.json\n",
-                  m->results_count, m->summary->scenario->runs_count);
+    if (cell->foreign.kind != SCENARIO_SERVER_OWN) {
+        (void)fprintf(out, "- server: of others, %s, at http://%s:%u\n",
+                      cell->foreign.kind == SCENARIO_SERVER_LAUNCHED ? "launched for each run"
+                                                                     : "attached",
+                      cell->foreign.url.host, cell->foreign.url.port);
+    } else {
+        (void)fprintf(out,
+                      "- device: emulated %s, model %s; host profile %s; engine cores and workers "
+                      "wait by %s\n",
+                      cell->topology.gpu, cell->topology.model, cell->topology.host.name,
+                      cell->topology.wait == WAIT_SPIN ? "spinning" : "blocking");
+    }
+    bool both = m->summary->scenario->general.mode == (uint32_t)SCENARIO_BOTH;
+    (void)fprintf(out, "- runs: %u of %u planned%s; order, seeds and outcomes in manifest.json\n",
+                  m->results_count, m->summary->planned_count,
+                  both ? ", each of them simulated before" : "");
     (void)fprintf(out, "- columns and formulas of the CSV files: docs/results.md\n");
 }
 
@@ -710,10 +745,15 @@ void markdown_write(const struct markdown *m, FILE *out)
     if (m->elasticity != NULL) {
         elasticity_markdown(m->elasticity, out);
     }
+    if (m->confirmed != NULL) {
+        confirmed_markdown(m->confirmed, out);
+    }
     write_figures(m, out);
+    plan_markdown(m->summary, m->knees, out);
     write_points(m, out);
     write_forecast(m, out);
     write_latencies(m, out);
+    goodput_markdown(m->summary, out);
     write_curves(m, out);
     write_prediction(m, out);
     write_map(m, out);
@@ -722,6 +762,7 @@ void markdown_write(const struct markdown *m, FILE *out)
     write_laws(m, out);
     write_launch(m, out);
     write_threads(m, out);
+    write_processes(m, out);
     write_shares(m, out);
     write_hops(m, out);
     write_stages(m, out);

@@ -4,6 +4,7 @@
 #ifndef HARNESS_REPORT_MARKDOWN_H
 #define HARNESS_REPORT_MARKDOWN_H
 
+#include "harness/report/confirmed.h"
 #include "harness/report/elasticity.h"
 #include "harness/report/figures.h"
 #include "harness/report/knees.h"
@@ -17,6 +18,7 @@ struct markdown {
     const struct run_host *host;
     const struct knees *knees;           /* NULL: none */
     const struct elasticity *elasticity; /* NULL: none */
+    const struct confirmed *confirmed;   /* NULL: none */
     const struct report_conclusion *conclusion;
     const struct figures *figures;
 };

@@ -35,6 +35,8 @@ static void label_series(const struct summary *s, const struct series *series, s
     const struct scenario_cell *cell = series->first->cell;
     if (series->curve >= 0) {
         text_add(t, "%s", s->curves[series->curve].label);
+    } else if (cell->foreign.kind != SCENARIO_SERVER_OWN) {
+        text_add(t, "%s", cell->server);
     } else {
         text_add(t, "%s, %u API x %u", cell->server, cell->topology.api_servers_count,
                  cell->topology.engines_count);
@@ -64,6 +66,24 @@ static double launches_per_step(const struct data_source *d, const struct summar
     return steps > 0 ? launches / steps : STATS_UNKNOWN;
 }
 
+static void percentiles(struct table *t, const char *metric, const struct run_latency *l)
+{
+    const struct {
+        const char *name;
+        double ms;
+    } levels[] = {{"p50", l->p50_ms}, {"p90", l->p90_ms}, {"p95", l->p95_ms}, {"p99", l->p99_ms}};
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        char column[48];
+        (void)snprintf(column, sizeof column, "%s_%s_ms", metric, levels[i].name);
+        table_number(t, column, levels[i].ms);
+    }
+}
+
+static double limit_ms(int64_t limit_ns)
+{
+    return limit_ns > 0 ? (double)limit_ns / 1e6 : STATS_UNKNOWN;
+}
+
 /* An empty last field would be read as the line's end, so `end` is always there. */
 static void cell_row(struct table *t, const struct data_source *d, const struct series *series,
                      const struct summary_point *p)
@@ -84,13 +104,19 @@ static void cell_row(struct table *t, const struct data_source *d, const struct 
     table_number(t, "achieved_rps", p->achieved_rps);
     table_number(t, "ttft_p50_ms", p->ttft_p50_ms);
     table_number(t, "ttft_p99_ms", p->ttft_p99_ms);
-    table_number(t, "tpot_p50_ms", p->tpot_p50_ms);
     table_number(t, "user_tok_per_s", 1e3 / p->tpot_p50_ms);
     table_number(t, "gpu_tok_per_s", p->tok_per_s / fmax(1, topology_gpus(topology)));
     table_number(t, "gpu_starved_frac", p->gpu_starved_frac);
     table_number(t, "launches_per_step", launches_per_step(d, p));
     table_number(t, "api_peak", p->api_max_share * topology->api_servers_count);
     table_number(t, "engine_peak", 1 / (1 - p->dp_imbalance_frac));
+    percentiles(t, "ttft_sched", &p->ttft_sched);
+    percentiles(t, "tpot", &p->tpot);
+    table_number(t, "ttft_max_ms", limit_ms(p->cell->slo.ttft_p99_max_ns));
+    table_number(t, "tpot_max_ms", limit_ms(p->cell->slo.tpot_p95_max_ns));
+    table_number(t, "goodput_rps", p->goodput.rps);
+    table_number(t, "good_frac_lo", p->goodput.lo);
+    table_number(t, "good_frac_hi", p->goodput.hi);
     table_flag(t, "end", true);
     table_end_row(t);
 }

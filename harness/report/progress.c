@@ -2,8 +2,9 @@
  * progress.c - header, rows and the live line on the terminal (progress.h). Writes to the caller's
  * stream only; keeps no more than the durations of the runs so far.
  *
- * The estimated end: expected durations of the runs that remain, scaled by how the finished ones
- * compared with what was expected of them; where a trace decides, the mean of the finished ones.
+ * The estimated end: expected durations of the runs that remain, scaled by how the finished ones of
+ * their kind (measured or simulated) compared with what was expected of them; where a trace
+ * decides, the mean of the finished ones.
  */
 #include "harness/report/progress.h"
 
@@ -38,8 +39,9 @@ struct progress {
     int64_t written_ns; /* last line of any kind */
     uint32_t done_count;
     uint32_t resumed_count; /* of these, by an earlier session */
-    double measured_s;      /* sums over the finished runs */
-    double expected_s;      /* NAN: not known for one of them */
+    /* Sums over the finished runs, those that are measured and those that are simulated. */
+    double taken_s[2];
+    double expected_s[2]; /* NAN: not known for one of them */
 };
 
 /* ---- how ---- */
@@ -78,23 +80,22 @@ static void clear_live(struct progress *p)
 static double expected_run_s(const struct progress *p, uint32_t index)
 {
     const struct scenario_run *run = &p->scenario->runs[index];
-    int64_t ns = scenario_run_ns(p->scenario, &p->scenario->cells[run->cell]);
+    int64_t ns = scenario_expected_ns(p->scenario, run);
     return ns >= 0 ? (double)ns / 1e9 : STATS_UNKNOWN;
 }
 
 static double remaining_s(const struct progress *p, int64_t now_ns)
 {
     double rest = 0;
-    double factor = 1;
-    if (p->done_count > 0 && p->expected_s > 0) {
-        factor = p->measured_s / p->expected_s;
-    }
     for (uint32_t i = p->done_count; i < p->scenario->runs_count; i++) {
-        rest += expected_run_s(p, i) * factor;
+        int kind = p->scenario->runs[i].simulated ? 1 : 0;
+        bool scales = p->expected_s[kind] > 0;
+        rest += expected_run_s(p, i) * (scales ? p->taken_s[kind] / p->expected_s[kind] : 1);
     }
     uint32_t own_count = p->done_count - p->resumed_count;
     if (isnan(rest) && own_count > 0) {
-        rest = p->measured_s / own_count * (p->scenario->runs_count - p->done_count);
+        double mean_s = (p->taken_s[0] + p->taken_s[1]) / own_count;
+        rest = mean_s * (p->scenario->runs_count - p->done_count);
     } else if (isnan(rest)) {
         rest = p->total_s;
     }
@@ -251,11 +252,12 @@ void progress_run_done(struct progress *p, const struct run_result *result, int6
     if (p == NULL) {
         return;
     }
+    int kind = result->simulated ? 1 : 0;
     if (p->done_count < p->scenario->runs_count) {
-        p->expected_s += expected_run_s(p, p->done_count);
+        p->expected_s[kind] += expected_run_s(p, p->done_count);
         p->done_count++;
     }
-    p->measured_s += (double)(now_ns - p->run_begun_ns) / 1e9;
+    p->taken_s[kind] += (double)(now_ns - p->run_begun_ns) / 1e9;
     p->run_begun_ns = now_ns;
     p->written_ns = now_ns;
     clear_live(p);

@@ -15,17 +15,21 @@
 #include <unistd.h>
 
 #include "harness/report/ceilings.h"
+#include "harness/report/confirmed.h"
 #include "harness/report/data.h"
 #include "harness/report/elasticity.h"
 #include "harness/report/figures.h"
 #include "harness/report/forecast.h"
+#include "harness/report/goodput.h"
 #include "harness/report/html.h"
 #include "harness/report/knees.h"
 #include "harness/report/launching.h"
 #include "harness/report/manifest.h"
 #include "harness/report/markdown.h"
+#include "harness/report/plan.h"
 #include "harness/report/rows.h"
 #include "harness/report/shares.h"
+#include "harness/report/simulated.h"
 #include "harness/report/summary.h"
 #include "harness/report/text.h"
 #include "harness/report/verdict.h"
@@ -42,6 +46,7 @@ struct report {
     struct rows rows;
     const struct knees *knees;           /* NULL: no rates were searched for */
     const struct elasticity *elasticity; /* NULL: no stage was slowed */
+    const struct confirmed *confirmed;   /* NULL: no prediction was put to the test */
     int lock_fd;
     bool *skipped; /* by run */
 };
@@ -124,8 +129,10 @@ static enum status check_owner(const struct report *r, struct error *error)
 /* What an earlier run left and this one may not write again. */
 static void remove_stale(const struct report *r)
 {
-    static const char *const names[] = {"requests.csv", "report.md",    "report.html", "points.csv",
-                                        "scaling.csv",  "ceilings.csv", "knee.csv",    "probe.csv"};
+    static const char *const names[] = {"requests.csv",   "report.md",     "report.html",
+                                        "points.csv",     "scaling.csv",   "ceilings.csv",
+                                        "knee.csv",       "probe.csv",     "confirm.csv",
+                                        "plot_rates.tsv", "plot_knees.tsv"};
     char path[PATH_BYTES + 32];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", r->folder, names[i]);
@@ -200,6 +207,11 @@ void report_elasticity(struct report *r, const struct elasticity *elasticity)
     r->elasticity = elasticity;
 }
 
+void report_confirmed(struct report *r, const struct confirmed *confirmed)
+{
+    r->confirmed = confirmed;
+}
+
 /* ---- conclusion ---- */
 
 static void write_skipped(const struct report *r, FILE *out)
@@ -247,6 +259,7 @@ static enum status write_all(struct report *r, const struct markdown *parts,
         .timeline = summary_timeline_run(parts->summary, parts->results, parts->results_count),
         .results = parts->results,
         .results_count = parts->results_count,
+        .knees = r->knees,
     };
     TRY(data_write(&data, error));
     if (r->knees != NULL) {
@@ -255,9 +268,43 @@ static enum status write_all(struct report *r, const struct markdown *parts,
     if (r->elasticity != NULL) {
         TRY(elasticity_write(r->elasticity, r->folder, error));
     }
+    if (r->confirmed != NULL) {
+        TRY(confirmed_write(r->confirmed, r->folder, error));
+    }
     figures_draw(&data, r->plots_folder, figures);
     TRY(write_markdown(r, parts, error));
     return html_write(parts, r->folder, error);
+}
+
+/* A reason may hold what a server said: a line of it could be taken for a heading. */
+static void one_line(char *text)
+{
+    for (char *at = text; *at != '\0'; at++) {
+        if (*at == '\n' || *at == '\r') {
+            *at = ' ';
+        }
+    }
+}
+
+/* What was done besides the runs of the scenario. */
+static void tell_besides(const struct report *r, struct report_conclusion *c)
+{
+    if (r->knees != NULL) {
+        bool is_virtual = r->scenario->general.mode == (uint32_t)SCENARIO_SIMULATE;
+        struct text t = text_into(c->verdict, sizeof c->verdict);
+        text_add(&t, "%s", is_virtual ? VERDICT_SIMULATED : "");
+        knees_tell(r->knees, &t);
+    }
+    if (r->elasticity != NULL) {
+        struct text t = {c->verdict, sizeof c->verdict, strlen(c->verdict)};
+        text_add(&t, " ");
+        elasticity_tell(r->elasticity, &t);
+    }
+    if (r->confirmed != NULL) {
+        struct text t = {c->verdict, sizeof c->verdict, strlen(c->verdict)};
+        text_add(&t, " ");
+        confirmed_tell(r->confirmed, &t);
+    }
 }
 
 enum status report_conclude(struct report *r, const struct run_result *results, uint32_t count,
@@ -266,25 +313,23 @@ enum status report_conclude(struct report *r, const struct run_result *results, 
 {
     struct report_conclusion c = {.figures_count = 0};
     struct figures figures;
-    struct summary *s = summary_build(r->scenario, results, count);
+    struct simulated_split split;
+    simulated_split(results, count, &split);
+    struct summary *s = summary_build(r->scenario, split.shown, split.shown_count);
+    simulated_add(s, &split);
     const struct markdown parts = {.summary = s,
-                                   .results = results,
-                                   .results_count = count,
+                                   .results = split.shown,
+                                   .results_count = split.shown_count,
                                    .host = r->host,
                                    .knees = r->knees,
                                    .elasticity = r->elasticity,
+                                   .confirmed = r->confirmed,
                                    .conclusion = &c,
                                    .figures = &figures};
     verdict_write(s, interrupted, &c);
-    if (r->knees != NULL) {
-        struct text t = text_into(c.verdict, sizeof c.verdict);
-        knees_tell(r->knees, &t);
-    }
-    if (r->elasticity != NULL) {
-        struct text t = {c.verdict, sizeof c.verdict, strlen(c.verdict)};
-        text_add(&t, " ");
-        elasticity_tell(r->elasticity, &t);
-    }
+    tell_besides(r, &c);
+    one_line(c.verdict);
+    one_line(c.caveat);
     enum status status = write_all(r, &parts, &figures, error);
     if (status == STATUS_OK) {
         c.figures_count = figures.svg_count;
@@ -302,6 +347,7 @@ enum status report_conclude(struct report *r, const struct run_result *results, 
         *conclusion = c;
     }
     summary_free(s);
+    simulated_split_free(&split);
     return status;
 }
 
@@ -321,6 +367,7 @@ void report_close(struct report *r)
 /* ---- tables for a person ---- */
 
 enum {
+    LIMITS_ROWS_MAX = 20,
     FORECAST_ROWS_MAX = 24,
     CEILINGS_ROWS_MAX = 20,
     LAUNCHING_ROWS_MAX = 13, /* with title, header and legend one screen */
@@ -377,6 +424,16 @@ static void print_point(const struct summary_point *p, int width, bool first_tok
                   p->shown_count == 0 ? rows_outcome_name(p->worst) : "",
                   p->shown_count > 0 && p->valid_count < p->runs_count ? "some runs invalid" : "",
                   p->shown_count > 0 && !p->evidence ? "host limited" : "");
+}
+
+static void print_limits(const struct summary *s, FILE *out)
+{
+    struct grid g = goodput_grid(s);
+    if (grid_rows(&g) > 0) {
+        (void)fprintf(out, "\nLimits\n");
+        grid_plain(&g, LIMITS_ROWS_MAX, out);
+    }
+    grid_free(&g);
 }
 
 static void print_forecast(const struct summary *s, FILE *out)
@@ -442,10 +499,36 @@ static void print_alarms(const struct summary *s, FILE *out)
     }
 }
 
+static void print_besides(struct grid g, const char *title, FILE *out)
+{
+    if (grid_rows(&g) > 0) {
+        (void)fputs(title, out);
+        grid_plain(&g, grid_rows(&g), out);
+        (void)fputc('\n', out);
+    }
+    grid_free(&g);
+}
+
+void report_print_besides(const struct report *r, FILE *out)
+{
+    if (r->knees != NULL) {
+        print_besides(knees_grid(r->knees), "", out);
+    }
+    if (r->elasticity != NULL) {
+        print_besides(elasticity_grid(r->elasticity), "", out);
+    }
+    if (r->confirmed != NULL) {
+        print_besides(confirmed_grid(r->confirmed), "Predictions put to the test\n", out);
+    }
+}
+
 void report_print_table(const struct scenario *scenario, const struct run_result *results,
                         uint32_t count, FILE *out)
 {
-    struct summary *s = summary_build(scenario, results, count);
+    struct simulated_split split;
+    simulated_split(results, count, &split);
+    struct summary *s = summary_build(scenario, split.shown, split.shown_count);
+    simulated_add(s, &split);
     int width = 4;
     for (uint32_t i = 0; i < s->points_count; i++) {
         int bytes = (int)strlen(s->points[i].cell->name);
@@ -458,10 +541,25 @@ void report_print_table(const struct scenario *scenario, const struct run_result
     for (uint32_t i = 0; i < s->points_count; i++) {
         print_point(&s->points[i], width, first_token, out);
     }
+    print_limits(s, out);
     print_forecast(s, out);
     print_ceilings(s, out);
-    print_expected(results, count, out);
+    print_expected(split.shown, split.shown_count, out);
     print_launching(s, out);
     print_alarms(s, out);
     summary_free(s);
+    simulated_split_free(&split);
+}
+
+void report_print_plan(const struct scenario *scenario, const struct run_result *results,
+                       uint32_t count, const struct knees *knees, FILE *out)
+{
+    struct simulated_split split;
+    simulated_split(results, count, &split);
+    struct summary *s = summary_build(scenario, split.shown, split.shown_count);
+    struct plan p = plan_of(s, knees);
+    plan_print(&p, out);
+    plan_free(&p);
+    summary_free(s);
+    simulated_split_free(&split);
 }

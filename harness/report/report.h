@@ -21,6 +21,7 @@
 struct report;
 struct knees;
 struct elasticity;
+struct confirmed;
 
 struct report_options {
     const char *folder; /* made if missing; an existing one must be empty or of an earlier run of
@@ -37,7 +38,8 @@ struct report_conclusion {
                            and what limits */
     char caveat[512]; /* "" or why part of the range is no evidence (host limited, invalid runs) */
     uint32_t figures_count; /* SVG files drawn */
-    bool undecided;         /* some curve could not be decided (exit status 3) */
+    bool undecided;  /* some curve or SLO could not be decided (exit status 3) */
+    bool slo_missed; /* some cell misses a limit of its [slo] (exit status 4) */
 };
 
 MUST_CHECK enum status report_create(const struct report_options *options, struct report **out,
@@ -57,11 +59,18 @@ void report_knees(struct report *r, const struct knees *knees);
 /* What a probe of elasticity found: report_conclude() writes it, and its sentence follows the
  * verdict. `elasticity` must outlive the report. */
 void report_elasticity(struct report *r, const struct elasticity *elasticity);
+/* What predictions that were put to the test gave; in the same way. */
+void report_confirmed(struct report *r, const struct confirmed *confirmed);
 void report_close(struct report *r);
 
+/* The tables of what was done besides the runs of the scenario: searches, probes, confirmations. */
+void report_print_besides(const struct report *r, FILE *out);
 /* The tables a person sees at the end, to `out`: one row a cell, predictions beside measurements,
  * who launches, and what was used unevenly. */
 void report_print_table(const struct scenario *scenario, const struct run_result *results,
                         uint32_t count, FILE *out);
+/* What the demand of [report] takes and costs; nothing without one. `knees` may be NULL. */
+void report_print_plan(const struct scenario *scenario, const struct run_result *results,
+                       uint32_t count, const struct knees *knees, FILE *out);
 
 #endif

@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/ledger/events.h"
+#include "harness/analysis/compat.h"
 #include "harness/analysis/scaling.h"
 #include "harness/analysis/stages.h"
 #include "harness/analysis/stats.h"
@@ -69,7 +71,16 @@ struct run_stage {
     double service_us_per_req;
     double service_us_per_tok;
     double messages_per_s;
+    double busy_lo; /* 95 %, by the batches of the window */
+    double busy_hi;
+    double spin_frac;
+    double queue_mean_count;
+    double wait_p50_us;
+    double wait_p99_us;
+    double ctx_switches_per_s;
+    double migrations_per_s;
     const char *source; /* "ledger", "proc" */
+    char quality[32];   /* "": "counted", or "none" where its use is not known */
 };
 
 /* One second of a run: a row of timeline.csv. */
@@ -109,6 +120,41 @@ struct run_request {
     struct probe_parts parts; /* its hops, in us */
 };
 
+/* Requests that one limit of an [slo] is about, and those over it. */
+struct run_limit {
+    uint64_t requests_count;
+    uint64_t over_count;
+    double inflation; /* of slo_judge() (analysis/slo.h); 0 without requests */
+};
+
+/* The requests due in the window against the limits of the [slo] in force. Failed ones, and those
+ * that did not end, are over each limit. */
+struct run_slo {
+    bool is_known; /* false: no [slo], a closed loop, or no window */
+    struct run_limit ttft;
+    struct run_limit tpot; /* those with a time per token */
+    struct run_limit any;  /* all of them; over at least one limit */
+    uint64_t failed_count; /* without those that did not end: what error_max is about */
+};
+
+/* Part of a distribution: a row of hist.csv. */
+struct run_bin {
+    uint32_t metric; /* enum run_metric */
+    uint32_t bucket; /* load/histogram.h, of ns */
+    uint64_t count;
+};
+
+/* Something that happened in a process of the system or its load client: a line of events.jsonl. */
+struct run_event {
+    int64_t at_ns;    /* since the ledger was made, just before the launcher was started */
+    uint32_t process; /* enum ledger_thread_kind of its main thread; THREAD_KINDS_COUNT: the load
+                         client */
+    uint32_t instance;
+    uint32_t number; /* in its process, from 0 */
+    uint32_t what;   /* enum event_kind */
+    struct event_note note;
+};
+
 /* What the runs before said of a cell that had not run yet (report/attribution.h). */
 struct run_expectation {
     bool known; /* false: nothing was said */
@@ -123,10 +169,12 @@ struct run_result {
     uint32_t order_index;             /* 0, 1, ... in the order of running */
     uint32_t replicate;
     uint64_t seed;
+    bool simulated;     /* in virtual time */
     char run_id[48];    /* "r0007" */
     char start_utc[32]; /* "2026-11-22T10:00:00Z" */
     enum run_outcome outcome;
-    char reason[512]; /* why it is not RUN_OK; "" otherwise */
+    char reason[512];    /* why it is not RUN_OK; "" otherwise */
+    char server_rev[48]; /* of a server of others, as it says itself; "": it does not */
 
     double warmup_s;
     double window_s;
@@ -143,6 +191,12 @@ struct run_result {
     double achieved_rps;
     double inflight_mean;
     double inflight_max;
+    double achieved_ratio_lo; /* of open and trace loads, as all that follows */
+    double achieved_ratio_hi;
+    double backlog_slope_per_s;
+    double n_eff_frac;  /* independent requests that one of the window is worth */
+    double steady_flag; /* 1: the window began in steady state; 0: it did not; closed loops too */
+    struct run_slo slo;
     struct run_latency latency[RUN_METRICS_COUNT];
     double stall_max_p99_ms;
     double lag_p50_ms;
@@ -154,9 +208,10 @@ struct run_result {
 
     double
         api_tok_per_s[LOAD_API_SERVERS_MAX]; /* share of each API server, NAN beyond their number */
-    double engine_tok_per_s[TOPOLOGY_ENGINES_MAX];
-    double rank_jain;          /* Jain index of the engine cores' tokens */
-    double dp_imbalance_frac;  /* 1 - mean/max of the engine cores' tokens */
+    double *engine_tok_per_s;                /* by rank */
+    uint32_t ranks_count;                    /* of engine_tok_per_s */
+    double rank_jain;                        /* Jain index of the engine cores' tokens */
+    double dp_imbalance_frac;                /* 1 - mean/max of the engine cores' tokens */
     double dp_sync_frac;       /* lock-step: rank-steps without a token of the rank; NAN without */
     double stranded_frac;      /* looks at which requests waited at a full engine core while
                                   another had a free place; NAN: one engine core */
@@ -166,6 +221,7 @@ struct run_result {
     double gpu_starved_frac;
     double host_cores_used; /* serving system + client + harness */
     double others_cores_used;
+    double cpu_pressure_frac; /* of the time somebody on the host waited for a CPU (PSI) */
     bool host_limited; /* no evidence for a knee (analysis/stages.h) */
     struct stage_verdict verdict;
 
@@ -181,9 +237,14 @@ struct run_result {
     uint32_t seconds_count;
     struct run_request *requests; /* open and trace loads only, in order of their numbers */
     uint32_t requests_rows_count;
+    struct run_event *events; /* in the order of time; none of a system that did not start */
+    uint32_t events_count;
+    struct run_bin *bins; /* metric by metric, ascending */
+    uint32_t bins_count;
     struct run_hops hops;
     uint64_t trace_refused_count;
     struct run_expectation expected;
+    struct compat_seen compat[COMPAT_TOOLS_COUNT]; /* of those that run_host asks for */
     uint64_t tokens_mismatch_count; /* ok requests whose prompt or output tokens were not what was
                                        asked */
 };
@@ -198,6 +259,7 @@ struct run_host {
     double
         client_ceiling_rps; /* non-streamed requests/s against a null server; NAN: not measured */
     double client_ceiling_tok_per_s; /* streamed tokens/s */
+    uint32_t compat_tools;           /* bit i: the i-th enum compat_tool has columns in runs.csv */
 };
 
 void result_free(struct run_result *r);

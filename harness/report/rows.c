@@ -8,7 +8,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "harness/report/compat_columns.h"
+#include "harness/report/event_lines.h"
 #include "harness/report/forecast.h"
+#include "harness/report/goodput.h"
 #include "harness/report/launching.h"
 
 static const char *load_mode_name(const struct scenario_load *load)
@@ -77,6 +80,11 @@ static bool known(const struct run_result *r)
 
 /* ---- runs.csv ---- */
 
+int64_t rows_count_or_unknown(uint32_t count)
+{
+    return count > 0 ? (int64_t)count : -1;
+}
+
 static void run_identity(struct table *t, const struct rows *rows, const struct run_result *r)
 {
     char arrival[64];
@@ -87,10 +95,10 @@ static void run_identity(struct table *t, const struct rows *rows, const struct 
     table_text(t, "scenario", rows->scenario->general.name);
     table_text(t, "cell", c->name);
     table_text(t, "server", c->server);
-    table_count(t, "api_servers_count", c->topology.api_servers_count);
-    table_count(t, "dp_count", c->topology.engines_count);
-    table_count(t, "engine_cores_count", c->topology.engines_count);
-    table_count(t, "gpus_count", topology_gpus(&c->topology));
+    table_known(t, "api_servers_count", rows_count_or_unknown(c->topology.api_servers_count));
+    table_known(t, "dp_count", rows_count_or_unknown(c->topology.engines_count));
+    table_known(t, "engine_cores_count", rows_count_or_unknown(c->topology.engines_count));
+    table_known(t, "gpus_count", rows_count_or_unknown(topology_gpus(&c->topology)));
     table_text(t, "workload", c->workload.name);
     table_text(t, "load_mode", load_mode_name(&c->load));
     table_text(t, "arrival", arrival);
@@ -103,7 +111,7 @@ static void run_identity(struct table *t, const struct rows *rows, const struct 
     table_number(t, "warmup_s", r->warmup_s);
     table_number(t, "window_s", known(r) ? r->window_s : STATS_UNKNOWN);
     table_number(t, "window_cycles", ratio(r->window_s * 1e3, r->latency[RUN_E2EL].mean_ms));
-    table_text(t, "steady", "");
+    table_number(t, "steady", r->steady_flag);
 }
 
 /* Closed loop: the window's edges cut most requests, so Little's law says nothing. */
@@ -119,6 +127,7 @@ static double little_residual(const struct run_result *r)
 static void run_rates(struct table *t, const struct run_result *r)
 {
     const struct stats_mean *x = &r->output_tok_per_s;
+    const struct goodput good = goodput_of(&r->slo, r->window_s);
     table_count(t, "requests_count", r->requests_count);
     table_count(t, "ok_count", r->ok_count);
     table_count(t, "fail_count", r->fail_count);
@@ -127,19 +136,19 @@ static void run_rates(struct table *t, const struct run_result *r)
     table_number(t, "sent_rps", r->sent_rps);
     table_number(t, "achieved_rps", r->achieved_rps);
     table_number(t, "achieved_ratio", ratio(r->achieved_rps, r->offered_rps));
-    table_text(t, "achieved_ratio_lo", "");
-    table_text(t, "achieved_ratio_hi", "");
+    table_number(t, "achieved_ratio_lo", r->achieved_ratio_lo);
+    table_number(t, "achieved_ratio_hi", r->achieved_ratio_hi);
     table_number(t, "prompt_tok_per_s", r->prompt_tok_per_s);
     table_number(t, "output_tok_per_s", x->mean);
     table_number(t, "output_tok_per_s_lo", x->lo);
     table_number(t, "output_tok_per_s_hi", x->hi);
-    table_text(t, "goodput_rps", "");
-    table_text(t, "good_frac", "");
-    table_text(t, "good_frac_lo", "");
-    table_text(t, "good_frac_hi", "");
+    table_number(t, "goodput_rps", good.rps);
+    table_number(t, "good_frac", good.frac);
+    table_number(t, "good_frac_lo", good.lo);
+    table_number(t, "good_frac_hi", good.hi);
     table_number(t, "inflight_mean", r->inflight_mean);
     table_number(t, "inflight_max", r->inflight_max);
-    table_text(t, "backlog_slope_per_s", "");
+    table_number(t, "backlog_slope_per_s", r->backlog_slope_per_s);
     table_number(t, "little_residual_frac", little_residual(r));
 }
 
@@ -150,10 +159,11 @@ static void metric_number(struct table *t, const char *metric, const char *part,
     table_number(t, column, value);
 }
 
+static const char *const metrics[RUN_METRICS_COUNT] = {"ttft", "ttft_sched", "tpot",      "icl",
+                                                       "itl",  "e2el",       "e2el_sched"};
+
 static void run_latencies(struct table *t, const struct run_result *r)
 {
-    static const char *const metrics[RUN_METRICS_COUNT] = {"ttft", "ttft_sched", "tpot",      "icl",
-                                                           "itl",  "e2el",       "e2el_sched"};
     static const enum run_metric bounded[] = {RUN_TTFT_SCHED, RUN_TPOT, RUN_E2EL_SCHED};
     for (int i = 0; i < RUN_METRICS_COUNT; i++) {
         const struct run_latency *l = &r->latency[i];
@@ -183,7 +193,7 @@ static void run_judgement(struct table *t, const struct run_result *r)
     table_number(t, "client_ceiling_frac", r->client_ceiling_frac);
     table_text(t, "token_basis", r->token_basis);
     table_text(t, "itl_basis", have_itl ? "chunk" : "");
-    table_text(t, "n_eff_frac", "");
+    table_number(t, "n_eff_frac", r->n_eff_frac);
     table_flag(t, "valid", r->outcome == RUN_OK);
     table_text(t, "invalid_reason", r->outcome == RUN_INVALID ? r->reason : "");
     table_text(t, "bottleneck", r->stages_count > 0 ? r->verdict.text : "");
@@ -199,13 +209,15 @@ static void run_provenance(struct table *t, const struct rows *rows, const struc
 {
     const struct run_host *h = rows->host;
     table_text(t, "git_rev", h->git_rev);
-    table_text(t, "server_rev", h->git_rev);
-    table_text(t, "host", h->host.hostname);
-    table_text(t, "kernel", h->host.kernel);
-    table_text(t, "cpu_model", h->host.cpu_model);
+    bool own = r->cell->foreign.kind == SCENARIO_SERVER_OWN;
+    table_text(t, "server_rev", own ? h->git_rev : r->server_rev);
+    /* The machine that simulates has no part in the row. */
+    table_text(t, "host", r->simulated ? "" : h->host.hostname);
+    table_text(t, "kernel", r->simulated ? "" : h->host.kernel);
+    table_text(t, "cpu_model", r->simulated ? "" : h->host.cpu_model);
     table_text(t, "gpu_model", r->cell->topology.gpu);
-    table_text(t, "driver", "emulated");
-    table_text(t, "governor", h->host.governor);
+    table_text(t, "driver", own ? "emulated" : "");
+    table_text(t, "governor", r->simulated ? "" : h->host.governor);
     table_text(t, "config_hash", h->config_hash);
 }
 
@@ -262,6 +274,10 @@ static void run_row(struct table *t, const struct rows *rows, const struct run_r
     run_expectation(t, r);
     table_number(t, "dp_sync_frac", r->dp_sync_frac);
     table_number(t, "stranded_frac", r->stranded_frac);
+    table_text(t, "slo", r->cell->slo.name);
+    table_number(t, "cpu_pressure_frac", r->cpu_pressure_frac);
+    table_text(t, "mode", r->simulated ? "simulated" : "measured");
+    compat_columns(t, r, rows->host->compat_tools); /* the last ones: not every session has them */
     table_end_row(t);
 }
 
@@ -284,25 +300,25 @@ static void stage_row(struct table *t, const struct run_result *r, const struct 
     table_text(t, "instance", s->instance);
     table_count(t, "servers_count", servers_of(r, s->stage));
     table_number(t, "busy_frac", s->busy_frac);
-    table_text(t, "busy_lo", "");
-    table_text(t, "busy_hi", "");
+    table_number(t, "busy_lo", s->busy_lo);
+    table_number(t, "busy_hi", s->busy_hi);
     table_number(t, "cpu_frac", s->cpu_frac);
-    table_text(t, "spin_frac", "");
+    table_number(t, "spin_frac", s->spin_frac);
     table_number(t, "runq_wait_frac", s->runq_wait_frac);
-    table_text(t, "queue_mean_count", "");
+    table_number(t, "queue_mean_count", s->queue_mean_count);
     table_number(t, "queue_max_count", s->queue_max_count);
-    table_text(t, "wait_p50_us", "");
-    table_text(t, "wait_p99_us", "");
+    table_number(t, "wait_p50_us", s->wait_p50_us);
+    table_number(t, "wait_p99_us", s->wait_p99_us);
     table_number(t, "service_us_per_req", s->service_us_per_req);
     table_number(t, "service_us_per_tok", s->service_us_per_tok);
     table_number(t, "demand_us", ratio(frac * 1e6, r->achieved_rps));
     table_text(t, "demand_lo_us", "");
     table_text(t, "demand_hi_us", "");
     table_text(t, "ceiling_rps", "");
-    table_text(t, "ctx_switches_per_s", "");
-    table_text(t, "migrations_per_s", "");
+    table_number(t, "ctx_switches_per_s", s->ctx_switches_per_s);
+    table_number(t, "migrations_per_s", s->migrations_per_s);
     table_text(t, "source", s->source);
-    table_text(t, "quality", isnan(frac) ? "none" : "counted");
+    table_text(t, "quality", s->quality[0] != '\0' ? s->quality : isnan(frac) ? "none" : "counted");
     table_number(t, "occupancy_frac", s->occupancy_frac);
     table_number(t, "use_frac", frac);
     table_number(t, "messages_per_s", s->messages_per_s);
@@ -366,18 +382,18 @@ static void launch_row(struct table *t, const struct run_result *r, const struct
     table_number(t, "launches_per_s", kernels);
     table_number(t, "graph_launches_per_s", graphs);
     table_number(t, "launches_per_step", rows_launches_per_step(r, l));
-    table_text(t, "launch_p50_us", "");
-    table_text(t, "launch_p99_us", "");
+    table_number(t, "launch_p50_us", l->launch_p50_us);
+    table_number(t, "launch_p99_us", l->launch_p99_us);
     table_number(t, "launch_api_frac", l->launch_frac);
     table_number(t, "prepare_frac", l->prepare_frac);
     table_number(t, "sync_wait_frac", l->sync_wait_frac);
     table_number(t, "idle_frac", l->idle_frac);
     table_number(t, "cpu_frac", l->cpu_frac);
-    table_text(t, "gpu_idle_gap_us_p50", "");
+    table_number(t, "gpu_idle_gap_us_p50", l->gpu_gap_p50_us);
     table_number(t, "gpu_starved_frac", l->gpu_idle_frac);
     table_number(t, "batch_mean_count", engine->batch_mean);
-    table_text(t, "step_p50_us", "");
-    table_text(t, "step_p99_us", "");
+    table_number(t, "step_p50_us", engine->step_p50_us);
+    table_number(t, "step_p99_us", engine->step_p99_us);
     table_text(t, "source", "ledger");
     table_number(t, "queue_full_frac", l->queue_full_frac);
     table_number(t, "launch_mean_us", l->launch_mean_us[LAUNCH_CLASS_KERNEL]);
@@ -397,7 +413,7 @@ static void launch_row(struct table *t, const struct run_result *r, const struct
     table_end_row(t);
 }
 
-/* ---- threads.csv, timeline.csv, hops.csv, requests.csv ---- */
+/* ---- threads.csv, timeline.csv, hist.csv, hops.csv, requests.csv ---- */
 
 static void thread_row(struct table *t, const struct run_result *r,
                        const struct proc_thread_row *row)
@@ -420,6 +436,16 @@ static void second_row(struct table *t, const struct run_result *r, const struct
     table_number(t, "done_per_s", s->done_per_s);
     table_number(t, "output_tok_per_s", s->output_tok_per_s);
     table_number(t, "inflight", s->inflight);
+    table_end_row(t);
+}
+
+static void bin_row(struct table *t, const struct run_result *r, const struct run_bin *bin)
+{
+    table_text(t, "run_id", r->run_id);
+    table_text(t, "metric", metrics[bin->metric]);
+    table_number(t, "lo_us", (double)histogram_bucket_lo(bin->bucket) / 1e3);
+    table_number(t, "hi_us", (double)histogram_bucket_lo(bin->bucket + 1) / 1e3);
+    table_count(t, "count", bin->count);
     table_end_row(t);
 }
 
@@ -498,6 +524,7 @@ enum status rows_open(struct rows *rows, const char *folder, const struct scenar
     const struct probe_rates no_launcher = {.kind = THREAD_ENGINE_MAIN};
     const struct proc_thread_row no_thread = {.kind = ""};
     const struct run_second no_second = {.phase = ""};
+    const struct run_bin no_bin = {.count = 0};
     *rows = (struct rows){.scenario = scenario, .host = host, .folder = folder};
     TRY(open_named(&rows->runs, rows, "runs.csv", error));
     TRY(open_named(&rows->stages, rows, "stages.csv", error));
@@ -505,17 +532,22 @@ enum status rows_open(struct rows *rows, const char *folder, const struct scenar
     TRY(open_named(&rows->threads, rows, "threads.csv", error));
     TRY(open_named(&rows->timeline, rows, "timeline.csv", error));
     TRY(open_named(&rows->hops, rows, "hops.csv", error));
+    TRY(open_named(&rows->hist, rows, "hist.csv", error));
+    TRY(open_named(&rows->events, rows, "events.jsonl", error));
     run_row(&rows->runs, rows, &none);
     stage_row(&rows->stages, &none, &no_stage);
     launch_row(&rows->launch, &none, &no_launcher);
     thread_row(&rows->threads, &none, &no_thread);
     second_row(&rows->timeline, &none, &no_second);
     hops_row(&rows->hops, &none);
+    bin_row(&rows->hist, &none, &no_bin);
     TRY(begin(&rows->runs, error));
     TRY(begin(&rows->stages, error));
     TRY(begin(&rows->launch, error));
     TRY(begin(&rows->threads, error));
     TRY(begin(&rows->timeline, error));
+    TRY(begin(&rows->events, error));
+    TRY(begin(&rows->hist, error));
     return begin(&rows->hops, error);
 }
 
@@ -559,7 +591,9 @@ enum status rows_publish(struct rows *rows, struct error *error)
     TRY(publish(&rows->threads, error));
     TRY(publish(&rows->timeline, error));
     TRY(publish(&rows->hops, error));
+    TRY(publish(&rows->hist, error));
     TRY(publish(&rows->requests, error));
+    TRY(publish(&rows->events, error));
     return publish(&rows->runs, error);
 }
 
@@ -578,11 +612,17 @@ static enum status write_parts(struct rows *rows, const struct run_result *r, st
         second_row(&rows->timeline, r, &r->seconds[i]);
     }
     hops_row(&rows->hops, r);
+    for (uint32_t i = 0; i < r->bins_count; i++) {
+        bin_row(&rows->hist, r, &r->bins[i]);
+    }
+    event_lines_write(r, rows->events.file);
     TRY(table_sync(&rows->stages, error));
     TRY(table_sync(&rows->launch, error));
     TRY(table_sync(&rows->threads, error));
     TRY(table_sync(&rows->timeline, error));
     TRY(table_sync(&rows->hops, error));
+    TRY(table_sync(&rows->hist, error));
+    TRY(table_sync(&rows->events, error));
     return write_requests(rows, r, error);
 }
 
@@ -604,5 +644,7 @@ void rows_close(struct rows *rows)
     table_close(&rows->threads);
     table_close(&rows->timeline);
     table_close(&rows->hops);
+    table_close(&rows->hist);
     table_close(&rows->requests);
+    table_close(&rows->events);
 }

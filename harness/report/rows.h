@@ -1,6 +1,7 @@
 /*
- * rows.h - the CSV files that grow by every run: runs, stages, launch, threads, timeline, hops and
- * requests. Columns are documented in docs/results.md; new ones are appended at the end.
+ * rows.h - the files that grow by every run: runs, stages, launch, threads, timeline, hops and
+ * requests as CSV, events as JSON lines. Columns are documented in docs/results.md; new ones are
+ * appended at the end.
  */
 #ifndef HARNESS_REPORT_ROWS_H
 #define HARNESS_REPORT_ROWS_H
@@ -22,7 +23,9 @@ struct rows {
     struct table threads;
     struct table timeline;
     struct table hops;
+    struct table hist;
     struct table requests; /* opened by the first run that has rows */
+    struct table events;   /* JSON lines: event_lines.h */
     bool published;        /* the files have their names */
 };
 
@@ -45,5 +48,7 @@ void rows_launcher_name(const struct probe_rates *launcher, char out[32]);
 double rows_launches_per_step(const struct run_result *r, const struct probe_rates *launcher);
 /* Least and greatest share of an API server in the window's tokens; NAN without tokens. */
 void rows_api_shares(const struct run_result *r, double *least, double *greatest);
+/* For table_known(): of a server of others no count is known, and its topology is all zero. */
+int64_t rows_count_or_unknown(uint32_t count);
 const char *rows_outcome_name(enum run_outcome outcome);
 #endif

@@ -69,7 +69,7 @@ static uint32_t servers_of(const struct run_result *r)
 static uint32_t ranks_of(const struct run_result *r)
 {
     uint32_t count = r->cell->topology.engines_count;
-    return count < TOPOLOGY_ENGINES_MAX ? count : TOPOLOGY_ENGINES_MAX;
+    return count < r->ranks_count ? count : r->ranks_count;
 }
 
 struct grid shares_grid(const struct summary *s)

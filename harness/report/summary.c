@@ -210,6 +210,35 @@ static void average_fields(struct summary_point *p, const struct run_result *res
     }
 }
 
+/* Means of a latency's numbers, each over the runs that have it. */
+static struct run_latency mean_latency(const struct summary_point *p,
+                                       const struct run_result *results, uint32_t count,
+                                       enum run_metric metric)
+{
+    struct run_latency out;
+    double means[sizeof out / sizeof(double)];
+    size_t at = offsetof(struct run_result, latency) + (size_t)metric * sizeof out;
+    for (size_t i = 0; i < sizeof means / sizeof means[0]; i++) {
+        means[i] = mean_field(p, results, count, at + i * sizeof means[0]);
+    }
+    memcpy(&out, means, sizeof out);
+    return out;
+}
+
+static void collect_slo(struct summary_point *p, const struct run_result *results, uint32_t count)
+{
+    double window_s = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (shown(p, &results[i])) {
+            goodput_add(&p->slo, &results[i].slo);
+            window_s += results[i].window_s;
+        }
+    }
+    p->goodput = goodput_of(&p->slo, window_s);
+    p->ttft_sched = mean_latency(p, results, count, RUN_TTFT_SCHED);
+    p->tpot = mean_latency(p, results, count, RUN_TPOT);
+}
+
 static void summarise_stages(struct summary_point *p, const struct run_result *results,
                              uint32_t count)
 {
@@ -340,6 +369,7 @@ static void build_point(struct summary *s, const struct scenario_cell *cell,
     point.along = s->scaling ? axis_number(s->scenario, cell, s->scenario->scaling.along) : 0;
     collect_rates(&point, results, count);
     average_fields(&point, results, count);
+    collect_slo(&point, results, count);
     point.launches_per_s = point.run != NULL ? launching_rate(point.run) : STATS_UNKNOWN;
     point.forecast = forecast_of(cell);
     summarise_launch(&point, results, count);
@@ -412,7 +442,10 @@ static void label_curve(const struct scenario *s, const struct scenario_cell *ce
             c->by_api_servers = false;
         }
     }
-    if (t.used == 0 && !counts_api_servers(s, s->scaling.along)) {
+    if (t.used == 0 && cell->foreign.kind != SCENARIO_SERVER_OWN) {
+        text_add(&t, "%s", cell->server);
+        c->by_api_servers = false;
+    } else if (t.used == 0 && !counts_api_servers(s, s->scaling.along)) {
         text_add(&t, "%u API server%s", servers, servers == 1 ? "" : "s");
     } else if (t.used == 0) {
         uint32_t engines = cell->topology.engines_count;
@@ -596,6 +629,8 @@ struct summary *summary_build(const struct scenario *scenario, const struct run_
     struct summary *s = allocate(1, sizeof *s);
     s->scenario = scenario;
     s->runs_count = count;
+    s->planned_count =
+        scenario->runs_count / (scenario->general.mode == (uint32_t)SCENARIO_BOTH ? 2 : 1);
     s->points = allocate(scenario->cells_count, sizeof *s->points);
     for (uint32_t i = 0; i < count; i++) {
         s->outcomes[results[i].outcome]++;

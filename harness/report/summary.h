@@ -9,6 +9,7 @@
 #include "harness/analysis/laws.h"
 #include "harness/report/attribution.h"
 #include "harness/report/forecast.h"
+#include "harness/report/goodput.h"
 #include "harness/report/result.h"
 
 enum {
@@ -36,6 +37,16 @@ enum summary_load {
     SUMMARY_LOAD_FEW, /* closed loop with fewer users than engine cores, or one: latency decides */
 };
 
+/* What simulated runs of the same cell said, where it was measured too. */
+struct summary_simulated {
+    bool known;
+    double tok_per_s;
+    double itl_mean_ms;
+    double rank_steps_per_tok;
+    double launches_per_s;
+    struct stage_verdict verdict;
+};
+
 /* One cell. Numbers are means over the runs shown: those that are evidence, or, if there is none,
  * those that were valid but host limited. */
 struct summary_point {
@@ -59,6 +70,10 @@ struct summary_point {
     double tpot_p50_ms;
     double e2el_p50_ms;
     double e2el_p99_ms;
+    struct run_latency ttft_sched; /* means of the runs' percentiles */
+    struct run_latency tpot;
+    struct run_slo slo; /* sums */
+    struct goodput goodput;
     double client_cpu_frac; /* greatest */
     double host_cores_used;
     double others_cores_used; /* greatest */
@@ -87,6 +102,7 @@ struct summary_point {
     struct summary_launch launch;
     const struct run_result *run; /* the first one shown; NULL: none */
     struct forecast forecast;     /* by closed forms, before anything ran */
+    struct summary_simulated simulated;
     double itl_mean_ms;
     double rank_steps_per_tok;
     double launches_per_s; /* kernels and graphs of all launching threads, of `run` */
@@ -120,6 +136,8 @@ struct summary_curve {
     struct scaling_efficiency efficiency[SCALING_CELLS_MAX];
     struct scaling_last_helpful answer;
     bool decided;
+    struct scaling_last_helpful simulated_answer; /* of simulated runs, beside measured ones */
+    bool simulated_decided;
     const struct summary_point *deciding; /* just past the knee, or the last one; NULL: no points */
     struct summary_prediction prediction;
     const struct summary_curve *fewer; /* same but fewer API servers, NULL: none */
@@ -141,6 +159,7 @@ struct summary {
     struct summary_curve *curves;
     uint32_t curves_count;
     uint32_t runs_count;
+    uint32_t planned_count; /* runs of their kind, measured or simulated, in the scenario */
     uint32_t outcomes[RUN_INTERRUPTED + 1];
 };
 

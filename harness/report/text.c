@@ -69,10 +69,15 @@ static const struct {
     const char *words;
     char letter;
 } stages[] = {
-    {"api_server", "API server", 'A'},   {"gpu", "GPU", 'G'},
-    {"scheduler", "engine core", 'E'},   {"launch", "launching worker", 'L'},
-    {"coordinator", "coordinator", 'C'}, {"ipc", "engine core I/O thread", 'I'},
-    {"launcher", "launcher", 'R'},       {"client", "load client", 'X'},
+    {"api_server", "API server", 'A'},
+    {"gpu", "GPU", 'G'},
+    {"scheduler", "engine core", 'E'},
+    {"launch", "launching worker", 'L'},
+    {"coordinator", "coordinator", 'C'},
+    {"ipc", "engine core I/O thread", 'I'},
+    {"launcher", "launcher", 'R'},
+    {"client", "load client", 'X'},
+    {"interpreter", "interpreter lock", 'P'},
 };
 
 const char *text_stage(const char *stage)

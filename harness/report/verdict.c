@@ -9,6 +9,7 @@
 
 #include "harness/report/ceilings.h"
 #include "harness/report/contrasts.h"
+#include "harness/report/goodput.h"
 
 enum {
     CURVES_TOLD = 6, /* in one sentence; the report has all */
@@ -404,13 +405,23 @@ static void trim(char *text)
     }
 }
 
+/* What follows begins with a blank of its own. */
+static void drop_blank(struct text *t)
+{
+    if (t->used > 0 && t->out[t->used - 1] == ' ') {
+        t->out[--t->used] = '\0';
+    }
+}
+
 void verdict_write(const struct summary *s, bool interrupted, struct report_conclusion *out)
 {
     struct text verdict = text_into(out->verdict, sizeof out->verdict);
     struct text caveat = text_into(out->caveat, sizeof out->caveat);
     if (interrupted) {
-        text_add(&verdict, "Interrupted after %u of %u runs. ", s->runs_count,
-                 s->scenario->runs_count);
+        text_add(&verdict, "Interrupted after %u of %u runs. ", s->runs_count, s->planned_count);
+    }
+    if (s->scenario->general.mode == (uint32_t)SCENARIO_SIMULATE) {
+        text_add(&verdict, VERDICT_SIMULATED);
     }
     if (nothing_valid(s)) {
         tell_nothing(&verdict, s);
@@ -420,11 +431,17 @@ void verdict_write(const struct summary *s, bool interrupted, struct report_conc
         contrasts_tell(s, &verdict);
         out->undecided = any_undecided(s);
     } else {
+        drop_blank(&verdict);
         tell_points(&verdict, s);
         out->undecided = false;
     }
-    if (!interrupted && s->runs_count < s->scenario->runs_count) {
-        text_add(&caveat, "Only %u of %u runs were made. ", s->runs_count, s->scenario->runs_count);
+    if (!interrupted && s->runs_count < s->planned_count) {
+        text_add(&caveat, "Only %u of %u runs were made. ", s->runs_count, s->planned_count);
+    }
+    if (s->scenario->find.what == 0) { /* a search misses limits on purpose */
+        out->slo_missed = goodput_tell_missed(s, &verdict);
+        out->undecided = goodput_tell_undecided(s, &caveat) || out->undecided;
+        text_add(&caveat, "%s", caveat.used > 0 ? " " : "");
     }
     caveat_host(&caveat, s);
     if (!nothing_valid(s)) {

@@ -9,6 +9,9 @@
 #include "harness/report/summary.h"
 #include "harness/report/text.h"
 
+/* What a verdict begins with where nothing was measured. */
+#define VERDICT_SIMULATED "Simulated, not measured. "
+
 /* Fills verdict, caveat and undecided. */
 void verdict_write(const struct summary *s, bool interrupted, struct report_conclusion *out);
 /* A short form for a figure's title: "Extra engine cores stop helping at 3 with 1 API server, ...".

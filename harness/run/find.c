@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "harness/report/text.h"
+#include "harness/run/population.h"
 
 enum {
     CAPACITY_BATCHES = 20,
@@ -50,11 +51,6 @@ static void note(struct session *f, const struct text *t)
     }
 }
 
-static uint32_t slots_of(const struct scenario_cell *cell)
-{
-    return cell->topology.engines_count * cell->topology.max_num_seqs;
-}
-
 /* False: the search is over. Runs that ended by themselves but are no evidence go on. */
 static bool measure(struct session *f, struct scenario_cell *cell, uint32_t replicate,
                     struct run_result *out)
@@ -75,7 +71,7 @@ static void measure_capacity(struct session *f, struct run_result *out)
     struct knees_row *row = f->row;
     char line[NOTE_BYTES];
     load->mode = SCENARIO_LOAD_CLOSED;
-    load->users_count = 2 * slots_of(cell);
+    load->users_count = 2 * scenario_slots(cell);
     load->first_outputs = SCENARIO_FIRST_RESIDUAL;
     load->batches_count = CAPACITY_BATCHES;
     for (uint32_t look = 0; look < STABILITY_LOOKS; look++, load->measure_ns *= 2) {
@@ -107,7 +103,7 @@ static void measure_capacity(struct session *f, struct run_result *out)
 static uint32_t connections_for(const struct session *f, const struct scenario_load *load)
 {
     double seconds = (double)(load->warmup_ns + load->measure_ns) / 1e9;
-    double need = 2.0 * slots_of(f->options->cell) + 64 + load->rate_per_s * seconds / 2;
+    double need = 2.0 * scenario_slots(f->options->cell) + 64 + load->rate_per_s * seconds / 2;
     return need < load->inflight_max_count ? (uint32_t)need : load->inflight_max_count;
 }
 
@@ -137,70 +133,29 @@ static struct scenario_cell cell_at(const struct session *f, double per_s, uint3
     return cell;
 }
 
-/* The batch of the window that a time since the load began lies in, -1 outside. */
-static int batch_of(const struct run_result *r, double at_ms)
-{
-    double i = floor((at_ms / 1e3 - r->warmup_s) / (r->window_s / BATCHES));
-    return i >= 0 && i < BATCHES ? (int)i : -1;
-}
-
 static void judge_stability(const struct run_result *r, uint32_t look, struct stability *out)
 {
-    struct stability_batch batches[BATCHES] = {{0, 0}};
-    for (uint32_t i = 0; i < r->requests_rows_count; i++) {
-        const struct run_request *q = &r->requests[i];
-        int arrived = batch_of(r, q->sched_ms);
-        if (arrived >= 0) {
-            batches[arrived].arrived_count += 1;
-        }
-        int done =
-            q->outcome == LOAD_OUTCOME_OK ? batch_of(r, q->sched_ms + q->lag_ms + q->e2el_ms) : -1;
-        if (done >= 0) {
-            batches[done].completed_count += 1;
-        }
-    }
+    struct stability_batch batches[BATCHES];
+    population_backlog(r, batches, BATCHES);
     stability_judge(batches, BATCHES, look, out);
 }
 
 /* ---- limits on latency ---- */
 
-/* Requests of the window by batch, and those over one limit. */
-struct over {
-    double count[BATCHES];
-    double over[BATCHES];
-};
-
-static double sum_of(const double values[BATCHES])
-{
-    double sum = 0;
-    for (int i = 0; i < BATCHES; i++) {
-        sum += values[i];
-    }
-    return sum;
-}
-
-/* How much more the batches differ than independent requests would: what a request is worth. */
-static double inflation_of(const struct over *o)
-{
-    double count = sum_of(o->count);
-    double share = sum_of(o->over) / count;
-    double sum = 0;
-    for (int i = 0; i < BATCHES; i++) {
-        double d = o->over[i] - share * o->count[i];
-        sum += d * d;
-    }
-    double expected = count / BATCHES * share * (1 - share);
-    return expected > 0 ? fmax(1, sum / (BATCHES - 1) / expected) : 1;
-}
-
-static void judge_limit(struct session *f, const struct over *o, double p, const char *name,
-                        struct knees_point *point)
+static void judge_limit(struct session *f, const struct slo_batch batches[BATCHES], double p,
+                        const char *name, struct knees_point *point)
 {
     struct slo_test test;
-    if (!(sum_of(o->count) > 0)) {
+    double count = 0;
+    double over = 0;
+    for (int i = 0; i < BATCHES; i++) {
+        count += batches[i].count;
+        over += batches[i].over_count;
+    }
+    if (!(count > 0)) {
         return;
     }
-    slo_judge(sum_of(o->count), sum_of(o->over), inflation_of(o), p, f->find->confidence, &test);
+    slo_judge(count, over, slo_inflation(batches, BATCHES), p, f->find->confidence, &test);
     if (isnan(point->over_frac) || test.over_frac / (1 - p) > point->over_frac) {
         point->over_frac = test.over_frac / (1 - p); /* in units of what is allowed, for now */
         (void)snprintf(point->binding, sizeof point->binding, "%s", name);
@@ -212,34 +167,18 @@ static void judge_limit(struct session *f, const struct over *o, double p, const
     }
 }
 
-/* The limits are those of docs/scenarios.md: a request that failed, or did not end, is over. */
+/* The limits are those of docs/scenarios.md. */
 static void judge_slo(struct session *f, const struct run_result *r, struct knees_point *point)
 {
     const struct scenario_slo *slo = f->slo;
-    struct over ttft = {{0}, {0}};
-    struct over tpot = {{0}, {0}};
-    for (uint32_t i = 0; i < r->requests_rows_count; i++) {
-        const struct run_request *q = &r->requests[i];
-        int b = batch_of(r, q->sched_ms);
-        if (b < 0) {
-            continue;
-        }
-        bool ok = q->outcome == LOAD_OUTCOME_OK;
-        double first_ms = q->ttft_ms + (slo->sent_clock != 0 ? 0 : q->lag_ms);
-        ttft.count[b] += 1;
-        ttft.over[b] += !ok || first_ms * 1e6 > (double)slo->ttft_p99_max_ns ? 1 : 0;
-        if (!ok || q->output_tokens >= 2) {
-            double each_ms = ok ? (q->e2el_ms - q->ttft_ms) / (q->output_tokens - 1) : 0;
-            tpot.count[b] += 1;
-            tpot.over[b] += !ok || each_ms * 1e6 > (double)slo->tpot_p95_max_ns ? 1 : 0;
-        }
-    }
+    struct population_limits limits;
+    population_limits_of(r, slo, BATCHES, &limits);
     point->slo = SLO_PASS;
     if (slo->ttft_p99_max_ns > 0) {
-        judge_limit(f, &ttft, TTFT_P, "ttft_p99_max", point);
+        judge_limit(f, limits.ttft, TTFT_P, "ttft_p99_max", point);
     }
     if (slo->tpot_p95_max_ns > 0) {
-        judge_limit(f, &tpot, TPOT_P, "tpot_p95_max", point);
+        judge_limit(f, limits.tpot, TPOT_P, "tpot_p95_max", point);
     }
     double allowed = strcmp(point->binding, "tpot_p95_max") == 0 ? 1 - TPOT_P : 1 - TTFT_P;
     point->over_frac *= allowed;
@@ -260,6 +199,26 @@ static bool is_valid(const struct run_result *r)
            r->requests_rows_count > 0;
 }
 
+static void keep_use(const struct run_result *r, struct knees_point *p)
+{
+    static const char *const stages[] = {
+#define X(name) [KNEES_STAGE_##name] = #name,
+        KNEES_STAGES(X)
+#undef X
+    };
+    for (int k = 0; k < KNEES_STAGES_COUNT; k++) {
+        double sum = 0;
+        uint32_t servers = 0;
+        for (uint32_t i = 0; i < r->stages_count; i++) {
+            if (strcmp(r->stages[i].stage, stages[k]) == 0 && !isnan(r->stages[i].use_frac)) {
+                sum += r->stages[i].use_frac;
+                servers++;
+            }
+        }
+        p->use_frac[k] = servers > 0 ? sum / servers : STATS_UNKNOWN;
+    }
+}
+
 static void judge_point(struct session *f, const struct run_result *r, uint32_t look,
                         struct knees_point *p)
 {
@@ -268,7 +227,11 @@ static void judge_point(struct session *f, const struct run_result *r, uint32_t 
     p->offered_per_s = r->offered_rps;
     p->achieved_per_s = r->achieved_rps;
     p->tok_per_s = r->output_tok_per_s.mean;
-    p->e2el_p50_ms = r->latency[RUN_E2EL_SCHED].p50_ms;
+    bool sent = f->slo != NULL && f->slo->sent_clock != 0;
+    p->ttft = r->latency[sent ? RUN_TTFT : RUN_TTFT_SCHED];
+    p->tpot = r->latency[RUN_TPOT];
+    p->e2el = r->latency[RUN_E2EL_SCHED];
+    keep_use(r, p);
     p->over_frac = STATS_UNKNOWN;
     p->binding[0] = '\0';
     p->slo = SLO_UNDECIDED;
@@ -439,7 +402,7 @@ static uint32_t merge(const struct knees_row *row, struct knee_point out[POINTS_
     uint32_t count = 0;
     for (uint32_t i = 0; i < row->points_count; i++) {
         const struct knees_point *p = &row->points[i];
-        if (!p->valid || !(p->e2el_p50_ms > 0)) {
+        if (!p->valid || !(p->e2el.p50_ms > 0)) {
             continue;
         }
         uint32_t k = 0;
@@ -452,7 +415,7 @@ static uint32_t merge(const struct knees_row *row, struct knee_point out[POINTS_
         }
         double share = 1.0 / ++counts[k];
         out[k].achieved_per_s += (p->achieved_per_s - out[k].achieved_per_s) * share;
-        out[k].latency_ms += (p->e2el_p50_ms - out[k].latency_ms) * share;
+        out[k].latency_ms += (p->e2el.p50_ms - out[k].latency_ms) * share;
     }
     return count;
 }
@@ -513,6 +476,7 @@ void find_cell(const struct find_options *options, struct knees_row *row,
     };
     *row = (struct knees_row){.cell = options->cell,
                               .what = f.find->what,
+                              .limits = f.slo,
                               .overload_droop_frac = STATS_UNKNOWN,
                               .stable = none,
                               .slo = none,

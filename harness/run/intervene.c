@@ -157,6 +157,10 @@ bool intervene_slow(const struct run_result *base, const char *stage, double by,
     if (strcmp(stage, "coordinator") == 0) {
         return slow_coordinator(&s, by, t);
     }
+    if (strcmp(stage, "interpreter") == 0) { /* all that is done while holding it */
+        bool step = slow_engine_core(base, &s, by, t);
+        return slow_io(by, t) || step;
+    }
     return strcmp(stage, "ipc") == 0 && slow_io(by, t);
 }
 

@@ -19,7 +19,10 @@
 #include "harness/probe/proc_file.h"
 #include "harness/run/child.h"
 #include "harness/run/observe.h"
+#include "harness/run/observe_compat.h"
+#include "harness/run/server.h"
 #include "harness/run/system.h"
+#include "harness/run/warmup.h"
 
 enum {
     START_TIMEOUT_S = 60,
@@ -31,6 +34,7 @@ enum {
 
 #define CEILING_FRAC_MAX  0.5
 #define NO_PROGRESS_NS    ((int64_t)15000000000)
+#define FOREIGN_NO_PROGRESS_NS ((int64_t)120000000000)
 #define STALL_TIE_NS      ((int64_t)1000000000)
 #define SHUTDOWN_GRACE_NS ((int64_t)5000000000)
 
@@ -39,18 +43,22 @@ struct session {
     const struct measure_options *options;
     struct run_result *result;
     struct system system;
+    struct server server; /* in place of `system`, if it is another's */
+    struct outside outside;
     struct load_shared client;
     pid_t client_pid;
     bool client_running;
     struct observation before;
     struct observation after;
-    bool draining;       /* it was told to, by an interrupt */
-    int64_t progress_ns; /* last report */
+    struct batches batches; /* of the window */
+    bool draining;          /* it was told to, by an interrupt */
+    int64_t progress_ns;    /* last report */
     uint64_t progress_tokens;
     uint64_t seen_tokens; /* for the no-progress alarm */
     int64_t seen_ns;
     uint32_t phase;
     int64_t phase_ns;
+    struct warmup warmup;
     uint64_t looks_count;    /* at the engine cores' queues, in the window */
     uint64_t stranded_count; /* of these: requests waited while there was a place elsewhere */
 };
@@ -61,6 +69,11 @@ static void conclude(struct session *m, enum run_outcome outcome, const char *re
         m->result->outcome = outcome;
         (void)snprintf(m->result->reason, sizeof m->result->reason, "%s", reason);
     }
+}
+
+static bool is_foreign(const struct session *m)
+{
+    return m->result->cell->foreign.kind != SCENARIO_SERVER_OWN;
 }
 
 struct topology measure_topology(const struct scenario_cell *cell, uint64_t seed)
@@ -97,9 +110,8 @@ static enum load_mode mode_of(const struct scenario_load *load)
     return LOAD_OPEN_POISSON;
 }
 
-static struct load_options client_options(const struct session *m)
+struct load_options measure_load(const struct scenario_cell *cell, uint64_t seed)
 {
-    const struct scenario_cell *cell = m->result->cell;
     const struct scenario_load *load = &cell->load;
     const struct scenario_workload *work = &cell->workload;
     struct load_options o = {
@@ -112,7 +124,7 @@ static struct load_options client_options(const struct session *m)
         .burst_count = load->arrival.burst_count,
         .burst_every_ns = load->arrival.burst_every_ns,
         .requests_max = work->requests_count,
-        .seed = m->options->run->seed,
+        .seed = seed,
         .prompt_tokens = scenario_range(&work->prompt),
         .output_tokens = scenario_range(&work->output),
         .residual_first_outputs = load->first_outputs == SCENARIO_FIRST_RESIDUAL,
@@ -124,16 +136,35 @@ static struct load_options client_options(const struct session *m)
         .ignore_eos = work->ignore_eos,
         .warmup_ns = load->warmup_ns,
         .window_ns = load->measure_ns == SCENARIO_MEASURE_ALL ? 0 : load->measure_ns,
+        .min_cycles_count = load->mode == SCENARIO_LOAD_OPEN ? load->measure_min_cycles_count : 0,
         .drain_ns = load->drain_ns,
         .batches_count = load->batches_count,
         .connections_count = load->inflight_max_count,
+        .on_full = load->on_inflight_max == SCENARIO_FULL_DROP ? LOAD_FULL_DROP : LOAD_FULL_WAIT,
         .balance = cell->client.balance,
         .api_servers_count = cell->topology.api_servers_count,
     };
     /* Slots that the first requests fill at once; the other users' first requests queue and begin
      * later. */
-    uint32_t slots = cell->topology.engines_count * cell->topology.max_num_seqs;
+    uint32_t slots = scenario_slots(cell);
     o.residual_users_count = slots < load->users_count ? slots : load->users_count;
+    (void)snprintf(o.model, sizeof o.model, "%s", cell->topology.model);
+    if (work->source != SCENARIO_SOURCE_SYNTHETIC) {
+        o.trace_format = work->source == SCENARIO_SOURCE_JSONL ? TRACE_REQUESTS_JSONL : TRACE_AUTO;
+        (void)snprintf(o.trace_path, sizeof o.trace_path, "%s", work->trace);
+    }
+    return o;
+}
+
+static struct load_options client_options(const struct session *m)
+{
+    struct load_options o = measure_load(m->result->cell, m->options->run->seed);
+    o.events_max = m->options->host->compat_tools != 0 ? OBSERVE_COMPAT_EVENTS_MAX : 0;
+    if (is_foreign(m)) {
+        o.targets[o.targets_count++] = m->server.target;
+        o.api_servers_count = 1; /* one address, whoever stands behind it */
+        memcpy(o.model, m->server.model, sizeof o.model);
+    }
     for (uint32_t i = 0; i < m->system.launchers_count; i++) {
         const struct system_launcher *l = &m->system.launchers[i];
         if (l->port > 0) {
@@ -141,10 +172,6 @@ static struct load_options client_options(const struct session *m)
             (void)snprintf(target->host, sizeof target->host, "%s", l->host);
             target->port = l->port;
         }
-    }
-    (void)snprintf(o.model, sizeof o.model, "%s", cell->topology.model);
-    if (work->source == SCENARIO_SOURCE_TRACE) {
-        (void)snprintf(o.trace_path, sizeof o.trace_path, "%s", work->trace);
     }
     return o;
 }
@@ -186,12 +213,13 @@ static const char *phase_name(uint32_t phase)
 
 static double phase_total_s(const struct session *m, uint32_t phase)
 {
-    const struct load_options *o = &m->client.header->options;
+    const struct load_header *h = m->client.header;
+    int64_t start_ns = atomic_load(&h->window_start_ns);
     if (phase == LOAD_PHASE_WARMUP) {
-        return (double)o->warmup_ns / 1e9;
+        return (double)(start_ns - atomic_load(&h->start_ns)) / 1e9;
     }
     if (phase == LOAD_PHASE_WINDOW) {
-        return o->window_ns > 0 ? (double)o->window_ns / 1e9 : STATS_UNKNOWN;
+        return (double)(atomic_load(&h->window_end_ns) - start_ns) / 1e9;
     }
     return STATS_UNKNOWN;
 }
@@ -263,17 +291,29 @@ static bool more_suspect(const struct ledger_thread *a, const struct ledger_thre
     return depth_of(a) > depth_of(b);
 }
 
+/* Threads in the ledger; a server of others has none. */
+static uint32_t threads_count(const struct session *m)
+{
+    return is_foreign(m) ? 0 : ledger_threads_count(&m->system.ledger);
+}
+
+/* For want of steps to see, a server of others may take long over a prompt. */
+static int64_t patience_ns(const struct session *m)
+{
+    return is_foreign(m) ? FOREIGN_NO_PROGRESS_NS : NO_PROGRESS_NS;
+}
+
 static void name_stalled(const struct session *m, char *out, size_t cap)
 {
     const struct ledger *l = &m->system.ledger;
     const struct ledger_thread *suspect = NULL;
     if (is_stopped(m->client_pid)) {
         (void)snprintf(out, cap,
-                       "no progress for 15 s: load client (pid %d, stage client) is stopped",
-                       (int)m->client_pid);
+                       "no progress for %d s: load client (pid %d, stage client) is stopped",
+                       (int)(patience_ns(m) / 1000000000), (int)m->client_pid);
         return;
     }
-    for (uint32_t i = 0; i < ledger_threads_count(l); i++) {
+    for (uint32_t i = 0; i < threads_count(m); i++) {
         const struct ledger_thread *t = &l->threads[i];
         bool candidate = t->kind == THREAD_API_MAIN || t->kind == THREAD_WORKER_MAIN ||
                          t->kind == THREAD_ENGINE_MAIN;
@@ -282,7 +322,8 @@ static void name_stalled(const struct session *m, char *out, size_t cap)
         }
     }
     if (suspect == NULL) {
-        (void)snprintf(out, cap, "no progress for 15 s");
+        (void)snprintf(out, cap, "no progress for %d s%s%s", (int)(patience_ns(m) / 1000000000),
+                       is_foreign(m) ? ": server " : "", m->server.name);
         return;
     }
     double age = (double)(clock_now_ns() - (int64_t)ledger_get(&suspect->beat_ns)) / 1e9;
@@ -299,14 +340,14 @@ static bool stalled(struct session *m, int64_t now)
     /* Steps too: a long prefill, or answers that are not streamed, make no token for a while. */
     const struct load_header *h = m->client.header;
     uint64_t tokens = load_get(&h->tokens) + done_count(h);
-    for (uint32_t i = 0; i < ledger_threads_count(&m->system.ledger); i++) {
+    for (uint32_t i = 0; i < threads_count(m); i++) {
         tokens += ledger_get(&m->system.ledger.threads[i].output_tokens);
     }
     if (tokens != m->seen_tokens || load_get(&m->client.header->inflight) == 0) {
         m->seen_tokens = tokens;
         m->seen_ns = now;
     }
-    return now - m->seen_ns > NO_PROGRESS_NS;
+    return now - m->seen_ns > patience_ns(m);
 }
 
 static void client_ended(struct session *m, int status)
@@ -319,7 +360,9 @@ static void client_ended(struct session *m, int status)
         return;
     }
     if (atomic_load(&m->client.header->server_lost) != 0) {
-        conclude(m, RUN_SERVER_FAILED, "no connection to the serving system for 2 s");
+        (void)snprintf(text, sizeof text, "no connection to the serving system%s%s for 2 s",
+                       is_foreign(m) ? " " : "", m->server.name);
+        conclude(m, RUN_SERVER_FAILED, text);
         return;
     }
     if (client_phase(m) == LOAD_PHASE_DONE) { /* it ended by itself and said why */
@@ -363,6 +406,25 @@ static void look_at_queues(struct session *m)
     m->stranded_count += waits && has_room ? 1 : 0;
 }
 
+/* At the edges of the window's batches, as near as this loop turns. */
+static void look_at_batches(struct session *m, int64_t now)
+{
+    const struct batches *b = &m->batches;
+    int64_t batch_ns = atomic_load_explicit(&m->client.header->batch_ns, memory_order_relaxed);
+    if (b->looks_count > 0 && batch_ns > 0 && now - b->at_ns[b->looks_count - 1] >= batch_ns) {
+        batches_look(&m->batches, &m->system.ledger);
+    }
+}
+
+/* Why the serving system is no more; NULL: it is. */
+static const char *failure_of(struct session *m)
+{
+    if (is_foreign(m)) {
+        return server_failed(&m->server) ? m->server.reason : NULL;
+    }
+    return system_failed(&m->system) ? m->system.reason : NULL;
+}
+
 /* One look at everything that can end a run early. False: it is over. */
 static bool watch(struct session *m)
 {
@@ -372,15 +434,17 @@ static bool watch(struct session *m)
     if (m->options->interrupted != NULL && m->options->interrupted() && !interrupt(m)) {
         return false;
     }
-    if (system_failed(&m->system)) {
-        conclude(m, RUN_SERVER_FAILED, m->system.reason);
+    const char *failure = failure_of(m);
+    if (failure != NULL) {
+        conclude(m, RUN_SERVER_FAILED, failure);
         return false;
     }
     if (m->client_running && child_ended(m->client_pid, &status)) {
         client_ended(m, status);
-        if (system_failed(&m->system) && m->result->outcome == RUN_CLIENT_FAILED) {
+        failure = failure_of(m);
+        if (failure != NULL && m->result->outcome == RUN_CLIENT_FAILED) {
             m->result->outcome = RUN_OK; /* the client lost its server: that is the reason */
-            conclude(m, RUN_SERVER_FAILED, m->system.reason);
+            conclude(m, RUN_SERVER_FAILED, failure);
         }
         return false;
     }
@@ -394,8 +458,13 @@ static bool watch(struct session *m)
         m->phase = phase;
         m->phase_ns = now;
     }
-    if (phase == LOAD_PHASE_WINDOW) {
+    if (phase == LOAD_PHASE_WARMUP && m->result->cell->load.warmup_auto &&
+        warmup_is_over(&m->warmup, &m->client, now)) {
+        (void)kill(m->client_pid, LOAD_WINDOW_SIGNAL);
+    }
+    if (phase == LOAD_PHASE_WINDOW && !is_foreign(m)) {
         look_at_queues(m);
+        look_at_batches(m, now);
     }
     report_progress(m, now);
     return true;
@@ -425,6 +494,28 @@ static void watch_to_end(struct session *m)
     }
 }
 
+static void look_before(struct session *m)
+{
+    if (is_foreign(m)) {
+        observe_around(&m->before);
+        outside_tick(&m->outside, LOAD_PHASE_WINDOW);
+        return;
+    }
+    observe(&m->system, &m->before);
+    batches_look(&m->batches, &m->system.ledger);
+}
+
+static void look_after(struct session *m)
+{
+    if (is_foreign(m)) {
+        observe_around(&m->after);
+        outside_tick(&m->outside, LOAD_PHASE_DRAIN);
+        return;
+    }
+    look_at_batches(m, clock_now_ns());
+    observe(&m->system, &m->after);
+}
+
 static void run_load(struct session *m)
 {
     struct error error;
@@ -440,22 +531,23 @@ static void run_load(struct session *m)
         watch_to_end(m);
         return;
     }
-    observe(&m->system, &m->before);
+    look_before(m);
     if (watch_until(m, &m->client.header->window_end_ns)) {
-        observe(&m->system, &m->after);
+        look_after(m);
         watch_to_end(m);
     }
 }
 
 /* ---- result ---- */
 
-static void begin_result(const struct measure_options *o, struct run_result *r)
+void measure_begin(const struct measure_options *o, struct run_result *r)
 {
     *r = (struct run_result){
         .cell = &o->scenario->cells[o->run->cell],
         .order_index = o->order_index,
         .replicate = o->run->replicate,
         .seed = o->run->seed,
+        .simulated = o->run->simulated,
         .outcome = RUN_OK,
         .token_basis = "",
         .client_ceiling_frac = STATS_UNKNOWN,
@@ -480,6 +572,12 @@ static void begin_result(const struct measure_options *o, struct run_result *r)
         .prompt_tok_per_s = STATS_UNKNOWN,
         .inflight_mean = STATS_UNKNOWN,
         .inflight_max = STATS_UNKNOWN,
+        .achieved_ratio_lo = STATS_UNKNOWN,
+        .achieved_ratio_hi = STATS_UNKNOWN,
+        .backlog_slope_per_s = STATS_UNKNOWN,
+        .n_eff_frac = STATS_UNKNOWN,
+        .steady_flag = STATS_UNKNOWN,
+        .cpu_pressure_frac = STATS_UNKNOWN,
     };
     r->output_tok_per_s = stats_mean_of(NULL, 0);
     for (size_t i = 0; i < RUN_METRICS_COUNT; i++) {
@@ -492,6 +590,10 @@ static void begin_result(const struct measure_options *o, struct run_result *r)
     }
     stages_limiting(NULL, 0, &r->verdict);
     (void)snprintf(r->run_id, sizeof r->run_id, "r%04u", o->order_index);
+}
+
+static void stamp_start(struct run_result *r)
+{
     time_t now = (time_t)(clock_wall_ns() / 1000000000);
     struct tm utc;
     (void)gmtime_r(&now, &utc);
@@ -511,6 +613,18 @@ static void compare_with_ceiling(const struct run_host *host, struct run_result 
 static double late_ms(const struct run_result *r)
 {
     return isnan(r->lag_p99_ms) ? r->lag_max_ms : r->lag_p99_ms;
+}
+
+/* Requests were sent too late, and not because they were to wait. */
+static bool is_late(const struct session *m)
+{
+    const struct run_result *r = m->result;
+    const struct scenario_load *load = &r->cell->load;
+    bool may_wait =
+        load->on_inflight_max == SCENARIO_FULL_WAIT && load_get(&m->client.header->full_count) > 0;
+    int64_t limit_ns = r->cell->client.max_lag.time_ns;
+    return load->mode != SCENARIO_LOAD_CLOSED && !may_wait && limit_ns > 0 &&
+           late_ms(r) * 1e6 > (double)limit_ns;
 }
 
 /* Rules that make a measured point no evidence (law 4). */
@@ -533,10 +647,9 @@ static void judge(struct session *m)
         (void)snprintf(text, sizeof text, "client limited: at %.0f %% of its measured ceiling",
                        r->client_ceiling_frac * 100);
         conclude(m, RUN_INVALID, text);
-    } else if (r->cell->load.mode != SCENARIO_LOAD_CLOSED && limits->max_lag.time_ns > 0 &&
-               late_ms(r) * 1e6 > (double)limits->max_lag.time_ns) {
+    } else if (is_late(m)) {
         uint64_t full = load_get(&m->client.header->full_count);
-        if (full > 0) {
+        if (full > 0 && r->cell->load.on_inflight_max != SCENARIO_FULL_DROP) {
             (void)snprintf(
                 text, sizeof text,
                 "%llu arrivals found all connections busy: the system cannot keep up with "
@@ -552,11 +665,51 @@ static void judge(struct session *m)
     }
 }
 
+static void fill_requests(struct session *m)
+{
+    struct error error;
+    struct probe_requests seen;
+    if (is_foreign(m)) {
+        struct probe_request none = {.client_number = 0};
+        seen = (struct probe_requests){.rows = &none};
+        observe_fill_requests(&m->client, &seen, m->result);
+        return;
+    }
+    if (probe_requests_read(&m->system.ledger, &seen, &error) == STATUS_OK) {
+        observe_fill_requests(&m->client, &seen, m->result);
+        probe_requests_free(&seen);
+    }
+}
+
+static void fill_stages(struct session *m)
+{
+    struct run_result *r = m->result;
+    if (is_foreign(m)) {
+        observe_fill_outside(&m->outside, r);
+    } else {
+        observe_fill(&m->before, &m->after, m->system.ledger.topology, r);
+    }
+    observe_fill_host(&m->before, &m->after, m->system.ledger.topology, r);
+}
+
+/* The requests as other tools would tell of them. */
+static void fill_compat(struct session *m)
+{
+    struct error error;
+    for (uint32_t i = 0; i < COMPAT_TOOLS_COUNT; i++) {
+        if ((m->options->host->compat_tools & 1U << i) != 0 &&
+            observe_compat(&m->client, (enum compat_tool)i, &m->result->compat[i], &error) !=
+                STATUS_OK) {
+            conclude(m, RUN_CLIENT_FAILED, error.text);
+        }
+    }
+}
+
 static void finish(struct session *m)
 {
     struct run_result *r = m->result;
     if (m->before.taken && !m->after.taken) { /* cut short: what was counted so far is kept */
-        observe(&m->system, &m->after);
+        look_after(m);
     }
     if (m->client_running) {
         int status;
@@ -564,46 +717,100 @@ static void finish(struct session *m)
     }
     if (m->client.header != NULL) {
         observe_fill_client(&m->client, r);
-        observe_fill_requests(&m->client, &m->system.ledger, r);
+        fill_requests(m);
+        fill_compat(m);
     }
+    outside_end(&m->outside);
     if (m->before.taken && m->after.taken) {
-        observe_fill(&m->before, &m->after, m->system.ledger.topology, r);
+        m->after.between = &m->batches;
+        fill_stages(m);
     }
     if (m->looks_count > 0 && r->cell->topology.engines_count > 1) {
         r->stranded_frac = (double)m->stranded_count / (double)m->looks_count;
     }
     compare_with_ceiling(m->options->host, r);
     judge(m);
-    system_stop(&m->system);
-    system_free(&m->system);
+    if (is_foreign(m)) {
+        outside_free(&m->outside);
+        server_stop(&m->server);
+    } else {
+        system_stop(&m->system);
+        observe_fill_events(&m->system.ledger, &m->client, r);
+        system_free(&m->system);
+    }
     if (m->client.header != NULL) {
         load_shared_close(&m->client);
     }
     observation_free(&m->before);
     observation_free(&m->after);
+    batches_free(&m->batches);
 }
 
 void measure_skipped(const struct measure_options *options, const char *reason,
                      struct run_result *out)
 {
-    begin_result(options, out);
+    measure_begin(options, out);
     out->outcome = RUN_SKIPPED;
-    out->start_utc[0] = '\0';
     (void)snprintf(out->reason, sizeof out->reason, "%s", reason);
+}
+
+static void tell_waiting(void *ctx, double waited_s, double timeout_s)
+{
+    const struct session *m = ctx;
+    const struct measure_progress p = {
+        .phase = "start",
+        .phase_s = waited_s,
+        .phase_total_s = timeout_s,
+        .output_tok_per_s = STATS_UNKNOWN,
+    };
+    if (m->options->progress != NULL) {
+        m->options->progress(m->options->ctx, &p);
+    }
+}
+
+static enum status start_foreign(struct session *m, struct error *error)
+{
+    const struct scenario_cell *cell = m->result->cell;
+    const struct scenario_foreign *f = &cell->foreign;
+    struct server_options server = {
+        .foreign = f,
+        .name = cell->server,
+        .log_fd = m->options->log_fd,
+        .interrupted = m->options->interrupted,
+        .waiting = tell_waiting,
+        .ctx = m,
+    };
+    TRY(server_start(&server, &m->server, error));
+    (void)snprintf(m->result->server_rev, sizeof m->result->server_rev, "%s", m->server.revision);
+    const struct outside_options outside = outside_options_of(f, &m->server.target);
+    struct error unseen;
+    if (outside_begin(&m->outside, &outside, &unseen) != STATUS_OK && m->options->log_fd >= 0) {
+        (void)dprintf(m->options->log_fd,
+                      "warning server '%s': its processes are not observed: %s\n", cell->server,
+                      unseen.text);
+    }
+    return STATUS_OK;
+}
+
+static enum status start_own(struct session *m, struct error *error)
+{
+    const struct measure_options *options = m->options;
+    struct system_options system = {
+        .topology = measure_topology(m->result->cell, options->run->seed),
+        .log_fd = options->log_fd,
+        .start_timeout_ns = (int64_t)START_TIMEOUT_S * 1000000000,
+        .interrupted = options->interrupted,
+    };
+    return system_start(&system, &m->system, error);
 }
 
 void measure_run(const struct measure_options *options, struct run_result *out)
 {
     struct session m = {.options = options, .result = out};
     struct error error;
-    begin_result(options, out);
-    struct system_options system = {
-        .topology = measure_topology(out->cell, options->run->seed),
-        .log_fd = options->log_fd,
-        .start_timeout_ns = (int64_t)START_TIMEOUT_S * 1000000000,
-        .interrupted = options->interrupted,
-    };
-    if (system_start(&system, &m.system, &error) != STATUS_OK) {
+    measure_begin(options, out);
+    stamp_start(out);
+    if ((is_foreign(&m) ? start_foreign(&m, &error) : start_own(&m, &error)) != STATUS_OK) {
         bool stopped = options->interrupted != NULL && options->interrupted();
         conclude(&m, stopped ? RUN_INTERRUPTED : RUN_SERVER_FAILED, error.text);
         return;

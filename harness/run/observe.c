@@ -34,6 +34,14 @@ void observe(const struct system *system, struct observation *out)
     out->host_known = proc_cpu_read(&out->host, &error) == STATUS_OK;
 }
 
+void observe_around(struct observation *out)
+{
+    struct error error;
+    *out = (struct observation){.taken = true};
+    out->harness_known = proc_tree_read(getpid(), &out->harness, &error) == STATUS_OK;
+    out->host_known = proc_cpu_read(&out->host, &error) == STATUS_OK;
+}
+
 void observation_free(struct observation *o)
 {
     if (o->taken) {
@@ -75,24 +83,45 @@ static void name_instance(const struct probe_rates *t, char out[32])
     (void)snprintf(out, 32, "%s", ledger_thread_kind_name(t->kind));
 }
 
-static double runq_wait_frac(const struct observation *a, const struct observation *b, int32_t tid)
+/* What the kernel knows of a thread, between two looks. */
+struct scheduling {
+    double runq_wait_frac;
+    double ctx_switches_per_s;
+    double migrations_per_s;
+};
+
+static const struct proc_thread *find_thread(const struct observation *o, int32_t tid)
 {
-    if (!a->system_known || !b->system_known) {
-        return STATS_UNKNOWN;
+    for (size_t i = 0; o->system_known && i < o->system.threads_count; i++) {
+        if (o->system.threads[i].tid == tid) {
+            return &o->system.threads[i];
+        }
     }
-    const struct proc_thread *first = NULL;
-    const struct proc_thread *last = NULL;
-    for (size_t i = 0; i < a->system.threads_count; i++) {
-        first = a->system.threads[i].tid == tid ? &a->system.threads[i] : first;
-    }
-    for (size_t i = 0; i < b->system.threads_count; i++) {
-        last = b->system.threads[i].tid == tid ? &b->system.threads[i] : last;
-    }
+    return NULL;
+}
+
+static double growth_per_s(int64_t from, int64_t to, double seconds)
+{
+    return from >= 0 && to >= from ? (double)(to - from) / seconds : STATS_UNKNOWN;
+}
+
+static struct scheduling scheduling_of(const struct observation *a, const struct observation *b,
+                                       int32_t tid)
+{
+    const struct proc_thread *first = find_thread(a, tid);
+    const struct proc_thread *last = find_thread(b, tid);
     if (first == NULL || last == NULL) {
-        return STATS_UNKNOWN;
+        return (struct scheduling){STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN};
     }
-    return (double)(last->runq_wait_ns - first->runq_wait_ns) /
-           (double)(b->system.at_ns - a->system.at_ns);
+    double seconds = (double)(b->system.at_ns - a->system.at_ns) / 1e9;
+    return (struct scheduling){
+        .runq_wait_frac =
+            growth_per_s((int64_t)first->runq_wait_ns, (int64_t)last->runq_wait_ns, seconds) / 1e9,
+        .ctx_switches_per_s =
+            growth_per_s(first->voluntary_count, last->voluntary_count, seconds) +
+            growth_per_s(first->involuntary_count, last->involuntary_count, seconds),
+        .migrations_per_s = growth_per_s(first->migrations_count, last->migrations_count, seconds),
+    };
 }
 
 static bool launches(const struct probe_rates *t, const struct topology *topology)
@@ -118,29 +147,135 @@ static bool spins(const struct probe_rates *t, const struct topology *topology)
            (t->kind == THREAD_ENGINE_MAIN || t->kind == THREAD_WORKER_MAIN);
 }
 
-static void add_thread_stage(struct run_result *r, const struct probe_rates *t, double runq_wait,
-                             bool spinning)
+/* Time in waits that spin. An engine core's main thread sleeps on its input queue, a worker does
+ * not on its ring; a ring that is empty for long is slept on too, so CPU time is a bound. */
+static double spin_frac(const struct probe_rates *t, const struct topology *topology)
+{
+    double waits = t->sync_wait_frac + t->queue_full_frac;
+    if (!spins(t, topology) && !(topology->wait == WAIT_SPIN && t->kind == THREAD_WORKER_OUTPUT)) {
+        return 0;
+    }
+    return fmin(t->cpu_frac, waits + (t->kind == THREAD_WORKER_MAIN ? t->idle_frac : 0));
+}
+
+static bool takes_turns(const struct probe_rates *t, const struct topology *topology)
+{
+    return topology->interpreter_lock != 0 &&
+           (t->kind == THREAD_ENGINE_MAIN || t->kind == THREAD_ENGINE_INPUT ||
+            t->kind == THREAD_ENGINE_OUTPUT);
+}
+
+/* Booked time that is spent under an interpreter lock is use of the lock, not of the thread. */
+static double use_of_thread(const struct probe_rates *t, const struct topology *topology)
 {
     struct stage_use use = {.stage = t->stage,
                             .busy_frac = t->busy_frac,
                             .cpu_frac = t->cpu_frac,
                             .occupancy_frac = t->occupancy_frac,
-                            .spins = spinning};
+                            .spins = spins(t, topology)};
+    if (takes_turns(t, topology)) {
+        double own = fmax(0, t->busy_frac - t->lock_held_frac - t->lock_wait_frac);
+        use.busy_frac = use.spins ? own : STATS_UNKNOWN;
+        use.occupancy_frac = STATS_UNKNOWN;
+    }
+    return stage_use_frac(&use);
+}
+
+struct run_stage *observe_add_stage(struct run_result *r, const char *stage)
+{
     struct run_stage *s = &r->stages[r->stages_count++];
     *s = (struct run_stage){
-        .use_frac = stage_use_frac(&use),
-        .busy_frac = t->busy_frac,
-        .cpu_frac = t->cpu_frac,
-        .occupancy_frac = t->occupancy_frac,
-        .runq_wait_frac = runq_wait,
-        .queue_max_count = has_queue(t->kind) ? (double)t->queue_max : STATS_UNKNOWN,
-        .service_us_per_req = per(t->busy_frac, t->finished_per_s),
-        .service_us_per_tok = per(t->busy_frac, t->output_tokens_per_s),
-        .messages_per_s = t->messages_in_per_s + t->messages_out_per_s,
+        .use_frac = STATS_UNKNOWN,
+        .busy_frac = STATS_UNKNOWN,
+        .cpu_frac = STATS_UNKNOWN,
+        .occupancy_frac = STATS_UNKNOWN,
+        .runq_wait_frac = STATS_UNKNOWN,
+        .queue_max_count = STATS_UNKNOWN,
+        .service_us_per_req = STATS_UNKNOWN,
+        .service_us_per_tok = STATS_UNKNOWN,
+        .messages_per_s = STATS_UNKNOWN,
+        .busy_lo = STATS_UNKNOWN,
+        .busy_hi = STATS_UNKNOWN,
+        .spin_frac = STATS_UNKNOWN,
+        .queue_mean_count = STATS_UNKNOWN,
+        .wait_p50_us = STATS_UNKNOWN,
+        .wait_p99_us = STATS_UNKNOWN,
+        .ctx_switches_per_s = STATS_UNKNOWN,
+        .migrations_per_s = STATS_UNKNOWN,
         .source = "ledger",
     };
-    (void)snprintf(s->stage, sizeof s->stage, "%s", t->stage);
+    (void)snprintf(s->stage, sizeof s->stage, "%s", stage);
+    return s;
+}
+
+static struct run_stage *find_row(const struct run_result *r, const char *instance)
+{
+    for (uint32_t i = 0; i < r->stages_count; i++) {
+        if (strcmp(r->stages[i].instance, instance) == 0) {
+            return &r->stages[i];
+        }
+    }
+    return NULL;
+}
+
+static void add_thread_stage(struct run_result *r, const struct probe_rates *t,
+                             const struct scheduling *kernel, const struct topology *topology)
+{
+    struct run_stage *s = observe_add_stage(r, t->stage);
     name_instance(t, s->instance);
+    s->use_frac = use_of_thread(t, topology);
+    s->busy_frac = t->busy_frac;
+    s->cpu_frac = t->cpu_frac;
+    s->occupancy_frac = t->occupancy_frac;
+    s->runq_wait_frac = kernel->runq_wait_frac;
+    s->ctx_switches_per_s = kernel->ctx_switches_per_s;
+    s->migrations_per_s = kernel->migrations_per_s;
+    s->spin_frac = spin_frac(t, topology);
+    s->service_us_per_req = per(t->busy_frac, t->finished_per_s);
+    s->service_us_per_tok = per(t->busy_frac, t->output_tokens_per_s);
+    s->messages_per_s = t->messages_in_per_s + t->messages_out_per_s;
+    s->wait_p50_us = t->wait_p50_us;
+    s->wait_p99_us = t->wait_p99_us;
+    if (has_queue(t->kind)) {
+        s->queue_max_count = (double)t->queue_max;
+        s->queue_mean_count = t->queue_mean;
+    }
+}
+
+static void name_lock(uint32_t rank, char out[32])
+{
+    (void)snprintf(out, 32, "EngineCore_DP%u lock", rank);
+}
+
+/* A row for each interpreter lock: it is a server that one thread at a time uses. */
+static void add_lock_stage(struct run_result *r, const struct probe_rates *t)
+{
+    char name[sizeof r->stages[0].instance];
+    name_lock(t->instance, name);
+    struct run_stage *s = find_row(r, name);
+    if (s == NULL) {
+        s = observe_add_stage(r, "interpreter");
+        (void)snprintf(s->instance, sizeof s->instance, "%s", name);
+        s->busy_frac = s->use_frac = s->occupancy_frac = s->queue_mean_count = 0;
+    }
+    s->busy_frac += t->lock_held_frac;
+    s->use_frac += t->lock_held_frac;
+    s->occupancy_frac += t->lock_held_frac;
+    s->queue_mean_count += t->lock_wait_frac;
+}
+
+static void fill_lock_service(struct run_result *r)
+{
+    for (uint32_t i = 0; i < r->engines_count; i++) {
+        char name[sizeof r->stages[0].instance];
+        name_lock(r->engines[i].instance, name);
+        struct run_stage *s = find_row(r, name);
+        if (s != NULL) {
+            s->use_frac = fmin(1, s->use_frac);
+            s->service_us_per_req = per(s->busy_frac, r->engines[i].finished_per_s);
+            s->service_us_per_tok = per(s->busy_frac, r->engines[i].output_tokens_per_s);
+        }
+    }
 }
 
 /*
@@ -163,56 +298,37 @@ static double backlog_frac(const struct observation *a, const struct observation
     return STATS_UNKNOWN;
 }
 
+static void name_gpu(const struct probe_rates *t, const struct topology *topology, char out[32])
+{
+    if (topology_engines_per_gpu(topology) > 1) {
+        (void)snprintf(out, 32, "gpu %u", topology_gpu_of(topology, t->instance, t->sub));
+    } else {
+        (void)snprintf(out, 32, "gpu %u.%u", t->instance, t->sub);
+    }
+}
+
 /* A row for each GPU: what its contexts used of it adds up. */
 static void add_gpu_stage(struct run_result *r, const struct probe_rates *t, double backlog,
                           const struct topology *topology)
 {
     char name[sizeof r->stages[0].instance];
-    bool shared = topology_engines_per_gpu(topology) > 1;
-    (void)snprintf(name, sizeof name, "gpu %u.%u", t->instance, t->sub);
-    if (shared) {
-        (void)snprintf(name, sizeof name, "gpu %u", topology_gpu_of(topology, t->instance, t->sub));
+    name_gpu(t, topology, name);
+    struct run_stage *s = find_row(r, name);
+    if (s == NULL) {
+        s = observe_add_stage(r, "gpu");
+        (void)snprintf(s->instance, sizeof s->instance, "%s", name);
+        s->busy_frac = s->use_frac = 0;
     }
-    for (uint32_t i = 0; shared && i < r->stages_count; i++) {
-        if (strcmp(r->stages[i].instance, name) == 0) {
-            r->stages[i].busy_frac += t->gpu_busy_frac + t->gpu_switch_frac;
-            r->stages[i].use_frac += (t->gpu_busy_frac + t->gpu_switch_frac) * backlog;
-            return;
-        }
-    }
-    struct run_stage *s = &r->stages[r->stages_count++];
-    *s = (struct run_stage){
-        .use_frac = (t->gpu_busy_frac + t->gpu_switch_frac) * backlog,
-        .busy_frac = t->gpu_busy_frac + t->gpu_switch_frac,
-        .cpu_frac = STATS_UNKNOWN,
-        .occupancy_frac = STATS_UNKNOWN,
-        .runq_wait_frac = STATS_UNKNOWN,
-        .queue_max_count = STATS_UNKNOWN,
-        .service_us_per_req = STATS_UNKNOWN,
-        .service_us_per_tok = STATS_UNKNOWN,
-        .messages_per_s = STATS_UNKNOWN,
-        .source = "ledger",
-    };
-    (void)snprintf(s->stage, sizeof s->stage, "gpu");
-    (void)snprintf(s->instance, sizeof s->instance, "%s", name);
+    s->busy_frac += t->gpu_busy_frac + t->gpu_switch_frac;
+    s->use_frac += (t->gpu_busy_frac + t->gpu_switch_frac) * backlog;
 }
 
-static void add_client_stage(struct run_result *r)
+void observe_add_client(struct run_result *r)
 {
-    struct run_stage *s = &r->stages[r->stages_count++];
-    *s = (struct run_stage){
-        .use_frac = r->client_cpu_frac,
-        .busy_frac = r->client_cpu_frac,
-        .cpu_frac = r->client_cpu_frac,
-        .occupancy_frac = STATS_UNKNOWN,
-        .runq_wait_frac = STATS_UNKNOWN,
-        .queue_max_count = STATS_UNKNOWN,
-        .service_us_per_req = STATS_UNKNOWN,
-        .service_us_per_tok = per(r->client_cpu_frac, r->output_tok_per_s.mean),
-        .messages_per_s = STATS_UNKNOWN,
-        .source = "proc",
-    };
-    (void)snprintf(s->stage, sizeof s->stage, "client");
+    struct run_stage *s = observe_add_stage(r, "client");
+    s->use_frac = s->busy_frac = s->cpu_frac = r->client_cpu_frac;
+    s->service_us_per_tok = per(r->client_cpu_frac, r->output_tok_per_s.mean);
+    s->source = "proc";
     (void)snprintf(s->instance, sizeof s->instance, "client");
 }
 
@@ -223,9 +339,9 @@ static bool judged(const struct run_stage *s)
     return strcmp(s->stage, "launcher") != 0 && strcmp(s->stage, "client") != 0;
 }
 
-static void decide_verdict(struct run_result *r)
+void observe_judge(struct run_result *r)
 {
-    struct stage_use *uses = calloc(r->stages_count, sizeof *uses);
+    struct stage_use *uses = calloc(r->stages_count + 1, sizeof *uses);
     struct stage_summary summaries[STAGES_MAX];
     ASSERT(uses != NULL);
     size_t count = 0;
@@ -250,6 +366,10 @@ static void fill_engine_shares(const struct topology *topology, struct run_resul
     double prompt = 0;
     double steps = 0;
     double dummies = 0;
+    r->ranks_count = topology->engines_count;
+    r->engine_tok_per_s =
+        calloc(r->ranks_count > 0 ? r->ranks_count : 1, sizeof *r->engine_tok_per_s);
+    ASSERT(r->engine_tok_per_s != NULL);
     for (uint32_t i = 0; i < r->engines_count; i++) {
         double rate = r->engines[i].output_tokens_per_s;
         steps += r->engines[i].steps_per_s + r->engines[i].dummy_steps_per_s;
@@ -283,7 +403,7 @@ static void scale_engine_use(struct run_result *r)
     for (uint32_t i = 0; i < r->stages_count; i++) {
         struct run_stage *s = &r->stages[i];
         if (strcmp(s->stage, "gpu") == 0 || strcmp(s->stage, "launch") == 0 ||
-            strcmp(s->stage, "scheduler") == 0) {
+            strcmp(s->stage, "scheduler") == 0 || strcmp(s->stage, "interpreter") == 0) {
             s->use_frac *= r->output_tok_per_s.mean / made;
         }
     }
@@ -308,8 +428,8 @@ static void fill_launchers(struct run_result *r, const struct topology *topology
     }
 }
 
-static void fill_host(const struct observation *a, const struct observation *b,
-                      struct run_result *r)
+static void fill_host_use(const struct observation *a, const struct observation *b,
+                          struct run_result *r)
 {
     struct error error;
     struct proc_host host;
@@ -338,6 +458,64 @@ static void join_output_thread(struct run_result *r, const struct probe_rates *o
     }
 }
 
+/* ---- intervals of what was busy ---- */
+
+/* What each row did in each batch, summed over the threads that the row stands for. */
+struct batch_row {
+    uint32_t count;
+    double fracs[LOAD_BATCHES_MAX];
+};
+
+static void add_batches(const struct run_result *r, struct batch_row *rows, const char *instance,
+                        const struct batches *between, const uint32_t place[2])
+{
+    const struct run_stage *s = find_row(r, instance);
+    struct batch_row *row = s != NULL ? &rows[s - r->stages] : NULL;
+    /* A thread is one row; only the launchers of several nodes have the same name. */
+    bool taken = row != NULL && row->count > 0 && place[1] == BATCHES_BUSY;
+    if (row != NULL && !taken) {
+        row->count = batches_add(between, place[0], (enum batches_part)place[1], row->fracs);
+    }
+}
+
+static void fill_interval(struct run_stage *s, const struct batch_row *row)
+{
+    double half = stats_mean_of(row->fracs, row->count).half_width;
+    s->busy_lo = isnan(half) ? STATS_UNKNOWN : fmax(0, s->busy_frac - half);
+    s->busy_hi = s->busy_frac + half;
+}
+
+static void fill_intervals(const struct observation *b, const struct topology *topology,
+                           struct run_result *r)
+{
+    if (b->between == NULL) {
+        return;
+    }
+    struct batch_row *rows = calloc(r->stages_count + 1, sizeof *rows);
+    ASSERT(rows != NULL);
+    for (uint32_t i = 0; i < b->ledger.threads_count; i++) {
+        const struct ledger_thread *slot = &b->ledger.threads[i];
+        const struct probe_rates t = {.kind = (enum ledger_thread_kind)slot->kind,
+                                      .instance = slot->instance,
+                                      .sub = slot->sub};
+        char name[sizeof r->stages[0].instance];
+        name_instance(&t, name);
+        add_batches(r, rows, name, b->between, (const uint32_t[]){i, BATCHES_BUSY});
+        if (takes_turns(&t, topology)) {
+            name_lock(t.instance, name);
+            add_batches(r, rows, name, b->between, (const uint32_t[]){i, BATCHES_LOCK});
+        }
+        if (launches(&t, topology)) {
+            name_gpu(&t, topology, name);
+            add_batches(r, rows, name, b->between, (const uint32_t[]){i, BATCHES_GPU});
+        }
+    }
+    for (uint32_t i = 0; i < r->stages_count; i++) {
+        fill_interval(&r->stages[i], &rows[i]);
+    }
+    free(rows);
+}
+
 static int by_rank(const void *a, const void *b)
 {
     const struct probe_rates *x = a;
@@ -350,7 +528,7 @@ void observe_fill(const struct observation *a, const struct observation *b,
                   const struct topology *topology, struct run_result *r)
 {
     uint32_t slots = b->ledger.threads_count;
-    r->stages = calloc((size_t)slots * 2 + 1, sizeof *r->stages);
+    r->stages = calloc((size_t)slots * 3 + 1, sizeof *r->stages);
     r->launchers = calloc(slots, sizeof *r->launchers);
     r->engines = calloc(slots, sizeof *r->engines);
     ASSERT(r->stages != NULL && r->launchers != NULL && r->engines != NULL);
@@ -359,8 +537,12 @@ void observe_fill(const struct observation *a, const struct observation *b,
         if (!probe_diff(&a->ledger, &b->ledger, i, &t)) {
             continue;
         }
-        add_thread_stage(r, &t, runq_wait_frac(a, b, t.tid), spins(&t, topology));
-        if (t.kind == THREAD_ENGINE_MAIN && r->engines_count < TOPOLOGY_ENGINES_MAX) {
+        const struct scheduling kernel = scheduling_of(a, b, t.tid);
+        add_thread_stage(r, &t, &kernel, topology);
+        if (takes_turns(&t, topology)) {
+            add_lock_stage(r, &t);
+        }
+        if (t.kind == THREAD_ENGINE_MAIN && r->engines_count < topology->engines_count) {
             r->engines[r->engines_count++] = t;
         }
         if (launches(&t, topology)) {
@@ -376,14 +558,21 @@ void observe_fill(const struct observation *a, const struct observation *b,
     }
     qsort(r->launchers, r->launchers_count, sizeof *r->launchers, by_rank);
     qsort(r->engines, r->engines_count, sizeof *r->engines, by_rank);
-    add_client_stage(r);
+    observe_add_client(r);
+    fill_lock_service(r);
+    fill_intervals(b, topology, r);
     fill_engine_shares(topology, r);
     scale_engine_use(r);
     fill_launchers(r, topology);
-    fill_host(a, b, r);
+    observe_judge(r);
+}
+
+void observe_fill_host(const struct observation *a, const struct observation *b,
+                       const struct topology *topology, struct run_result *r)
+{
+    fill_host_use(a, b, r);
     if (b->system_known) {
         proc_thread_rows(topology, &b->ledger, &b->system, r->threads);
         r->threads_known = true;
     }
-    decide_verdict(r);
 }

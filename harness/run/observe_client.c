@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "harness/run/observe.h"
+#include "harness/run/population.h"
 
 enum {
     BUCKETS_PER_SECOND = 1000000000 / LOAD_BUCKET_NS
@@ -248,6 +249,8 @@ static void collect(const struct load_shared *client, struct run_result *r, stru
 static void fill_latencies(const struct load_header *h, struct run_result *r, struct samples *s)
 {
     r->sent_rps = r->window_s > 0 ? (double)s->sent / r->window_s : STATS_UNKNOWN;
+    observe_add_gaps(r, RUN_ICL, &h->icl);
+    observe_add_gaps(r, RUN_ITL, &h->itl);
     if (h->options.mode == LOAD_CLOSED) {
         r->latency[RUN_ICL] = latency_of_histogram(&h->icl);
         r->latency[RUN_ITL] = latency_of_histogram(&h->itl);
@@ -256,6 +259,7 @@ static void fill_latencies(const struct load_header *h, struct run_result *r, st
     r->offered_rps = r->window_s > 0 ? (double)r->requests_count / r->window_s : STATS_UNKNOWN;
     for (int i = 0; i < RUN_METRICS_COUNT; i++) {
         r->latency[i] = latency_of(&s->by_metric[i], r->fail_count);
+        observe_add_samples(r, (enum run_metric)i, s->by_metric[i].values, s->by_metric[i].count);
     }
     r->latency[RUN_ICL] = latency_of_histogram(&h->icl);
     r->latency[RUN_ITL] = latency_of_histogram(&h->itl);
@@ -315,7 +319,9 @@ void observe_fill_client(const struct load_shared *client, struct run_result *r)
     for (int i = 0; i < RUN_METRICS_COUNT; i++) {
         s.by_metric[i] = sample_new(cap);
     }
-    r->warmup_s = (double)h->options.warmup_ns / 1e9;
+    bool begun = load_time(&h->window_start_ns) != 0;
+    int64_t warmup_ns = load_time(&h->window_start_ns) - load_time(&h->start_ns);
+    r->warmup_s = (double)(begun ? warmup_ns : h->options.warmup_ns) / 1e9;
     r->users_count = h->options.mode == LOAD_CLOSED ? h->options.users_count : 0;
     r->trace_refused_count = load_get(&h->trace_refused_zero_count) +
                              load_get(&h->trace_refused_length_count) +
@@ -324,6 +330,7 @@ void observe_fill_client(const struct load_shared *client, struct run_result *r)
     collect(client, r, &s);
     fill_latencies(h, r, &s);
     fill_seconds(client, r);
+    observe_fill_steady(client, r);
     for (int i = 0; i < RUN_METRICS_COUNT; i++) {
         free(s.by_metric[i].values);
     }
@@ -414,14 +421,9 @@ static void add_hops(struct run_result *r, const struct load_record *record,
     r->hops.requests_count++;
 }
 
-void observe_fill_requests(const struct load_shared *client, const struct ledger *ledger,
+void observe_fill_requests(const struct load_shared *client, const struct probe_requests *seen,
                            struct run_result *r)
 {
-    struct error error;
-    struct probe_requests seen;
-    if (probe_requests_read(ledger, &seen, &error) != STATUS_OK) {
-        return;
-    }
     const struct load_header *h = client->header;
     bool rows = h->options.mode != LOAD_CLOSED;
     uint32_t count = records_count(client);
@@ -434,7 +436,7 @@ void observe_fill_requests(const struct load_shared *client, const struct ledger
         if (number == 0) {
             continue;
         }
-        const struct probe_request *hops = probe_requests_find(&seen, number - 1);
+        const struct probe_request *hops = probe_requests_find(seen, number - 1);
         struct probe_parts parts;
         for (int k = 0; k < PROBE_PARTS_COUNT; k++) {
             parts.us[k] = STATS_UNKNOWN;
@@ -458,5 +460,5 @@ void observe_fill_requests(const struct load_shared *client, const struct ledger
     for (int k = 0; k < PROBE_PARTS_COUNT && r->hops.requests_count > 0; k++) {
         r->hops.mean_ms[k] = sums.sum_us[k] / (double)r->hops.requests_count / 1e3;
     }
-    probe_requests_free(&seen);
+    population_fill(r);
 }

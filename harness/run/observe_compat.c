@@ -172,7 +172,7 @@ struct collected {
 };
 
 static void collect_one(enum compat_tool tool, const struct compat_request *request,
-                        struct collected *c, struct observe_compat *out)
+                        struct collected *c, struct compat_seen *out)
 {
     struct compat_values values;
     compat_measure(tool, request, &values);
@@ -193,7 +193,7 @@ static void collect_one(enum compat_tool tool, const struct compat_request *requ
 }
 
 static enum status collect(enum compat_tool tool, const struct joined *j, size_t events_count,
-                           struct observe_compat *out)
+                           struct compat_seen *out)
 {
     size_t room = j->counted_count + events_count + 1;
     struct collected c = {.ttft.values = calloc(room, sizeof(double)),
@@ -219,7 +219,7 @@ static enum status collect(enum compat_tool tool, const struct joined *j, size_t
 }
 
 enum status observe_compat(const struct load_shared *client, enum compat_tool tool,
-                           struct observe_compat *out, struct error *error)
+                           struct compat_seen *out, struct error *error)
 {
     const struct load_header *h = client->header;
     struct joined j;
@@ -227,8 +227,8 @@ enum status observe_compat(const struct load_shared *client, enum compat_tool to
         return error_set(error, STATUS_INVALID, "the client kept no events");
     }
     TRY(join(client, &j, error));
-    *out = (struct observe_compat){.requests_count = j.counted_count,
-                                   .left_out_count = j.left_out_count};
+    *out = (struct compat_seen){
+        .is_known = true, .requests_count = j.counted_count, .left_out_count = j.left_out_count};
     /* Who knows a window counts what happened in it, whoever it belongs to. */
     struct compat_window window = {.start_ns = h->window_start_ns, .end_ns = h->window_end_ns};
     size_t count = tool == COMPAT_GUIDELLM ? j.all_count : j.counted_count;

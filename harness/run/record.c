@@ -17,15 +17,28 @@ enum {
 
 static struct record_kind run_kind(void)
 {
-    static const size_t sizes[] = {sizeof(struct run_result),  sizeof(struct run_stage),
-                                   sizeof(struct probe_rates), sizeof(struct run_second),
-                                   sizeof(struct run_request), PROC_THREAD_ROWS};
+    static const size_t sizes[] = {
+        sizeof(struct run_result),          sizeof(struct run_stage),   sizeof(struct probe_rates),
+        sizeof(struct run_second),          sizeof(struct run_request), PROC_THREAD_ROWS,
+        sizeof(uint64_t) /* of the cell */, sizeof(struct run_event),   sizeof(struct run_bin)};
     return (struct record_kind){.kind = KIND_RUN, .shape = hash64(sizes, sizeof sizes, 0)};
 }
 
 static void name_file(const char *folder, uint32_t index, char out[RECORD_PATH_BYTES])
 {
     (void)snprintf(out, RECORD_PATH_BYTES, "%s/runs/r%04u.run", folder, index);
+}
+
+/* What a search changes from run to run. */
+static uint64_t hash_cell(const struct scenario_cell *cell)
+{
+    const struct scenario_load *l = &cell->load;
+    const int64_t times[] = {l->warmup_ns, l->measure_ns, l->drain_ns, l->arrival.burst_every_ns};
+    const uint32_t counts[] = {l->mode, l->users_count, l->batches_count, l->inflight_max_count};
+    uint64_t hash = hash64(cell->name, strlen(cell->name), 0);
+    hash = hash64(&l->rate_per_s, sizeof l->rate_per_s, hash);
+    hash = hash64(times, sizeof times, hash);
+    return hash64(counts, sizeof counts, hash);
 }
 
 bool record_is_final(const struct run_result *result)
@@ -43,7 +56,7 @@ struct part {
 };
 
 enum {
-    PARTS_COUNT = 5
+    PARTS_COUNT = 8
 };
 
 static void list_parts(struct run_result *r, struct part out[PARTS_COUNT])
@@ -53,6 +66,10 @@ static void list_parts(struct run_result *r, struct part out[PARTS_COUNT])
     out[2] = (struct part){(void **)&r->engines, r->engines_count, sizeof *r->engines};
     out[3] = (struct part){(void **)&r->seconds, r->seconds_count, sizeof *r->seconds};
     out[4] = (struct part){(void **)&r->requests, r->requests_rows_count, sizeof *r->requests};
+    out[5] = (struct part){(void **)&r->events, r->events_count, sizeof *r->events};
+    out[6] = (struct part){(void **)&r->bins, r->bins_count, sizeof *r->bins};
+    out[7] =
+        (struct part){(void **)&r->engine_tok_per_s, r->ranks_count, sizeof *r->engine_tok_per_s};
 }
 
 /* Visits every pointer to a word; stops at the first that is refused. */
@@ -101,7 +118,9 @@ enum status record_write(const char *folder, const struct run_result *result, st
         return error_set(error, STATUS_NOMEM, "no memory for the record of a run");
     }
     list_parts(&copy, parts);
+    uint64_t cell = hash_cell(result->cell);
     (void)fwrite(&copy, sizeof copy, 1, out);
+    (void)fwrite(&cell, sizeof cell, 1, out);
     for (size_t i = 0; i < PARTS_COUNT; i++) {
         if (parts[i].count > 0) {
             (void)fwrite(*parts[i].data, parts[i].each_bytes, parts[i].count, out);
@@ -190,35 +209,44 @@ static bool take_parts(struct input *in, struct run_result *r)
     return true;
 }
 
-static bool take_result(struct input *in, const struct scenario *scenario, uint32_t index,
-                        struct run_result *r)
+static bool take_result(struct input *in, const struct record_wanted *wanted, struct run_result *r)
 {
-    const struct scenario_run *run = &scenario->runs[index];
-    if (!take(in, r, sizeof *r)) {
+    uint64_t cell;
+    if (!take(in, r, sizeof *r) || !take(in, &cell, sizeof cell)) {
         *r = (struct run_result){.outcome = RUN_OK};
         return false;
     }
     bool good = take_parts(in, r) && each_text(r, take_text, in) && in->bytes == 0;
-    r->cell = &scenario->cells[run->cell];
-    return good && r->order_index == index && r->replicate == run->replicate &&
-           r->seed == run->seed;
+    r->cell = wanted->cell;
+    return good && cell == hash_cell(wanted->cell) && r->order_index == wanted->index &&
+           r->replicate == wanted->run->replicate && r->seed == wanted->run->seed;
 }
 
-enum status record_read(const char *folder, const struct scenario *scenario, uint32_t index,
-                        struct record_texts *texts, struct run_result *out, struct error *error)
+enum status record_read_wanted(const char *folder, const struct record_wanted *wanted,
+                               struct record_texts *texts, struct run_result *out,
+                               struct error *error)
 {
     char path[RECORD_PATH_BYTES];
     unsigned char *data = NULL;
     size_t bytes = 0;
     const struct record_kind kind = run_kind();
-    name_file(folder, index, path);
+    name_file(folder, wanted->index, path);
     TRY(record_file_read(path, &kind, &data, &bytes, error));
     struct input in = {.at = data, .bytes = bytes, .texts = texts};
-    bool good = take_result(&in, scenario, index, out);
+    bool good = take_result(&in, wanted, out);
     free(data);
     if (!good) {
         result_free(out);
-        return error_set(error, STATUS_INVALID, "%s: it is not the record of run %u", path, index);
+        return error_set(error, STATUS_INVALID, "%s: it is not the record of run %u", path,
+                         wanted->index);
     }
     return STATUS_OK;
+}
+
+enum status record_read(const char *folder, const struct scenario *scenario, uint32_t index,
+                        struct record_texts *texts, struct run_result *out, struct error *error)
+{
+    const struct scenario_run *run = &scenario->runs[index];
+    const struct record_wanted wanted = {&scenario->cells[run->cell], run, index};
+    return record_read_wanted(folder, &wanted, texts, out, error);
 }

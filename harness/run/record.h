@@ -44,11 +44,21 @@ MUST_CHECK enum status record_write(const char *folder, const struct run_result 
                                     struct error *error);
 /*
  * The result of scenario->runs[index]. NOT_FOUND: it was not made. INVALID: the file is damaged or
- * of another run. The caller frees *out with result_free().
+ * of another run, also of a cell with another name or load. The caller frees *out with
+ * result_free().
  */
 MUST_CHECK enum status record_read(const char *folder, const struct scenario *scenario,
                                    uint32_t index, struct record_texts *texts,
                                    struct run_result *out, struct error *error);
+/* The same of a run that is not one of a scenario's: a search decides its runs as it goes. */
+struct record_wanted {
+    const struct scenario_cell *cell; /* out->cell */
+    const struct scenario_run *run;   /* its replicate and seed */
+    uint32_t index;
+};
+MUST_CHECK enum status record_read_wanted(const char *folder, const struct record_wanted *wanted,
+                                          struct record_texts *texts, struct run_result *out,
+                                          struct error *error);
 /* Whether a result is final: made again, it would be another measurement of the same. Runs that
  * were cut short are none. */
 bool record_is_final(const struct run_result *result);

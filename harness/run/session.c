@@ -236,6 +236,16 @@ static uint32_t tell_cores(const struct run_host *was, const struct run_host *is
     return 1;
 }
 
+/* Tools that are asked for again; not asked for, they are those of the session. */
+static uint32_t tell_tools(const struct run_host *was, const struct run_host *is, FILE *out)
+{
+    if (is->compat_tools == 0 || is->compat_tools == was->compat_tools) {
+        return 0;
+    }
+    (void)fprintf(out, "  --compat: other tools than before\n");
+    return 1;
+}
+
 static uint32_t tell_all(const struct session_head *was, const char *config,
                          const struct scenario *scenario, const struct run_host *host, FILE *out)
 {
@@ -255,6 +265,7 @@ static uint32_t tell_all(const struct session_head *was, const char *config,
         (void)fprintf(out, "  trace: its content was another\n");
         count++;
     }
+    count += tell_tools(&was->host, host, out);
     count += tell_text("program", was->host.git_rev, host->git_rev, out);
     count += tell_text("host", was->host.host.hostname, host->host.hostname, out);
     count += tell_text("kernel", was->host.host.kernel, host->host.kernel, out);

@@ -13,6 +13,7 @@
 
 #include "engine/base/random.h"
 #include "harness/scenario/arithmetic.h"
+#include "harness/scenario/combine.h"
 #include "harness/scenario/nearest.h"
 
 enum {
@@ -34,6 +35,7 @@ union scratch {
     struct scenario_scaling scaling;
     struct scenario_find find;
     struct scenario_probe probe;
+    struct scenario_report report;
 };
 
 /* One condition of --only. */
@@ -47,6 +49,7 @@ struct expander {
     struct scenario_settings *settings;
     struct scenario_problems *problems;
     struct option_sweep sweep;
+    struct combine combine;
     const struct setting *skip;
     struct only only[ONLY_MAX];
     uint32_t only_count;
@@ -136,7 +139,9 @@ static void report(struct expander *x, struct setting *item, const struct scenar
     bool swept = cell != NULL && strstr(item->text, "%{") != NULL;
     item->reported = true;
     if (value_is_list(text) && strcmp(item->option->kind, "sweep") != 0 &&
-        item->option->type != OPTION_PINS && item->option->type != OPTION_ELASTICITY) {
+        item->option->type != OPTION_PINS && item->option->type != OPTION_ELASTICITY &&
+        item->option->type != OPTION_LAUNCH && item->option->type != OPTION_COUNTERS &&
+        item->option->type != OPTION_SOURCE && item->option->type != OPTION_DEMAND) {
         problems_add(x->problems, item->origin,
                      "%s: a list is allowed only under [sweep]: did you mean 'axis.%s = %.60s' "
                      "there and '%s = %%{%s}' here?",
@@ -244,13 +249,11 @@ static void read_axes(struct expander *x)
             axis_add(x, &sweep->items[i]);
         }
     }
-    for (uint32_t i = 1; x->sweep.zip != 0 && i < x->scenario->axes_count; i++) {
-        if (x->scenario->axes[i].values_count != x->scenario->axes[0].values_count) {
-            problems_add(x->problems, settings_item(sweep, "combine")->origin,
-                         "combine: zip needs axes of equal length, %s has %u values and %s has %u",
-                         x->scenario->axes[0].name, x->scenario->axes[0].values_count,
-                         x->scenario->axes[i].name, x->scenario->axes[i].values_count);
-        }
+    const struct setting *item = settings_item(sweep, "combine");
+    struct error error = {.status = STATUS_OK};
+    if (!item->reported &&
+        combine_read(x->sweep.combine, x->scenario, &x->combine, &error) != STATUS_OK) {
+        problems_add(x->problems, item->origin, "combine: %s", error.text);
     }
 }
 
@@ -425,21 +428,54 @@ static bool sound(const struct settings_section *section)
     return true;
 }
 
+static const struct scenario_slo *slo_find(const struct scenario *s, const char *name)
+{
+    for (uint32_t i = 0; i < s->slos_count; i++) {
+        if (strcmp(s->slos[i].name, name) == 0) {
+            return &s->slos[i];
+        }
+    }
+    return NULL;
+}
+
+/* Unlike the other sections a cell may have none. */
+static void choose_slo(struct expander *x, struct scenario_cell *cell)
+{
+    const struct scenario *s = x->scenario;
+    const char *fixed = x->sweep.slo;
+    if (fixed[0] == '\0' && slo_find(s, s->find.slo) != NULL) {
+        fixed = s->find.slo;
+    }
+    if (s->slos_count == 0 && fixed[0] == '\0' && axis_find(x->scenario, "slo") == NULL) {
+        return;
+    }
+    const struct settings_section *section = choose(x, cell, "slo", fixed);
+    const struct scenario_slo *slo = section != NULL ? slo_find(s, section->name) : NULL;
+    if (slo != NULL) {
+        cell->slo = *slo;
+    }
+}
+
 static void fill_cell(struct expander *x, struct scenario_cell *cell)
 {
     struct option_server server = {.wait = 0};
     struct cell_sections sections = {
         .server = choose(x, cell, "server", x->sweep.server),
         .client = settings_find(x->settings, "client", ""),
+        .simulation = settings_find(x->settings, "simulation", ""),
         .workload = choose(x, cell, "workload", x->sweep.workload),
         .load = choose(x, cell, "load", x->sweep.load),
         .rate_is_searched = x->scenario->find.what != 0,
+        .measured = x->scenario->general.mode != (uint32_t)SCENARIO_SIMULATE,
+        .simulated = x->scenario->general.mode != (uint32_t)SCENARIO_MEASURE,
     };
+    choose_slo(x, cell);
     if (sections.server == NULL || sections.workload == NULL || sections.load == NULL) {
         return;
     }
     parse_section(x, sections.server, cell, &server);
     parse_section(x, sections.client, cell, &cell->client);
+    parse_section(x, sections.simulation, cell, &cell->simulation);
     parse_section(x, sections.workload, cell, &cell->workload);
     parse_section(x, sections.load, cell, &cell->load);
     cell->topology = server.topology;
@@ -454,37 +490,19 @@ static void fill_cell(struct expander *x, struct scenario_cell *cell)
     }
 }
 
-static uint64_t combinations(const struct expander *x)
-{
-    uint64_t count = 1;
-    for (uint32_t i = 0; i < x->scenario->axes_count; i++) {
-        if (x->sweep.zip != 0) {
-            return x->scenario->axes[0].values_count;
-        }
-        count *= x->scenario->axes[i].values_count;
-        if (count > SCENARIO_CELLS_MAX) {
-            return count;
-        }
-    }
-    return count;
-}
-
-/* The n-th combination; the first axis changes slowest. */
-static void combine(const struct expander *x, uint64_t n, struct scenario_cell *cell)
-{
-    for (uint32_t i = x->scenario->axes_count; i-- > 0;) {
-        uint32_t count = x->scenario->axes[i].values_count;
-        cell->axis_value[i] = (uint32_t)(x->sweep.zip != 0 ? n : n % count);
-        n = x->sweep.zip != 0 ? n : n / count;
-    }
-}
-
 /* Rates are searched with arrivals of a rate. */
 static void check_found_load(struct expander *x, const struct scenario_cell *cell)
 {
+    struct settings_section *section = settings_find(x->settings, "find", "");
+    if (x->scenario->find.what != 0 && cell->foreign.kind != SCENARIO_SERVER_OWN &&
+        scenario_slots(cell) == 0) {
+        problems_add(x->problems, settings_item(section, "what")->origin,
+                     "what: [server %s] needs slots, the sequences that it runs at once: capacity "
+                     "is measured with twice as many users",
+                     cell->server);
+    }
     if (x->scenario->find.what != 0 && cell->load.name[0] != '\0' &&
         cell->load.mode != SCENARIO_LOAD_OPEN) {
-        struct settings_section *section = settings_find(x->settings, "find", "");
         problems_add(x->problems, settings_item(section, "what")->origin,
                      "what: [load %s] must have mode = open: its arrivals, window and drain are "
                      "used at every rate",
@@ -496,7 +514,7 @@ static void expand_cells(struct expander *x)
 {
     struct scenario *s = x->scenario;
     const struct settings_section *sweep = settings_find(x->settings, "sweep", "");
-    uint64_t count = combinations(x);
+    uint64_t count = combine_count(&x->combine, s);
     if (count > SCENARIO_CELLS_MAX) {
         problems_add(x->problems, sweep->origin, "more than %d cells", SCENARIO_CELLS_MAX);
         return;
@@ -505,7 +523,7 @@ static void expand_cells(struct expander *x)
     for (uint64_t n = 0; n < count; n++) {
         struct scenario_cell *cell = &s->cells[s->cells_count];
         memset(cell, 0, sizeof *cell);
-        combine(x, n, cell);
+        combine_pick(&x->combine, s, n, cell);
         name_cell(s, cell);
         if (skipped(x, cell)) {
             s->cells_skipped_count++;
@@ -541,7 +559,12 @@ static void list_runs(struct expander *x)
     /* A search repeats what it needs; the list has a run for each cell. */
     uint32_t repeats = s->find.what != 0 ? 1 : g->repeats_count;
     uint64_t count = (uint64_t)s->cells_count * repeats;
-    if (count > SCENARIO_RUNS_MAX) {
+    bool both = g->mode == (uint32_t)SCENARIO_BOTH;
+    if (both && s->find.what != 0) {
+        problems_add(x->problems, settings_find(x->settings, "scenario", "")->origin,
+                     "mode: both: rates are searched for in one mode, simulate or measure");
+    }
+    if (count * (both ? 2 : 1) > SCENARIO_RUNS_MAX) {
         problems_add(x->problems, settings_find(x->settings, "scenario", "")->origin,
                      "more than %d runs", SCENARIO_RUNS_MAX);
         return;
@@ -551,12 +574,18 @@ static void list_runs(struct expander *x)
         bool by_cell = g->order == SCENARIO_SEQUENTIAL;
         uint32_t cell = by_cell ? i / repeats : i % s->cells_count;
         uint32_t replicate = by_cell ? i % repeats : i / s->cells_count;
-        s->runs[i] = (struct scenario_run){
-            .cell = cell, .replicate = replicate, .seed = g->seed + replicate};
+        s->runs[i] = (struct scenario_run){.cell = cell,
+                                           .replicate = replicate,
+                                           .seed = g->seed + replicate,
+                                           .simulated = g->mode != (uint32_t)SCENARIO_MEASURE};
     }
     s->runs_count = (uint32_t)count;
     for (uint32_t r = 0; g->order == SCENARIO_SHUFFLED && r < repeats; r++) {
         shuffle(s->runs + (size_t)r * s->cells_count, s->cells_count, g->seed, r);
+    }
+    for (uint32_t i = 0; i < count && both; i++) {
+        s->runs[s->runs_count] = s->runs[i];
+        s->runs[s->runs_count++].simulated = false;
     }
 }
 
@@ -591,16 +620,6 @@ static void check_scaling(struct expander *x)
                      "along: there is no axis '%s' under [sweep]%s", scaling->along,
                      axis_hint(x->scenario, scaling->along, hint, sizeof hint));
     }
-}
-
-static const struct scenario_slo *slo_find(const struct scenario *s, const char *name)
-{
-    for (uint32_t i = 0; i < s->slos_count; i++) {
-        if (strcmp(s->slos[i].name, name) == 0) {
-            return &s->slos[i];
-        }
-    }
-    return NULL;
 }
 
 /* The only [slo] need not be named. */
@@ -644,6 +663,14 @@ static void check_probe(struct expander *x)
     if (s->probe.elasticity.by_frac <= 0) {
         return;
     }
+    for (uint32_t i = 0; i < s->cells_count; i++) {
+        if (s->cells[i].foreign.kind != SCENARIO_SERVER_OWN) {
+            problems_add(x->problems, settings_item(section, "elasticity")->origin,
+                         "elasticity: the stages of [server %s] cannot be slowed: it is a server "
+                         "of others",
+                         s->cells[i].server);
+        }
+    }
     if (s->find.what != 0) {
         problems_add(x->problems, settings_item(section, "elasticity")->origin,
                      "elasticity: not beside [find] what: there the load is not one that a cell "
@@ -653,6 +680,16 @@ static void check_probe(struct expander *x)
         problems_add(x->problems, settings_item(section, "cell")->origin,
                      "cell: there is no cell '%s': they have names like '%s'", s->probe.cell,
                      s->cells_count > 0 ? s->cells[0].name : "");
+    }
+}
+
+static void check_report(struct expander *x)
+{
+    const struct scenario_report *r = &x->scenario->report;
+    if (r->price_per_gpu_hour > 0 && !(r->demand.peak_per_s > 0)) {
+        struct settings_section *section = settings_find(x->settings, "report", "");
+        problems_add(x->problems, settings_item(section, "price")->origin,
+                     "price: needs a demand that it is the price of: demand = 120/s peak");
     }
 }
 
@@ -692,7 +729,8 @@ void cell_expand(struct scenario *scenario, const struct scenario_options *optio
     check_schema(&x);
     parse_fixed(&x, "scaling", &scenario->scaling);
     parse_fixed(&x, "plots", &scenario->plot_formats);
-    parse_fixed(&x, "report", &scenario->report_formats);
+    parse_fixed(&x, "report", &scenario->report);
+    check_report(&x);
     check_scaling(&x);
     read_slos(&x);
     parse_fixed(&x, "find", &scenario->find);

@@ -9,6 +9,8 @@
 
 #include "engine/model/shapes.h"
 
+#define WARMUP_AUTO ((int64_t)-1) /* as the option table reads the word */
+
 struct checker {
     struct scenario_cell *cell;
     const struct cell_sections *sections;
@@ -31,6 +33,11 @@ static void check_server(struct checker *c)
                      "heartbeat_interval: it is less than publish_interval");
     }
     const struct model_shape *model = model_shape_find(t->model);
+    if (c->sections->measured && t->engines_count > TOPOLOGY_ENGINES_MAX) {
+        problems_add(c->problems, origin_of(s, "topology"),
+                     "topology: dp: want 1 to %d, got %u (to %d with scenario.mode = simulate)",
+                     TOPOLOGY_ENGINES_MAX, t->engines_count, SCENARIO_ENGINES_MAX);
+    }
     if (t->max_num_batched_tokens < t->max_num_seqs) {
         problems_add(c->problems, origin_of(s, "max_num_batched_tokens"),
                      "max_num_batched_tokens: %u is less than max_num_seqs, %u",
@@ -129,6 +136,30 @@ static void check_lengths(struct checker *c, const char *key,
     }
 }
 
+/* Where lengths and prompts come from. */
+static void check_source(struct checker *c)
+{
+    struct scenario_workload *w = &c->cell->workload;
+    struct settings_section *s = c->sections->workload;
+    if (w->source_file[0] != '\0' && w->trace[0] != '\0') {
+        problems_add(c->problems, origin_of(s, "trace"),
+                     "trace: source names a file already: set one of them");
+    } else if (w->source_file[0] != '\0') {
+        memcpy(w->trace, w->source_file, sizeof w->trace);
+    }
+    if (w->source == SCENARIO_SOURCE_TRACE && w->trace[0] == '\0') {
+        problems_add(c->problems, origin_of(s, "source"),
+                     "source: a trace needs its path: write trace FILE or set workload.trace");
+    }
+    if (w->source != SCENARIO_SOURCE_SYNTHETIC && !(w->time_scale > 0)) {
+        problems_add(c->problems, origin_of(s, "time_scale"), "time_scale: want more than 0");
+    }
+    if (w->source == SCENARIO_SOURCE_JSONL && w->shared_prefix_frac > 0) {
+        problems_add(c->problems, origin_of(s, "shared_prefix"),
+                     "shared_prefix: not with source = jsonl, whose prompts are the file's");
+    }
+}
+
 static void check_workload(struct checker *c)
 {
     const struct scenario_workload *w = &c->cell->workload;
@@ -136,19 +167,15 @@ static void check_workload(struct checker *c)
     check_lengths(c, "prompt", &w->prompt);
     check_lengths(c, "output", &w->output);
     uint64_t longest = ((uint64_t)w->prompt.hi + w->output.hi) * c->cell->load.turns_count;
-    if (w->source == SCENARIO_SOURCE_SYNTHETIC && longest > c->cell->topology.max_model_len) {
+    bool own = c->cell->foreign.kind == SCENARIO_SERVER_OWN; /* of others it is not known */
+    if (own && w->source == SCENARIO_SOURCE_SYNTHETIC &&
+        longest > c->cell->topology.max_model_len) {
         problems_add(c->problems, origin_of(s, "prompt"),
                      "prompt: prompt and output can reach %" PRIu64
                      " tokens, more than max_model_len, %u",
                      longest, c->cell->topology.max_model_len);
     }
-    if (w->source == SCENARIO_SOURCE_TRACE && w->trace[0] == '\0') {
-        problems_add(c->problems, origin_of(s, "source"),
-                     "source: a trace needs its path: set workload.trace");
-    }
-    if (w->source == SCENARIO_SOURCE_TRACE && !(w->time_scale > 0)) {
-        problems_add(c->problems, origin_of(s, "time_scale"), "time_scale: want more than 0");
-    }
+    check_source(c);
 }
 
 /* Bursts say their rate themselves; one given beside them must be the same. */
@@ -177,11 +204,38 @@ static void check_arrival(struct checker *c)
     }
 }
 
+/* When the window begins and how long it is. */
+static void check_window(struct checker *c)
+{
+    struct scenario_load *l = &c->cell->load;
+    struct settings_section *s = c->sections->load;
+    if (l->warmup_ns == WARMUP_AUTO) {
+        l->warmup_auto = true;
+        l->warmup_ns = l->warmup_max_ns;
+    }
+    if (l->warmup_auto && l->mode == SCENARIO_LOAD_TRACE) {
+        problems_add(c->problems, origin_of(s, "warmup"),
+                     "warmup: auto waits for a steady state, which mode = trace has not");
+    }
+    if (l->measure_min_cycles_count > 0 && l->mode != SCENARIO_LOAD_OPEN) {
+        problems_add(c->problems, origin_of(s, "measure_min_cycles"),
+                     "measure_min_cycles: needs mode = open");
+    } else if (l->measure_min_cycles_count > 0 && l->measure_ns < 1000000000) {
+        problems_add(c->problems, origin_of(s, "measure_min_cycles"),
+                     "measure_min_cycles: needs a measure of 1s or more");
+    }
+    if (l->on_inflight_max != SCENARIO_FULL_INVALID && l->mode == SCENARIO_LOAD_CLOSED) {
+        problems_add(c->problems, origin_of(s, "on_inflight_max"),
+                     "on_inflight_max: needs mode = open or trace: users wait for their answers");
+    }
+}
+
 static void check_load(struct checker *c)
 {
     const struct scenario_load *l = &c->cell->load;
     struct settings_section *s = c->sections->load;
     bool trace = l->mode == SCENARIO_LOAD_TRACE;
+    check_window(c);
     if (l->mode == SCENARIO_LOAD_CLOSED && l->users_count == 0) {
         problems_add(c->problems, origin_of(s, "users"), "users: a closed loop needs 1 or more");
     }
@@ -192,9 +246,9 @@ static void check_load(struct checker *c)
     if (l->mode == SCENARIO_LOAD_OPEN) {
         check_arrival(c);
     }
-    if (trace && c->cell->workload.source != SCENARIO_SOURCE_TRACE) {
+    if (trace && c->cell->workload.source == SCENARIO_SOURCE_SYNTHETIC) {
         problems_add(c->problems, origin_of(s, "mode"),
-                     "mode: trace needs a workload with source = trace");
+                     "mode: trace needs a workload with source = trace or jsonl");
     }
     if (!trace && l->measure_ns == SCENARIO_MEASURE_ALL) {
         problems_add(c->problems, origin_of(s, "measure"), "measure: all needs mode = trace");
@@ -203,7 +257,7 @@ static void check_load(struct checker *c)
         const char *key = l->think_mean_ns > 0 ? "think" : "turns";
         problems_add(c->problems, origin_of(s, key), "%s: needs mode = closed", key);
     }
-    if (l->turns_count > 1 && (c->cell->workload.source == SCENARIO_SOURCE_TRACE ||
+    if (l->turns_count > 1 && (c->cell->workload.source != SCENARIO_SOURCE_SYNTHETIC ||
                                c->cell->workload.shared_prefix_frac > 0)) {
         problems_add(c->problems, origin_of(s, "turns"),
                      "turns: needs source = synthetic and no shared_prefix");
@@ -293,14 +347,52 @@ static void take_pins(struct checker *c, const struct option_server *server,
     }
 }
 
+/* What virtual time has no model of. */
+static void check_simulated(struct checker *c)
+{
+    const struct topology *t = &c->cell->topology;
+    const struct scenario_workload *w = &c->cell->workload;
+    if (t->pp > 1) {
+        problems_add(c->problems, origin_of(c->sections->server, "topology"),
+                     "topology: pp: pipeline stages cannot be simulated");
+    }
+    if (t->nodes_count > 1) {
+        problems_add(c->problems, origin_of(c->sections->server, "nodes"),
+                     "nodes: several nodes cannot be simulated");
+    }
+    if (!w->stream) {
+        problems_add(c->problems, origin_of(c->sections->workload, "stream"),
+                     "stream: answers in one piece cannot be simulated");
+    }
+    if (w->source == SCENARIO_SOURCE_JSONL) {
+        problems_add(c->problems, origin_of(c->sections->workload, "source"),
+                     "source: prompts that are text cannot be simulated: only a server's tokenizer "
+                     "knows how long they are");
+    }
+}
+
 void cell_check(struct scenario_cell *cell, const struct option_server *server,
                 const struct cell_sections *sections, const struct value_machine *machine,
                 struct scenario_problems *problems)
 {
     struct checker c = {.cell = cell, .sections = sections, .problems = problems};
     struct topology *t = &cell->topology;
+    if (cell_section_is_foreign(sections->server)) {
+        cell_foreign(cell, server, sections, problems);
+        if (sections->simulated) {
+            problems_add(problems, sections->server->origin,
+                         "server %s: a server of others cannot be simulated", cell->server);
+        }
+        check_workload(&c);
+        check_load(&c);
+        return;
+    }
+    cell_own(server, sections, problems);
     uint32_t spinning = t->api_servers_count + t->engines_count * (1 + t->tp * t->pp) + 1;
     uint32_t cpus = server->cores_count > 0 ? server->cores_count : machine->cpus_count;
+    if (!sections->measured) { /* a simulated machine: as large as it is said to be */
+        cpus = cell->simulation.cores_count > 0 ? cell->simulation.cores_count : UINT32_MAX;
+    }
     switch (server->wait) {
     case 0:
         t->wait = WAIT_BLOCK;
@@ -312,7 +404,9 @@ void cell_check(struct scenario_cell *cell, const struct option_server *server,
         t->wait = cpus < spinning ? WAIT_BLOCK : WAIT_SPIN;
         break;
     }
-    take_pins(&c, server, machine);
+    if (sections->measured) {
+        take_pins(&c, server, machine);
+    }
     t->publish_off = server->publish ? 0 : 1;
     t->lockstep = server->lockstep ? 1 : 0;
     t->finish_check_first = server->finish_check_first ? 1 : 0;
@@ -323,6 +417,9 @@ void cell_check(struct scenario_cell *cell, const struct option_server *server,
     } else {
         t->nodes_count = 0;
         t->balancing = BALANCING_INTERNAL;
+    }
+    if (sections->simulated) {
+        check_simulated(&c);
     }
     check_ranks(&c);
     check_server(&c);

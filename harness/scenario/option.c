@@ -28,6 +28,8 @@ static const struct option_kind kinds[] = {
      "a serving system, started and stopped for each run"},
     {"client", false, true, sizeof(struct scenario_client),
      "the load client and when its own load spoils a point"},
+    {"simulation", false, true, sizeof(struct scenario_simulation),
+     "what runs in virtual time take the host for"},
     {"workload", true, true, sizeof(struct scenario_workload), "what the requests look like"},
     {"load", true, true, sizeof(struct scenario_load),
      "when requests are sent, and what is measured"},
@@ -41,7 +43,8 @@ static const struct option_kind kinds[] = {
     {"scaling", false, false, sizeof(struct scenario_scaling),
      "along which axis extra cores are judged"},
     {"plots", false, false, sizeof(struct option_formats), "figures"},
-    {"report", false, false, sizeof(struct option_formats), "the written report"},
+    {"report", false, false, sizeof(struct scenario_report),
+     "the written report, and the demand that it plans for"},
 };
 
 static const struct option options[] = {
@@ -59,6 +62,11 @@ static const struct option options[] = {
      .choices = "interleaved|shuffled|sequential", .initial = "interleaved",
      .help =
          "interleaved: all cells once, then again; sequential: all replicates of a cell in a row"},
+    {AT(OPTION_CHOICE, "scenario", "mode", struct scenario_general, mode),
+     .choices = "measure|simulate|both", .initial = "measure",
+     .help =
+         "measure: on real processes; simulate: in virtual time; both: all runs simulated, then "
+         "all measured, and the report compares them"},
     {AT(OPTION_TIME, "scenario", "cooldown", struct scenario_general, cooldown_ns), .max = DAY_NS,
      .initial = "2s", .help = "pause after each run"},
     {AT(OPTION_TIME, "scenario", "budget", struct scenario_general, budget_ns), .max = 30 * DAY_NS,
@@ -88,9 +96,10 @@ static const struct option options[] = {
      .max = TOPOLOGY_CPUS_MAX, .initial = "0",
      .help = "CPUs of the whole serving system, the first of this machine, the load client on the "
              "others if there are any; 0: all CPUs for everybody"},
-    {AT(OPTION_CHOICE, "server", "launch", struct option_server, topology.launch),
+    {AT(OPTION_LAUNCH, "server", "launch", struct option_server, topology.launch),
      .choices = "graph|eager", .initial = "graph",
-     .help = "graph: one launch a step; eager: one launch a kernel"},
+     .help = "graph: one launch a step; eager: one launch a kernel. A command line, which has a "
+             "blank or a '/', is a server of others that is started for each run"},
     {AT(OPTION_WORD, "server", "host_profile", struct option_server, topology.host.name),
      .choices = "native|vllm-python", .initial = "native",
      .help = "added service times of the host: none, or those published for a Python front end"},
@@ -193,6 +202,39 @@ static const struct option options[] = {
         topology.host.engine_output_token_ns),
      .max = SECOND_NS, .initial = "0us", .help = "and for each token in it"},
 
+    {AT(OPTION_URL, "server", "attach", struct option_server, foreign.attach),
+     .help = "http://HOST:PORT of a server of others that runs already and is left alone"},
+    {AT(OPTION_URL, "server", "url", struct option_server, foreign.url),
+     .help = "with launch = COMMAND: where that server answers; without it http://127.0.0.1:8000"},
+    {AT(OPTION_TEXT, "server", "model", struct option_server, foreign.model),
+     .help = "of a server of others: the model that is asked for; without it, or auto, the first "
+             "of its /v1/models"},
+    {AT(OPTION_COUNTERS, "server", "counters", struct option_server, foreign.counters),
+     .help = "of a server of others: where it is counted, any of 'prometheus /PAGE every TIME' and "
+             "'proc' (its processes on this machine); without it prometheus /metrics every 1s, "
+             "proc"},
+    {AT(OPTION_TITLE, "server", "stage.api_server", struct option_server,
+        foreign.titles[SCENARIO_STAGE_API_SERVER]),
+     .help = "title PATTERN of these processes of a server of others, with '*', '?' and [..]; "
+             "without it title VLLM::APIServer*"},
+    {AT(OPTION_TITLE, "server", "stage.coordinator", struct option_server,
+        foreign.titles[SCENARIO_STAGE_COORDINATOR]),
+     .help = "the same; without it title VLLM::DPCoordinator*"},
+    {AT(OPTION_TITLE, "server", "stage.engine", struct option_server,
+        foreign.titles[SCENARIO_STAGE_ENGINE]),
+     .help = "the same; without it title VLLM::EngineCore*"},
+    {AT(OPTION_TITLE, "server", "stage.worker", struct option_server,
+        foreign.titles[SCENARIO_STAGE_WORKER]),
+     .help = "the same; without it title VLLM::Worker*"},
+    {AT(OPTION_COUNT, "server", "slots", struct option_server, foreign.slots_count), .min = 1,
+     .max = 1 << 20,
+     .help = "of a server of others: sequences that it runs at once, all engine cores together; "
+             "[find] and first_outputs = residual need it"},
+    {AT(OPTION_TIME, "server", "start_timeout", struct option_server, foreign.start_timeout_ns),
+     .min = SECOND_NS, .max = DAY_NS,
+     .help = "with launch = COMMAND: how long that server may take until it answers; without it "
+             "10min"},
+
     {AT(OPTION_BOOL, "client", "balance", struct scenario_client, balance), .initial = "yes",
      .help = "spread requests equally over the API servers, and check that it worked"},
     {AT(OPTION_PERCENT, "client", "max_cpu", struct scenario_client, max_cpu_frac), .min = 1,
@@ -204,11 +246,28 @@ static const struct option options[] = {
      .choices = "off|measure", .initial = "off",
      .help = "measure: find the client's own limit against a null server first"},
 
-    {AT(OPTION_CHOICE, "workload", "source", struct scenario_workload, source),
-     .choices = "synthetic|trace", .initial = "synthetic",
-     .help = "lengths drawn here, or taken from a trace"},
+    {AT(OPTION_CHOICE, "simulation", "costs", struct scenario_simulation, costs),
+     .choices = "default|none", .initial = "default",
+     .help = "CPU times of the processes' own work and of messages between them: as they were "
+             "measured; none: only the host profile, launches and GPUs take time"},
+    {AT(OPTION_COUNT, "simulation", "cores", struct scenario_simulation, cores_count), .max = 1024,
+     .initial = "0",
+     .help = "CPU cores that all threads share; 0: one each; $ncpus: as many as here"},
+    {AT(OPTION_BOOL, "simulation", "free_client", struct scenario_simulation, free_client),
+     .initial = "no",
+     .help = "whether the load client takes no time: for systems that a client of one thread, as the "
+             "real one is, could not load"},
+
+    {.type = OPTION_SOURCE,
+     .kind = "workload",
+     .key = "source",
+     .choices = "synthetic|trace|jsonl",
+     .initial = "synthetic",
+     .bytes = sizeof(struct scenario_workload),
+     .help = "lengths drawn here, taken from a trace (trace FILE: Azure CSV or Mooncake JSON "
+             "lines), or requests with their prompts (jsonl FILE)"},
     {AT(OPTION_TEXT, "workload", "trace", struct scenario_workload, trace),
-     .help = "path of the trace, from the working directory (Azure CSV or Mooncake JSON lines)"},
+     .help = "path of the trace, from the working directory, if it does not stand in source"},
     {AT(OPTION_NUMBER, "workload", "time_scale", struct scenario_workload, time_scale), .min = 0,
      .max = 1000000, .initial = "1", .help = "the trace's times are divided by this"},
     {AT(OPTION_COUNT, "workload", "requests", struct scenario_workload, requests_count),
@@ -244,18 +303,31 @@ static const struct option options[] = {
      .help = "open: poisson, constant, gamma cv=2, or bursts of=32 every=2s"},
     {AT(OPTION_RATE, "load", "rate", struct scenario_load, rate_per_s), .max = 10000000,
      .initial = "0/s", .help = "open: mean arrivals"},
-    {AT(OPTION_TIME, "load", "warmup", struct scenario_load, warmup_ns), .max = DAY_NS,
-     .initial = "0s", .help = "load before the window"},
+    {AT(OPTION_TIME, "load", "warmup", struct scenario_load, warmup_ns), .choices = "auto",
+     .max = DAY_NS, .initial = "0s",
+     .help = "load before the window; auto: until requests in flight and tokens/s have settled"},
+    {AT(OPTION_TIME, "load", "warmup_max", struct scenario_load, warmup_max_ns),
+     .min = 5 * SECOND_NS, .max = 600 * SECOND_NS, .initial = "60s",
+     .help = "what warmup = auto takes at most"},
     {AT(OPTION_TIME, "load", "measure", struct scenario_load, measure_ns), .choices = "all",
      .min = 1000000, .max = 30 * DAY_NS, .initial = "60s",
      .help = "the window; all: to the end of the trace"},
+    {AT(OPTION_COUNT, "load", "measure_min_cycles", struct scenario_load, measure_min_cycles_count),
+     .max = 1000, .initial = "0",
+     .help = "open: mean request times that the window must have; a shorter one is made up to 16 "
+             "times as long; 0: any"},
     {AT(OPTION_COUNT, "load", "batches", struct scenario_load, batches_count), .min = 2,
      .max = 1000, .initial = "20", .help = "parts of the window for batch means"},
     {AT(OPTION_TIME, "load", "drain", struct scenario_load, drain_ns), .max = DAY_NS,
      .initial = "30s", .help = "open and trace: time for the last requests to finish"},
     {AT(OPTION_COUNT, "load", "inflight_max", struct scenario_load, inflight_max_count), .min = 1,
      .max = 1 << 20, .initial = "8192",
-     .help = "requests in flight beyond which the point is invalid"},
+     .help = "requests in flight beyond which on_inflight_max says what happens"},
+    {AT(OPTION_CHOICE, "load", "on_inflight_max", struct scenario_load, on_inflight_max),
+     .choices = "invalid|drop|wait", .initial = "invalid",
+     .help =
+         "open and trace: invalid: arrivals wait, and a point where they get too late (max_lag) "
+         "is invalid; drop: they fail; wait: they are sent later, which lag shows"},
     {AT(OPTION_CHOICE, "load", "first_outputs", struct scenario_load, first_outputs),
      .choices = "plain|residual", .initial = "plain",
      .help = "residual: first outputs of closed-loop users drawn so that the run starts in steady "
@@ -276,9 +348,10 @@ static const struct option options[] = {
      .key = "axis.*",
      .help = "values of an axis: 1,2,4  1..8  1..8*2  10..100+10  word,word; used as %{NAME}. Axes "
              "named server, "
-             "workload and load choose sections"},
-    {AT(OPTION_CHOICE, "sweep", "combine", struct option_sweep, zip), .choices = "cross|zip",
-     .initial = "cross", .help = "all combinations, or first with first, second with second"},
+             "workload, load and slo choose sections"},
+    {AT(OPTION_TEXT, "sweep", "combine", struct option_sweep, combine), .initial = "cross",
+     .help = "cross: all combinations; zip: first with first, second with second; link a:b: these "
+             "axes as zip does, all combinations with the others"},
     {AT(OPTION_CONDITION, "sweep", "skip", struct option_sweep, skip),
      .help = "cells to leave out: comparisons of axes, as api_servers > 2*dp"},
     {AT(OPTION_NAME, "sweep", "server", struct option_sweep, server),
@@ -287,6 +360,8 @@ static const struct option options[] = {
      .help = "the [workload] of all cells, when there are several"},
     {AT(OPTION_NAME, "sweep", "load", struct option_sweep, load),
      .help = "the [load] of all cells, when there are several"},
+    {AT(OPTION_NAME, "sweep", "slo", struct option_sweep, slo),
+     .help = "the [slo] of all cells, when there are several; without it that of [find]"},
 
     {AT(OPTION_SET, "find", "what", struct scenario_find, what),
      .choices = "capacity|stable_rate|slo_rate|knee",
@@ -324,8 +399,14 @@ static const struct option options[] = {
 
     {AT(OPTION_SET, "plots", "format", struct option_formats, format), .choices = "svg|png|dumb",
      .initial = "svg", .help = "any of svg, png, dumb (text)"},
-    {AT(OPTION_SET, "report", "format", struct option_formats, format), .choices = "md|html",
+    {AT(OPTION_SET, "report", "format", struct scenario_report, formats), .choices = "md|html",
      .initial = "md", .help = "any of md, html"},
+    {AT(OPTION_PRICE, "report", "price", struct scenario_report, price_per_gpu_hour),
+     .max = 1000000, .help = "what a GPU costs, as 2.50 per gpu-hour, in any currency"},
+    {AT(OPTION_DEMAND, "report", "demand", struct scenario_report, demand),
+     .help =
+         "requests that a service must take, as 120/s peak, 35/s mean: the report says how many "
+         "systems that takes"},
 };
 
 /* The names of engine/device's table, which this room may not include. */
@@ -350,6 +431,23 @@ const char *option_gpu_at(uint32_t index)
 bool option_is_wildcard(const struct option *option)
 {
     return option->key[strlen(option->key) - 1] == '*';
+}
+
+bool option_is_foreign(const char *key)
+{
+    static const char *const keys[] = {"launch",   "attach", "url",          "model",
+                                       "counters", "slots",  "start_timeout"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (strcmp(key, keys[i]) == 0) {
+            return true;
+        }
+    }
+    return strncmp(key, "stage.", 6) == 0;
+}
+
+bool option_is_command(const char *text)
+{
+    return strpbrk(text, " \t/") != NULL;
 }
 
 static bool matches(const struct option *option, const char *key)
@@ -423,12 +521,19 @@ const char *option_type_text(enum option_type type)
         [OPTION_CHOICE] = "one of",
         [OPTION_WORD] = "one of",
         [OPTION_SET] = "any of",
+        [OPTION_SOURCE] = "one of",
+        [OPTION_PRICE] = "price",
+        [OPTION_DEMAND] = "rates",
         [OPTION_LENGTHS] = "tokens",
         [OPTION_ARRIVAL] = "arrivals",
         [OPTION_QUANTILE_TIME] = "quantile and time",
         [OPTION_TOPOLOGY] = "topology",
         [OPTION_DEVICE] = "device",
         [OPTION_PINS] = "CPUs",
+        [OPTION_LAUNCH] = "a command line or",
+        [OPTION_URL] = "URL",
+        [OPTION_COUNTERS] = "counters",
+        [OPTION_TITLE] = "title and pattern",
         [OPTION_ELASTICITY] = "stages and slow-down",
         [OPTION_LIST] = "list",
         [OPTION_CONDITION] = "condition",

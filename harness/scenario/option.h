@@ -29,12 +29,19 @@ enum option_type {
     OPTION_CHOICE,        /* uint32_t: index in `choices` */
     OPTION_WORD,          /* char[option.bytes]: one of `choices` */
     OPTION_SET,           /* uint32_t: bit i for the i-th of `choices` */
+    OPTION_SOURCE,        /* struct scenario_workload: source and source_file */
+    OPTION_PRICE,         /* double */
+    OPTION_DEMAND,        /* struct scenario_demand */
     OPTION_LENGTHS,       /* struct scenario_lengths */
     OPTION_ARRIVAL,       /* struct scenario_arrival */
     OPTION_QUANTILE_TIME, /* struct scenario_quantile_time */
     OPTION_TOPOLOGY,      /* struct topology: the four counts */
     OPTION_DEVICE,        /* struct topology: gpu and model */
     OPTION_PINS,          /* struct topology_cpus[OPTION_PINS_COUNT] */
+    OPTION_LAUNCH,        /* struct option_server: how kernels are launched, or a command line */
+    OPTION_URL,           /* struct scenario_address */
+    OPTION_COUNTERS,      /* struct scenario_counters */
+    OPTION_TITLE,         /* char[option.bytes] */
     OPTION_ELASTICITY,    /* struct scenario_elasticity; `choices`: the stages */
     OPTION_LIST,          /* kept as text: values of an axis */
     OPTION_CONDITION,     /* kept as text */
@@ -83,15 +90,17 @@ struct option_server {
     bool dummy_graph;
     uint32_t cores_count; /* CPUs of the serving system; 0: no such limit */
     struct topology_cpus pins[OPTION_PINS_COUNT];
+    struct scenario_foreign foreign;
 };
 
 /* Values of [sweep]; its axes are kept apart. */
 struct option_sweep {
-    uint32_t zip;
+    char combine[SCENARIO_TEXT_BYTES];
     char skip[SCENARIO_TEXT_BYTES];
     char server[SCENARIO_NAME_BYTES];
     char workload[SCENARIO_NAME_BYTES];
     char load[SCENARIO_NAME_BYTES];
+    char slo[SCENARIO_NAME_BYTES];
 };
 
 /* NULL past the end. */
@@ -101,6 +110,10 @@ const struct option_kind *option_kind_at(uint32_t index);
 const struct option *option_find(const char *kind, const char *key);
 const struct option_kind *option_kind_find(const char *name);
 bool option_is_wildcard(const struct option *option);
+/* Whether the key of [server] is about servers of others. */
+bool option_is_foreign(const char *key);
+/* Whether the value of `launch` is a command line: it has a blank or a '/'. */
+bool option_is_command(const char *text);
 /* ", did you mean 'x'?" or "". */
 const char *option_key_hint(const char *kind, const char *key, char *out, size_t cap);
 const char *option_kind_hint(const char *name, char *out, size_t cap);

@@ -154,11 +154,23 @@ void scenario_close(struct scenario *scenario)
 int64_t scenario_run_ns(const struct scenario *scenario, const struct scenario_cell *cell)
 {
     const struct scenario_load *load = &cell->load;
-    if (load->measure_ns == SCENARIO_MEASURE_ALL || scenario->find.what != 0) {
+    if (load->measure_ns == SCENARIO_MEASURE_ALL || load->measure_min_cycles_count > 0 ||
+        scenario->find.what != 0) {
         return -1;
     }
     return SCENARIO_START_STOP_NS + load->warmup_ns + load->measure_ns +
            scenario->general.cooldown_ns;
+}
+
+int64_t scenario_expected_ns(const struct scenario *scenario, const struct scenario_run *run)
+{
+    const struct scenario_cell *cell = &scenario->cells[run->cell];
+    int64_t ns = scenario_run_ns(scenario, cell);
+    if (!run->simulated || ns < 0) {
+        return ns;
+    }
+    int64_t simulated_ns = cell->load.warmup_ns + cell->load.measure_ns;
+    return simulated_ns / SCENARIO_SIMULATED_SPEED * cell->topology.engines_count;
 }
 
 int64_t scenario_total_ns(const struct scenario *scenario)
@@ -169,7 +181,7 @@ int64_t scenario_total_ns(const struct scenario *scenario)
         return -1;
     }
     for (uint32_t i = 0; i < scenario->runs_count; i++) {
-        int64_t run = scenario_run_ns(scenario, &scenario->cells[scenario->runs[i].cell]);
+        int64_t run = scenario_expected_ns(scenario, &scenario->runs[i]);
         if (run < 0 || __builtin_add_overflow(total, run, &total)) {
             return -1;
         }
@@ -186,6 +198,13 @@ uint32_t scenario_probe_runs(const struct scenario *scenario)
         stages++;
     }
     return stages > 0 ? p->pairs_count * (1 + stages) : 0;
+}
+
+uint32_t scenario_slots(const struct scenario_cell *cell)
+{
+    return cell->foreign.kind != SCENARIO_SERVER_OWN
+               ? cell->foreign.slots_count
+               : cell->topology.engines_count * cell->topology.max_num_seqs;
 }
 
 const char *scenario_axis_value(const struct scenario *scenario, const struct scenario_cell *cell,

@@ -32,7 +32,11 @@ enum {
     SCENARIO_RUNS_MAX = 65536,
     SCENARIO_SLOS_MAX = 8,
     SCENARIO_FILE_BYTES_MAX = 256 << 10,
+    SCENARIO_ENGINES_MAX = 4096, /* of a simulated system; TOPOLOGY_ENGINES_MAX of a real one */
 };
+
+/* Simulated time of one engine core that passes in a unit of real time. An estimate. */
+#define SCENARIO_SIMULATED_SPEED 20
 
 /* Time between runs that is not warm-up, window or cool-down: starting and stopping the system. An
  * estimate. */
@@ -44,6 +48,12 @@ enum scenario_order {
     SCENARIO_SEQUENTIAL
 };
 
+enum scenario_mode {
+    SCENARIO_MEASURE,  /* real processes, on the clock of this machine */
+    SCENARIO_SIMULATE, /* in virtual time */
+    SCENARIO_BOTH      /* all runs simulated, then all of them measured */
+};
+
 struct scenario_general {
     char name[SCENARIO_NAME_BYTES];
     char question[SCENARIO_TEXT_BYTES];
@@ -51,6 +61,7 @@ struct scenario_general {
     uint64_t seed;
     uint32_t repeats_count;
     uint32_t order; /* enum scenario_order */
+    uint32_t mode;  /* enum scenario_mode */
     int64_t cooldown_ns;
     int64_t budget_ns; /* no run is started past this; 0: none */
 };
@@ -74,6 +85,18 @@ struct scenario_client {
     struct topology_cpus cpus; /* where it runs; none: anywhere */
 };
 
+enum scenario_costs {
+    SCENARIO_COSTS_DEFAULT, /* simulation_costs_default() (sim/simulation.h) */
+    SCENARIO_COSTS_NONE     /* simulation_costs_none() */
+};
+
+/* What a simulated run takes for granted of the host. */
+struct scenario_simulation {
+    uint32_t costs;       /* enum scenario_costs */
+    uint32_t cores_count; /* CPU cores of the host; 0: one for each thread */
+    bool free_client;     /* the load client takes no time */
+};
+
 enum scenario_lengths_kind {
     SCENARIO_LENGTHS_FIXED,
     SCENARIO_LENGTHS_UNIFORM,
@@ -93,15 +116,18 @@ struct load_range scenario_range(const struct scenario_lengths *lengths);
 
 enum scenario_source {
     SCENARIO_SOURCE_SYNTHETIC,
-    SCENARIO_SOURCE_TRACE
+    SCENARIO_SOURCE_TRACE,
+    SCENARIO_SOURCE_JSONL
 };
 
 struct scenario_workload {
     char name[SCENARIO_NAME_BYTES];
-    uint32_t source;                 /* enum scenario_source */
-    char trace[SCENARIO_TEXT_BYTES]; /* path; relative to the working directory */
-    double time_scale;               /* trace times are divided by this */
-    uint32_t requests_count;         /* of the trace, from its start; 0: all */
+    uint32_t source;                       /* enum scenario_source */
+    char source_file[SCENARIO_TEXT_BYTES]; /* as it stands behind the source */
+    char trace[SCENARIO_TEXT_BYTES];       /* its path, wherever it stands; relative to the working
+                                              directory */
+    double time_scale;                     /* trace times are divided by this */
+    uint32_t requests_count;               /* of the trace, from its start; 0: all */
     struct scenario_lengths prompt;
     struct scenario_lengths output;
     double shared_prefix_frac;
@@ -120,6 +146,12 @@ enum scenario_arrival_kind {
     SCENARIO_ARRIVAL_CONSTANT,
     SCENARIO_ARRIVAL_GAMMA,
     SCENARIO_ARRIVAL_BURSTS,
+};
+/* What becomes of a point, or of an arrival, when inflight_max requests are in flight. */
+enum scenario_on_full {
+    SCENARIO_FULL_INVALID, /* the arrival waits; the point is invalid if that makes it too late */
+    SCENARIO_FULL_DROP,    /* it is not sent and counts as failed */
+    SCENARIO_FULL_WAIT     /* it waits, and the point says how long */
 };
 enum scenario_first_outputs {
     SCENARIO_FIRST_PLAIN,
@@ -143,12 +175,17 @@ struct scenario_load {
     uint32_t turns_count;            /* CLOSED: requests of a session */
     struct scenario_arrival arrival; /* OPEN */
     double rate_per_s;               /* OPEN; of bursts, what they come to */
-    int64_t warmup_ns;
-    int64_t measure_ns;     /* the window; SCENARIO_MEASURE_ALL: to the end of the trace */
-    uint32_t batches_count; /* of the window, for batch means */
+    int64_t warmup_ns;               /* with warmup_auto: at most */
+    bool warmup_auto;                /* it ends when the load has settled */
+    int64_t warmup_max_ns;
+    int64_t measure_ns; /* the window; SCENARIO_MEASURE_ALL: to the end of the trace */
+    uint32_t measure_min_cycles_count; /* OPEN: mean request times the window has at least; 0: any
+                                        */
+    uint32_t batches_count;            /* of the window, for batch means */
     int64_t drain_ns;
     uint32_t inflight_max_count;
-    uint32_t first_outputs; /* enum scenario_first_outputs */
+    uint32_t on_inflight_max; /* enum scenario_on_full */
+    uint32_t first_outputs;   /* enum scenario_first_outputs */
 };
 
 struct scenario_scaling {
@@ -182,7 +219,7 @@ struct scenario_find {
 };
 
 /* Stages that an elasticity probe can slow, in the order of SCENARIO_PROBE_STAGES. */
-#define SCENARIO_PROBE_STAGES "api_server|scheduler|launch|gpu|coordinator|ipc"
+#define SCENARIO_PROBE_STAGES "api_server|scheduler|launch|gpu|coordinator|ipc|interpreter"
 
 struct scenario_elasticity {
     uint32_t top_count; /* the most used ones; 0: those of `stages`; both 0: no probe */
@@ -207,6 +244,67 @@ enum scenario_report_format {
     SCENARIO_REPORT_HTML = 2
 };
 
+/* Who serves. */
+enum scenario_server_kind {
+    SCENARIO_SERVER_OWN,      /* the project's own system, as the cell's topology says */
+    SCENARIO_SERVER_ATTACHED, /* of others; it runs already and is left alone */
+    SCENARIO_SERVER_LAUNCHED  /* of others; a command starts it for each run */
+};
+
+/* Stages of a server of others that have processes, as the keys stage.NAME of [server]. */
+enum scenario_server_stage {
+    SCENARIO_STAGE_API_SERVER,
+    SCENARIO_STAGE_COORDINATOR,
+    SCENARIO_STAGE_ENGINE,
+    SCENARIO_STAGE_WORKER,
+    SCENARIO_STAGES_COUNT
+};
+
+enum {
+    SCENARIO_COMMAND_BYTES = 1024,
+    SCENARIO_HOST_BYTES = 128,
+    SCENARIO_TITLE_BYTES = 96,
+    SCENARIO_PATH_BYTES = 64
+};
+
+struct scenario_address {
+    char host[SCENARIO_HOST_BYTES]; /* a name, or an IPv4 address */
+    uint32_t port;                  /* 0: not given */
+};
+
+/* Where a server of others is counted. */
+struct scenario_counters {
+    bool given;
+    bool proc;                            /* its processes, if they run on this machine */
+    char prometheus[SCENARIO_PATH_BYTES]; /* page; "": none */
+    int64_t every_ns;                     /* between two looks at that page */
+};
+
+/* A server of others; all zero (kind) for the project's own. */
+struct scenario_foreign {
+    uint32_t kind; /* enum scenario_server_kind */
+    struct scenario_address attach;
+    struct scenario_address url; /* where it answers */
+    char command[SCENARIO_COMMAND_BYTES];
+    char model[SCENARIO_NAME_BYTES]; /* "": the first that it names */
+    struct scenario_counters counters;
+    char titles[SCENARIO_STAGES_COUNT][SCENARIO_TITLE_BYTES]; /* of its processes */
+    uint32_t slots_count; /* sequences that it runs at once, in all engine cores; 0: not told */
+    int64_t start_timeout_ns;
+};
+
+/* Requests a second that a service must take; 0: not said. */
+struct scenario_demand {
+    double peak_per_s;
+    double mean_per_s;
+};
+
+struct scenario_report {
+    uint32_t formats;          /* SCENARIO_REPORT_* */
+    double price_per_gpu_hour; /* in a currency of the reader's; 0: not said */
+    struct scenario_demand demand;
+};
+
 struct scenario_axis {
     const char *name;
     const char *values[SCENARIO_AXIS_VALUES_MAX];
@@ -218,16 +316,20 @@ struct scenario_cell {
     char server[SCENARIO_NAME_BYTES];
     uint32_t axis_value[SCENARIO_AXES_MAX]; /* index into scenario.axes[i].values */
     struct topology topology; /* seed, listen address and socket_dir are the runner's; host: only
-                                 its name is set */
+                                 its name is set. All zero for a server of others */
+    struct scenario_foreign foreign;
     struct scenario_client client;
+    struct scenario_simulation simulation;
     struct scenario_load load;
     struct scenario_workload workload;
+    struct scenario_slo slo; /* name "": none is in force */
 };
 
 struct scenario_run {
     uint32_t cell;      /* index into cells */
     uint32_t replicate; /* 0.. */
     uint64_t seed;      /* equal for all cells of a replicate: common random numbers */
+    bool simulated;
 };
 
 struct scenario_settings; /* every value with its origin */
@@ -239,8 +341,8 @@ struct scenario {
     uint32_t slos_count;
     struct scenario_find find;
     struct scenario_probe probe;
-    uint32_t plot_formats;   /* SCENARIO_PLOT_* */
-    uint32_t report_formats; /* SCENARIO_REPORT_* */
+    uint32_t plot_formats; /* SCENARIO_PLOT_* */
+    struct scenario_report report;
     struct scenario_axis axes[SCENARIO_AXES_MAX];
     uint32_t axes_count;
     struct scenario_cell *cells;
@@ -284,17 +386,21 @@ MUST_CHECK enum status scenario_open(const char *path,
                                      struct scenario_problems *problems);
 void scenario_close(struct scenario *scenario);
 
-/* Expected wall time of one run of a cell, start and cool-down included; -1 if a trace or a
- * search decides. */
+/* Expected wall time of one run of a cell, start and cool-down included, a warm-up at its longest;
+ * -1 if a trace, a search or the requests' own times decide. */
 int64_t scenario_run_ns(const struct scenario *scenario, const struct scenario_cell *cell);
 /* Runs of the elasticity probe; 0: none. */
 uint32_t scenario_probe_runs(const struct scenario *scenario);
+/* The same of a run that may be simulated. */
+int64_t scenario_expected_ns(const struct scenario *scenario, const struct scenario_run *run);
 /* Of all runs, those of a probe included; -1 if unknown. */
 int64_t scenario_total_ns(const struct scenario *scenario);
 /* The value of `axis` ("dp") in a cell, NULL if there is no such axis. */
 const char *scenario_axis_value(const struct scenario *scenario, const struct scenario_cell *cell,
                                 const char *axis);
 
+/* Sequences that its engine cores run at once, all together; 0: not told. */
+uint32_t scenario_slots(const struct scenario_cell *cell);
 /* Fills nodes[0 .. nodes_count - 1]: equal shares of the engine cores, and of the API servers
  * unless balancing is internal (then node 0 has them all). Hosts and ports stay empty. */
 void scenario_split_nodes(struct topology *t);

@@ -14,7 +14,7 @@
 #include "harness/scenario/value.h"
 
 enum {
-    SETTINGS_PER_SECTION_MAX = 48,
+    SETTINGS_PER_SECTION_MAX = 64,
     SETTINGS_SECTIONS_MAX = 80
 };
 

@@ -478,11 +478,53 @@ static enum status parse_quantile_time(const char *text, struct scenario_quantil
     return STATUS_OK;
 }
 
+static enum status parse_price(const struct option *option, const char *text, double *out,
+                               struct error *error)
+{
+    if (parse_number(option, text, "per gpu-hour", out, NULL) != STATUS_OK) {
+        return error_set(error, STATUS_INVALID,
+                         "'%.40s' is no price, or more than %" PRId64 ": write 2.50 per gpu-hour",
+                         text, option->max);
+    }
+    return STATUS_OK;
+}
+
+/* "120/s peak" or "120/s peak, 35/s mean". */
+static enum status parse_demand(const char *text, const struct value_machine *machine,
+                                struct scenario_demand *out, struct error *error)
+{
+    static const struct option rate_limits = {.min = 0, .max = 10000000};
+    struct scenario_demand d = {0, 0};
+    const char *at = text;
+    char rate[WORD_BYTES_MAX];
+    char word[WORD_BYTES_MAX];
+    bool good = true;
+    while (good && next_word(&at, rate)) {
+        good = next_word(&at, word);
+        size_t bytes = good ? strlen(word) : 0;
+        bool more = bytes > 0 && word[bytes - 1] == ',';
+        word[bytes - (more ? 1 : 0)] = '\0';
+        double *field = good && strcmp(word, "peak") == 0   ? &d.peak_per_s
+                        : good && strcmp(word, "mean") == 0 ? &d.mean_per_s
+                                                            : NULL;
+        good = field != NULL && *field <= 0 && more == (at[strspn(at, " \t")] != '\0');
+        if (good) {
+            TRY(parse_rate(&rate_limits, rate, machine, field, error));
+        }
+    }
+    if (!good || d.peak_per_s <= 0 || d.mean_per_s > d.peak_per_s) {
+        return error_set(error, STATUS_INVALID,
+                         "'%.60s' is no demand: write 120/s peak, or 120/s peak, 35/s mean", text);
+    }
+    *out = d;
+    return STATUS_OK;
+}
+
 static enum status topology_count(const struct part *part, uint32_t index,
                                   const struct value_machine *machine, int64_t *out,
                                   struct error *error)
 {
-    static const int64_t most[] = {TOPOLOGY_API_SERVERS_MAX, TOPOLOGY_ENGINES_MAX,
+    static const int64_t most[] = {TOPOLOGY_API_SERVERS_MAX, SCENARIO_ENGINES_MAX,
                                    TOPOLOGY_WORKERS_PER_ENGINE_MAX,
                                    TOPOLOGY_WORKERS_PER_ENGINE_MAX};
     int64_t value = 1;
@@ -650,6 +692,12 @@ enum status value_parse(const struct option *option, const char *text,
     case OPTION_WORD:
     case OPTION_SET:
         return parse_word(option, text, out, error);
+    case OPTION_PRICE:
+        return parse_price(option, text, out, error);
+    case OPTION_DEMAND:
+        return parse_demand(text, machine, out, error);
+    case OPTION_SOURCE:
+        return value_source(text, out, error);
     case OPTION_LENGTHS:
         return parse_lengths(option, text, machine, out, error);
     case OPTION_ARRIVAL:
@@ -662,6 +710,14 @@ enum status value_parse(const struct option *option, const char *text,
         return parse_device(text, out, error);
     case OPTION_PINS:
         return value_pins(text, out, error);
+    case OPTION_LAUNCH:
+        return value_launch(text, option->choices, base, error);
+    case OPTION_URL:
+        return value_url(text, out, error);
+    case OPTION_COUNTERS:
+        return value_counters(text, out, error);
+    case OPTION_TITLE:
+        return value_title(text, out, option->bytes, error);
     case OPTION_ELASTICITY:
         return value_elasticity(text, option->choices, out, error);
     case OPTION_LIST:

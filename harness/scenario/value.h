@@ -21,9 +21,23 @@ MUST_CHECK enum status value_parse(const struct option *option, const char *text
 /* "auto" (no sets) or "api:0-1 client:2". */
 MUST_CHECK enum status value_pins(const char *text, struct topology_cpus out[OPTION_PINS_COUNT],
                                   struct error *error);
+/* "graph", "eager", or a command line. */
+MUST_CHECK enum status value_launch(const char *text, const char *choices,
+                                    struct option_server *out, struct error *error);
+/* "http://HOST:PORT"; without a port 80. */
+MUST_CHECK enum status value_url(const char *text, struct scenario_address *out,
+                                 struct error *error);
+/* "prometheus /metrics every 1s, proc", or one of the two. */
+MUST_CHECK enum status value_counters(const char *text, struct scenario_counters *out,
+                                      struct error *error);
+/* "title PATTERN". */
+MUST_CHECK enum status value_title(const char *text, char *out, size_t cap, struct error *error);
 /* "top2 by=10%" or "api_server, gpu by=10%"; `stages`: "a|b", the i-th is bit i. */
 MUST_CHECK enum status value_elasticity(const char *text, const char *stages,
                                         struct scenario_elasticity *out, struct error *error);
+/* "synthetic", "trace", "trace FILE" or "jsonl FILE". */
+MUST_CHECK enum status value_source(const char *text, struct scenario_workload *out,
+                                    struct error *error);
 /* "60s", "250ms", "50us" to ns; 0 or more. */
 MUST_CHECK enum status value_time(const char *text, int64_t *out_ns, struct error *error);
 /* Whether the text has the form of a list or range of several values. */

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "harness/scenario/settings.h"
+#include "harness/scenario/cell.h"
 
 /* Whether the bare text would be read back as something else. */
 static bool needs_quotes(const char *text)
@@ -23,6 +23,13 @@ static bool needs_quotes(const char *text)
            (strchr(" \t", text[0]) != NULL || strchr(" \t\\", text[bytes - 1]) != NULL);
 }
 
+/* A default of the project's own system in the section of a server of others. */
+static bool is_without_meaning(const struct settings_section *section, const struct setting *item)
+{
+    return cell_section_is_foreign(section) && item->origin.line == 0 &&
+           strcmp(item->origin.file, "default") == 0;
+}
+
 static void write_section(const struct settings_section *section, bool first, FILE *out)
 {
     (void)fprintf(out, "%s[%s%s%s]\n", first ? "" : "\n", section->kind->name,
@@ -30,7 +37,7 @@ static void write_section(const struct settings_section *section, bool first, FI
     for (uint32_t i = 0; i < section->items_count; i++) {
         const struct setting *item = &section->items[i];
         char origin[256];
-        if (item->text == NULL || item->text[0] == '\0') {
+        if (item->text == NULL || item->text[0] == '\0' || is_without_meaning(section, item)) {
             continue;
         }
         const char *quote = needs_quotes(item->text) ? "\"" : "";
@@ -113,6 +120,23 @@ void scenario_write_pins(const struct scenario_cell *cell, FILE *out)
     write_pin("client", &cell->client.cpus, out);
 }
 
+static void write_server(const struct scenario_cell *cell, FILE *out)
+{
+    const struct topology *t = &cell->topology;
+    const struct scenario_foreign *f = &cell->foreign;
+    if (f->kind != SCENARIO_SERVER_OWN) {
+        (void)fprintf(out, "%s http://%s:%u",
+                      f->kind == SCENARIO_SERVER_LAUNCHED ? "launched, at" : "attached,",
+                      f->url.host, f->url.port);
+        return;
+    }
+    (void)fprintf(out, "api_servers=%u dp=%u tp=%u pp=%u", t->api_servers_count, t->engines_count,
+                  t->tp, t->pp);
+    if (t->nodes_count > 1) {
+        (void)fprintf(out, " on %u %s nodes", t->nodes_count, balancing_name(t->balancing));
+    }
+}
+
 void scenario_write_runs(const struct scenario *scenario, FILE *out)
 {
     int64_t budget = scenario->general.budget_ns;
@@ -122,7 +146,7 @@ void scenario_write_runs(const struct scenario *scenario, FILE *out)
     for (uint32_t i = 0; i < scenario->runs_count; i++) {
         const struct scenario_run *run = &scenario->runs[i];
         const struct scenario_cell *cell = &scenario->cells[run->cell];
-        int64_t ns = scenario_run_ns(scenario, cell);
+        int64_t ns = scenario_expected_ns(scenario, run);
         bool past = budget > 0 && at > budget;
         if (at < 0) {
             (void)fprintf(out, "r%04u  %-11s  %s", i, "-", cell->name);
@@ -131,7 +155,8 @@ void scenario_write_runs(const struct scenario *scenario, FILE *out)
             (void)fprintf(out, "r%04u  %" PRId64 ":%02" PRId64 ":%02" PRId64 "%*s  %s", i, s / 3600,
                           s / 60 % 60, s % 60, s < 36000 ? 4 : 0, "", cell->name);
         }
-        (void)fprintf(out, " rep %u%s\n", run->replicate + 1, past ? "  skipped" : "");
+        (void)fprintf(out, " rep %u%s%s\n", run->replicate + 1, run->simulated ? " simulated" : "",
+                      past ? "  skipped" : "");
         late += past ? 1 : 0;
         at = at < 0 || ns < 0 ? -1 : at + ns;
     }
@@ -151,6 +176,17 @@ void scenario_write_runs(const struct scenario *scenario, FILE *out)
     }
 }
 
+/* How long a command takes until it serves is not known before. */
+static bool launches_any(const struct scenario *scenario)
+{
+    for (uint32_t i = 0; i < scenario->cells_count; i++) {
+        if (scenario->cells[i].foreign.kind == SCENARIO_SERVER_LAUNCHED) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void scenario_write_cells(const struct scenario *scenario, FILE *out)
 {
     int width = 0;
@@ -160,13 +196,8 @@ void scenario_write_cells(const struct scenario *scenario, FILE *out)
     }
     for (uint32_t i = 0; i < scenario->cells_count; i++) {
         const struct scenario_cell *cell = &scenario->cells[i];
-        const struct topology *t = &cell->topology;
-        (void)fprintf(out, "%4u  %-*s  %s: api_servers=%u dp=%u tp=%u pp=%u", i + 1, width,
-                      cell->name, cell->server, t->api_servers_count, t->engines_count, t->tp,
-                      t->pp);
-        if (t->nodes_count > 1) {
-            (void)fprintf(out, " on %u %s nodes", t->nodes_count, balancing_name(t->balancing));
-        }
+        (void)fprintf(out, "%4u  %-*s  %s: ", i + 1, width, cell->name, cell->server);
+        write_server(cell, out);
         (void)fprintf(out, "  %s: ", cell->load.name);
         write_load(&cell->load, out);
         (void)fprintf(out, "  %s  ", cell->workload.name);
@@ -174,15 +205,19 @@ void scenario_write_cells(const struct scenario *scenario, FILE *out)
         (void)fprintf(out, " a run");
         scenario_write_pins(cell, out);
         (void)fprintf(out, "\n");
+        if (cell->foreign.kind == SCENARIO_SERVER_LAUNCHED) {
+            (void)fprintf(out, "      $ %s\n", cell->foreign.command);
+        }
     }
     if (scenario->find.what != 0) {
         (void)fprintf(out, "%u cell%s, each searched for its rates", scenario->cells_count,
                       scenario->cells_count == 1 ? "" : "s");
     } else {
-        (void)fprintf(out, "%u cell%s x %u replicate%s = %u run%s", scenario->cells_count,
+        static const char *const modes[] = {"", " (simulated)", " (simulated and measured)"};
+        (void)fprintf(out, "%u cell%s x %u replicate%s = %u run%s%s", scenario->cells_count,
                       scenario->cells_count == 1 ? "" : "s", scenario->general.repeats_count,
                       scenario->general.repeats_count == 1 ? "" : "s", scenario->runs_count,
-                      scenario->runs_count == 1 ? "" : "s");
+                      scenario->runs_count == 1 ? "" : "s", modes[scenario->general.mode]);
     }
     if (scenario_probe_runs(scenario) > 0) {
         (void)fprintf(out, " and %u of the elasticity probe", scenario_probe_runs(scenario));
@@ -194,6 +229,7 @@ void scenario_write_cells(const struct scenario *scenario, FILE *out)
     int64_t budget = scenario->general.budget_ns;
     (void)fprintf(out, ", about ");
     write_time(total, out);
+    (void)fprintf(out, "%s", launches_any(scenario) ? " and what launched servers take" : "");
     if (budget > 0 && total > budget) {
         (void)fprintf(out, ", MORE than the budget of ");
         write_time(budget, out);

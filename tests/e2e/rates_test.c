@@ -186,6 +186,15 @@ static uint64_t booked_by(const struct engine_threads *e)
            ledger_get(&e->output->occupancy_ns);
 }
 
+static uint64_t waits_of(const struct ledger_thread *t)
+{
+    uint64_t counts[LEDGER_HISTOGRAM_BUCKETS];
+    for (uint32_t i = 0; i < LEDGER_HISTOGRAM_BUCKETS; i++) {
+        counts[i] = ledger_get(&t->waits.counts[i]);
+    }
+    return ledger_histogram_total(counts);
+}
+
 /* Share of the time that the three threads of one engine core have booked, with a backlog. */
 static double engine_booked_frac(bool interpreter_lock)
 {
@@ -225,9 +234,18 @@ static double engine_booked_frac(bool interpreter_lock)
     e2e_sleep_ms(300);
     assert_int_equal(ledger_get(&e.main->occupancy_ns),
                      ledger_get(&e.main->steps_count) * LOCK_STEP_NS);
+    assert_int_equal(ledger_get(&e.main->lock_held_ns),
+                     interpreter_lock ? ledger_get(&e.main->occupancy_ns) : 0);
     assert_int_equal(ledger_get(&e.input->requests_count), ledger_get(&e.main->requests_count));
     assert_int_equal(ledger_get(&e.input->occupancy_ns),
                      ledger_get(&e.input->requests_count) * LOCK_INPUT_NS);
+    /* Each request waits once for either thread, and twice, with its first and its last token, for
+     * the API server. */
+    const struct ledger_thread *api = e2e_thread(&served, THREAD_API_MAIN, 0, 0);
+    assert_int_equal(waits_of(e.input), ledger_get(&e.input->requests_count));
+    assert_int_equal(waits_of(e.main), ledger_get(&e.main->requests_count));
+    assert_int_equal(waits_of(e.output), ledger_get(&e.main->messages_out_count));
+    assert_int_equal(waits_of(api), 2 * ledger_get(&api->requests_count));
     assert_int_equal(ledger_get(&e.output->output_tokens), ledger_get(&e.main->output_tokens));
     assert_int_equal(ledger_get(&e.output->occupancy_ns),
                      ledger_get(&e.output->messages_out_count) * LOCK_MESSAGE_NS +

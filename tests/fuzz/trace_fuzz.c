@@ -25,6 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ASSERT(request->prompt_tokens > 0 && request->output_tokens > 0);
         ASSERT(request->prompt_tokens + request->output_tokens <= 8192);
         ASSERT(request->blocks_first + request->blocks_count <= trace.block_ids_count);
+        ASSERT(request->text_at + request->text_bytes <= trace.texts_bytes);
         before_ns = request->at_ns;
     }
     trace_free(&trace);

@@ -377,6 +377,11 @@ static void stages_are_guessed_from_port_and_descent(void **state)
     assert_string_equal(stage_of(&by_title, 1), "other");
     assert_string_equal(stage_of(&by_title, 5), "worker");
     assert_string_equal(stage_of(&by_title, 6), "nowhere");
+    /* An API server without a title is who listens, if API servers are looked for. */
+    patterns[1] = pattern("nobody=api_server");
+    assert_int_equal(foreign_by_port(port, patterns, 2, &by_title, &error), STATUS_OK);
+    assert_string_equal(stage_of(&by_title, 0), "other");
+    assert_string_equal(stage_of(&by_title, 1), "api_server");
     end(stranger);
     struct foreign_look l = look(&s);
     assert_int_equal(l.processes_count, 6);

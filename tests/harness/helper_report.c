@@ -115,6 +115,7 @@ static void add_threads(struct run_result *r, double rate)
     uint32_t cores = r->cell->topology.engines_count;
     r->launchers = allocate(cores, sizeof *r->launchers);
     r->engines = allocate(cores, sizeof *r->engines);
+    r->engine_tok_per_s = allocate(cores, sizeof *r->engine_tok_per_s);
     for (uint32_t i = 0; i < cores; i++) {
         struct probe_rates t = {
             .kind = cores > 1 ? THREAD_WORKER_MAIN : THREAD_ENGINE_MAIN,
@@ -142,7 +143,7 @@ static void add_threads(struct run_result *r, double rate)
         r->launchers[r->launchers_count++] = t;
         t.kind = THREAD_ENGINE_MAIN;
         r->engines[r->engines_count++] = t;
-        r->engine_tok_per_s[i] = rate / cores;
+        r->engine_tok_per_s[r->ranks_count++] = rate / cores;
     }
     for (int k = 0; k < THREAD_KINDS_COUNT; k++) {
         uint32_t expected = proc_expected_threads(&r->cell->topology, (enum ledger_thread_kind)k);
@@ -181,6 +182,11 @@ static void blank(struct run_result *r)
         r->latency[i] = none;
     }
     r->offered_rps = STATS_UNKNOWN;
+    r->achieved_ratio_lo = STATS_UNKNOWN;
+    r->achieved_ratio_hi = STATS_UNKNOWN;
+    r->backlog_slope_per_s = STATS_UNKNOWN;
+    r->n_eff_frac = STATS_UNKNOWN;
+    r->steady_flag = 1;
     r->stall_max_p99_ms = STATS_UNKNOWN;
     r->lag_p50_ms = STATS_UNKNOWN;
     r->lag_p99_ms = STATS_UNKNOWN;

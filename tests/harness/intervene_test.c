@@ -318,6 +318,16 @@ static void each_stage_is_slowed_by_its_own_cost(void **state)
     r.engines_count = 1;
     assert_true(intervene_slow(&r, "scheduler", 0.1, &cell));
     assert_int_equal(cell.topology.added.engine_step_ns, 450000); /* 0.55 - 0.1 booked, in 1 ms */
+    struct scenario_cell locked = *r.cell; /* all that is done while holding the lock */
+    locked.topology.engine_step_ns = 3000000;
+    locked.topology.host.engine_output_message_ns = 2000000;
+    const struct scenario_cell *plain = r.cell;
+    r.cell = &locked;
+    set_stage(&r.stages[5], "interpreter", 0.9, 0.9);
+    assert_true(intervene_slow(&r, "interpreter", 0.1, &cell));
+    assert_int_equal(cell.topology.added.engine_step_ns, 300000);
+    assert_int_equal(cell.topology.host.engine_output_message_ns, 2200000);
+    r.cell = plain;
     r.engines = NULL;
     r.engines_count = 0;
     result_free(&r);

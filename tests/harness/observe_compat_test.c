@@ -95,7 +95,7 @@ static void each_tool_sees_the_requests_of_the_window(void **state)
 {
     (void)state;
     struct load_shared shared;
-    struct observe_compat seen;
+    struct compat_seen seen;
     fill(&shared);
     assert_int_equal(observe_compat(&shared, COMPAT_VLLM, &seen, NULL), STATUS_OK);
     assert_int_equal(seen.requests_count, 2);
@@ -121,7 +121,7 @@ static void a_tool_with_a_window_counts_what_happens_in_it(void **state)
 {
     (void)state;
     struct load_shared shared;
-    struct observe_compat seen;
+    struct compat_seen seen;
     fill(&shared);
     shared.records[0].t_done_ns = 1006 * MS;
     assert_int_equal(observe_compat(&shared, COMPAT_GUIDELLM, &seen, NULL), STATUS_OK);
@@ -136,7 +136,7 @@ static void without_events_nothing_is_said(void **state)
 {
     (void)state;
     struct load_shared shared;
-    struct observe_compat seen;
+    struct compat_seen seen;
     make_region(&shared, 0);
     assert_int_equal(observe_compat(&shared, COMPAT_SGLANG, &seen, NULL), STATUS_INVALID);
     load_shared_close(&shared);

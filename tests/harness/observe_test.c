@@ -84,6 +84,171 @@ static void threads_are_put_together(void **state)
     ledger_close(&l);
 }
 
+static const struct run_stage *row(const struct run_result *r, const char *instance)
+{
+    uint32_t i = 0;
+    while (i < r->stages_count && strcmp(r->stages[i].instance, instance) != 0) {
+        i++;
+    }
+    if (i == r->stages_count) {
+        fail_msg("no row '%s'", instance);
+    }
+    return &r->stages[i];
+}
+
+struct engine_threads {
+    struct ledger_thread *main;
+    struct ledger_thread *input;
+    struct ledger_thread *output;
+};
+
+/* What one engine core's threads do in a second: 0.5, 0.05 and 0.4 of it are booked, under a lock
+ * or each on its own. */
+static void work_a_second(const struct engine_threads *e, bool locked)
+{
+    struct ledger_thread *threads[] = {e->main, e->input, e->output};
+    static const uint64_t booked_ns[] = {500000000, 50000000, 400000000};
+    static const uint64_t waited_ns[] = {300000000, 20000000, 500000000};
+    for (int i = 0; i < 3; i++) {
+        ledger_add(&threads[i]->occupancy_ns, booked_ns[i]);
+        ledger_add(&threads[i]->cpu_ns, 10000000);
+        ledger_add(&threads[i]->busy_ns, booked_ns[i] + (locked ? waited_ns[i] : 0));
+        ledger_add(&threads[i]->lock_held_ns, locked ? booked_ns[i] : 0);
+        ledger_add(&threads[i]->lock_wait_ns, locked ? waited_ns[i] : 0);
+    }
+    ledger_add(&e->main->output_tokens, 1000);
+    ledger_add(&e->main->finished_count, 10);
+    ledger_add(&e->main->queue_length_ns, 2500000000);
+    ledger_set(&e->main->queue_max, 7);
+}
+
+static struct run_result observe_engines(bool locked, enum wait_mode wait)
+{
+    static const struct scenario_cell cell;
+    const struct topology t = {.api_servers_count = 1,
+                               .engines_count = 2,
+                               .tp = 1,
+                               .pp = 1,
+                               .wait = (uint32_t)wait,
+                               .interpreter_lock = locked};
+    struct ledger l;
+    struct engine_threads engines[2];
+    struct observation a = {.taken = true};
+    struct observation b = {.taken = true};
+    struct run_result r = {.cell = &cell, .token_basis = ""};
+    assert_int_equal(ledger_create(&t, &l, NULL), STATUS_OK);
+    for (uint32_t i = 0; i < 2; i++) {
+        engines[i] = (struct engine_threads){
+            .output = ledger_thread_claim(&l, THREAD_ENGINE_OUTPUT, i, 0),
+            .main = ledger_thread_claim(&l, THREAD_ENGINE_MAIN, i, 0),
+            .input = ledger_thread_claim(&l, THREAD_ENGINE_INPUT, i, 0),
+        };
+    }
+    assert_int_equal(probe_snapshot(&l, &a.ledger, NULL), STATUS_OK);
+    for (int i = 0; i < 2; i++) {
+        work_a_second(&engines[i], locked);
+        ledger_add(&engines[i].main->sync_wait_ns, 150000000);
+        ledger_add(&engines[i].main->cpu_ns, 100000000);
+    }
+    assert_int_equal(probe_snapshot(&l, &b.ledger, NULL), STATUS_OK);
+    b.ledger.at_ns = a.ledger.at_ns + 1000000000;
+    observe_fill(&a, &b, &t, &r);
+    probe_snapshot_free(&a.ledger);
+    probe_snapshot_free(&b.ledger);
+    ledger_close(&l);
+    return r;
+}
+
+/* Threads that take turns are full together, though none of them is. */
+static void an_interpreter_lock_is_a_stage(void **state)
+{
+    (void)state;
+    struct run_result r = observe_engines(true, WAIT_BLOCK);
+    const struct run_stage *lock = row(&r, "EngineCore_DP1 lock");
+    assert_string_equal(lock->stage, "interpreter");
+    close_to(lock->busy_frac, 0.95, 1e-9);
+    close_to(lock->use_frac, 0.95, 1e-9);
+    close_to(lock->occupancy_frac, 0.95, 1e-9);
+    close_to(lock->queue_mean_count, 0.82, 1e-9); /* threads that wait for it */
+    close_to(lock->service_us_per_tok, 950, 1e-9);
+    close_to(lock->service_us_per_req, 95000, 1e-9);
+    assert_true(isnan(lock->cpu_frac) && isnan(lock->wait_p50_us) && isnan(lock->spin_frac));
+    /* What the threads have besides: their real CPU time. */
+    close_to(row(&r, "EngineCore_DP1")->use_frac, 0.11, 1e-9);
+    close_to(row(&r, "EngineCore_DP1")->busy_frac, 0.8, 1e-9);
+    close_to(row(&r, "EngineCore_DP1")->occupancy_frac, 0.5, 1e-9);
+    close_to(row(&r, "EngineCore_DP1 output")->use_frac, 0.01, 1e-9);
+    assert_int_equal(r.verdict.kind, STAGE_NAMED);
+    assert_string_equal(r.verdict.text, "interpreter");
+    close_to(r.verdict.first_frac, 0.95, 1e-9);
+    result_free(&r);
+    /* Without a lock there is no such stage, and nobody is full. */
+    r = observe_engines(false, WAIT_BLOCK);
+    for (uint32_t i = 0; i < r.stages_count; i++) {
+        assert_string_not_equal(r.stages[i].stage, "interpreter");
+    }
+    close_to(row(&r, "EngineCore_DP0")->use_frac, 0.5, 1e-9);
+    assert_string_equal(r.verdict.text, "unexplained");
+    result_free(&r);
+}
+
+static void spinning_is_time_in_waits_that_spin(void **state)
+{
+    (void)state;
+    struct run_result r = observe_engines(false, WAIT_SPIN);
+    close_to(row(&r, "EngineCore_DP0")->spin_frac, 0.11, 1e-9); /* not more than its CPU time */
+    close_to(row(&r, "EngineCore_DP0 input")->spin_frac, 0, 1e-9);
+    assert_true(isnan(row(&r, "client")->spin_frac));
+    close_to(row(&r, "EngineCore_DP0")->queue_mean_count, 2.5, 1e-9);
+    close_to(row(&r, "EngineCore_DP0")->queue_max_count, 7, 1e-9);
+    assert_true(isnan(row(&r, "EngineCore_DP0 input")->queue_mean_count));
+    assert_true(isnan(row(&r, "EngineCore_DP0")->ctx_switches_per_s)); /* nobody asked the kernel */
+    result_free(&r);
+    r = observe_engines(false, WAIT_BLOCK);
+    close_to(row(&r, "EngineCore_DP0")->spin_frac, 0, 1e-9);
+    result_free(&r);
+}
+
+/* One thread that the kernel knows all of, one of which it hides the migrations. */
+static void the_kernel_is_asked_for_switches(void **state)
+{
+    static const struct scenario_cell cell;
+    const struct topology t = {.api_servers_count = 2, .engines_count = 1, .tp = 1, .pp = 1};
+    struct proc_thread before[] = {
+        {.tid = 11, .voluntary_count = 100, .involuntary_count = 10, .migrations_count = 5},
+        {.tid = 12, .migrations_count = -1}};
+    struct proc_thread after[] = {{.tid = 12, .voluntary_count = 20, .migrations_count = -1},
+                                  {.tid = 11,
+                                   .runq_wait_ns = 500000000,
+                                   .voluntary_count = 1100,
+                                   .involuntary_count = 60,
+                                   .migrations_count = 9}};
+    struct ledger l;
+    struct observation a = {.taken = true, .system_known = true};
+    struct observation b = {.taken = true, .system_known = true};
+    struct run_result r = {.cell = &cell, .token_basis = ""};
+    (void)state;
+    assert_int_equal(ledger_create(&t, &l, NULL), STATUS_OK);
+    for (uint32_t i = 0; i < 2; i++) {
+        ledger_thread_claim(&l, THREAD_API_MAIN, i, 0)->tid = (int32_t)(11 + i);
+    }
+    assert_int_equal(probe_snapshot(&l, &a.ledger, NULL), STATUS_OK);
+    assert_int_equal(probe_snapshot(&l, &b.ledger, NULL), STATUS_OK);
+    b.ledger.at_ns = a.ledger.at_ns + 2000000000;
+    a.system = (struct proc_tree){.at_ns = 0, .threads = before, .threads_count = 2};
+    b.system = (struct proc_tree){.at_ns = 2000000000, .threads = after, .threads_count = 2};
+    observe_fill(&a, &b, &t, &r);
+    close_to(row(&r, "ApiServer_0")->runq_wait_frac, 0.25, 1e-9);
+    close_to(row(&r, "ApiServer_0")->ctx_switches_per_s, 525, 1e-9);
+    close_to(row(&r, "ApiServer_0")->migrations_per_s, 2, 1e-9);
+    close_to(row(&r, "ApiServer_1")->ctx_switches_per_s, 10, 1e-9);
+    assert_true(isnan(row(&r, "ApiServer_1")->migrations_per_s));
+    probe_snapshot_free(&a.ledger);
+    probe_snapshot_free(&b.ledger);
+    result_free(&r);
+    ledger_close(&l);
+}
+
 static struct run_result fill(enum load_mode mode)
 {
     struct load_options options = {.targets = {{.host = "127.0.0.1", .port = 1}},
@@ -168,6 +333,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_are_put_together),
+        cmocka_unit_test(an_interpreter_lock_is_a_stage),
+        cmocka_unit_test(spinning_is_time_in_waits_that_spin),
+        cmocka_unit_test(the_kernel_is_asked_for_switches),
         cmocka_unit_test(a_closed_loop_has_gaps_but_no_latencies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

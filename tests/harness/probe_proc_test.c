@@ -74,6 +74,18 @@ static void values_of_a_file_are_found(void **state)
     assert_string_equal(value, "A very long nam");
     assert_false(proc_file_value(TEXT, "Mem", value, sizeof value));
     assert_false(proc_file_value("", "Mem", value, sizeof value));
+    assert_int_equal(
+        proc_file_count("se.nr_migrations   :        12\nnr_switches : 9\n", "se.nr_migrations"),
+        12);
+    assert_int_equal(proc_file_count("voluntary_ctxt_switches:\t40\n"
+                                     "nonvoluntary_ctxt_switches:\t3\n",
+                                     "nonvoluntary_ctxt_switches"),
+                     3);
+    assert_int_equal(proc_file_count("a: -1\nb: 1.5\nc: 7 kB\nd:\ne: 0\n", "a"), -1);
+    assert_int_equal(proc_file_count("a: -1\nb: 1.5\nc: 7 kB\nd:\ne: 0\n", "b"), -1);
+    assert_int_equal(proc_file_count("a: -1\nb: 1.5\nc: 7 kB\nd:\ne: 0\n", "d"), -1);
+    assert_int_equal(proc_file_count("a: -1\nb: 1.5\nc: 7 kB\nd:\ne: 0\n", "e"), 0);
+    assert_int_equal(proc_file_count("", "a"), -1);
     assert_false(proc_file_read("/proc/no/such/file", value, sizeof value));
 }
 
@@ -269,6 +281,55 @@ static void expected_threads_follow_the_shape(void **state)
     assert_int_equal(proc_expected_threads(&t, THREAD_WORKER_OUTPUT), 0);
 }
 
+/* A process that goes to sleep 50 times more between two readings. */
+static void sleeps_are_counted_by_the_kernel(void **state)
+{
+    enum {
+        SLEEPS = 50
+    };
+    int go[2];
+    int done[2];
+    char byte = 0;
+    (void)state;
+    assert_int_equal(pipe(go), 0);
+    assert_int_equal(pipe(done), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0UL, 0UL, 0UL);
+        (void)!read(go[0], &byte, 1);
+        for (int i = 0; i < SLEEPS; i++) {
+            clock_sleep_until_ns(clock_now_ns() + 1000000);
+        }
+        (void)!write(done[1], &byte, 1);
+        (void)pause();
+        _exit(0);
+    }
+    struct proc_tree a;
+    struct proc_tree b;
+    assert_int_equal(proc_tree_read(child, &a, NULL), STATUS_OK);
+    assert_int_equal(write(go[1], &byte, 1), 1);
+    assert_int_equal(read(done[0], &byte, 1), 1);
+    assert_int_equal(proc_tree_read(child, &b, NULL), STATUS_OK);
+    assert_int_equal(b.threads_count, 1);
+    char text[8192];
+    assert_true(proc_file_read("/proc/self/status", text, sizeof text));
+    if (strstr(text, "\nvoluntary_ctxt_switches:") !=
+        NULL) { /* it waits in read() and pause(), too */
+        assert_in_range(b.threads[0].voluntary_count - a.threads[0].voluntary_count, SLEEPS,
+                        SLEEPS + 5);
+        assert_true(b.threads[0].involuntary_count >= a.threads[0].involuntary_count);
+    }
+    assert_true(b.threads[0].migrations_count >= a.threads[0].migrations_count);
+    proc_tree_free(&a);
+    proc_tree_free(&b);
+    (void)kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    for (int i = 0; i < 2; i++) {
+        (void)close(go[i]);
+        (void)close(done[i]);
+    }
+}
+
 static void cpu_time_is_seen_where_it_is_burnt(void **state)
 {
     (void)state;
@@ -337,6 +398,7 @@ int main(void)
         cmocka_unit_test(three_counts_stand_side_by_side),
         cmocka_unit_test(expected_threads_follow_the_shape),
         cmocka_unit_test(cpu_time_is_seen_where_it_is_burnt),
+        cmocka_unit_test(sleeps_are_counted_by_the_kernel),
         cmocka_unit_test(others_are_what_is_not_own),
         cmocka_unit_test(the_host_has_a_name_and_cores),
     };

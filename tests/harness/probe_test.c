@@ -34,7 +34,7 @@ static struct ledger make(uint32_t a, uint32_t d)
 static uint64_t *words(struct ledger_thread *t, size_t *count)
 {
     size_t first = offsetof(struct ledger_thread, started_ns);
-    *count = (offsetof(struct ledger_thread, launch_max_ns) - first) / sizeof(uint64_t) + 1;
+    *count = (offsetof(struct ledger_thread, gaps) + sizeof t->gaps - first) / sizeof(uint64_t);
     void *at = (unsigned char *)t + first;
     return at;
 }
@@ -118,6 +118,58 @@ static void rates_are_growth_over_time(void **state)
     assert_int_equal(r.output_tokens, 4000);
     assert_false(probe_diff(&b, &b, 0, &r)); /* no time passed */
     assert_false(probe_diff(&a, &b, 1, &r)); /* no such slot */
+    probe_snapshot_free(&a);
+    probe_snapshot_free(&b);
+    ledger_close(&l);
+}
+
+/* Times of 1 .. 1000 ms in one window, after others that are no part of it. */
+static void times_are_those_of_the_window(void **state)
+{
+    (void)state;
+    struct ledger l = make(1, 1);
+    struct ledger_thread *t = ledger_thread_claim(&l, THREAD_ENGINE_MAIN, 0, 0);
+    struct probe_snapshot a;
+    struct probe_snapshot b;
+    struct probe_rates r;
+    for (int i = 0; i < 5000; i++) {
+        ledger_histogram_add(&t->steps, 17);
+        ledger_histogram_add(&t->waits, 17);
+    }
+    assert_int_equal(probe_snapshot(&l, &a, NULL), STATUS_OK);
+    for (int64_t ms = 1; ms <= 1000; ms++) {
+        ledger_histogram_add(&t->steps, ms * 1000000);
+        ledger_histogram_add(&t->launches, ms * 1000);
+    }
+    for (int64_t ms = 1; ms <= 298; ms++) {
+        ledger_histogram_add(&t->waits, ms * 1000000);
+    }
+    for (int i = 0; i < 4; i++) {
+        ledger_histogram_add(&t->gaps, 1000000);
+    }
+    ledger_add(&t->queue_length_ns, 7000000000);
+    ledger_add(&t->lock_held_ns, 500000000);
+    ledger_add(&t->lock_wait_ns, 3000000000);
+    assert_int_equal(probe_snapshot(&l, &b, NULL), STATUS_OK);
+    b.at_ns = a.at_ns + 2000000000;
+    assert_true(probe_diff(&a, &b, 0, &r));
+    assert_true(fabs(r.step_p50_us - 500e3) <= 0.0625 * 500e3);
+    assert_true(fabs(r.step_p99_us - 990e3) <= 0.0625 * 990e3);
+    assert_true(fabs(r.launch_p50_us - 500) <= 0.0625 * 500);
+    assert_true(fabs(r.launch_p99_us - 990) <= 0.0625 * 990);
+    assert_true(fabs(r.wait_p50_us - 149e3) <= 0.0625 * 149e3);
+    assert_true(isnan(r.wait_p99_us)); /* of 299 samples on it has an upper bound */
+    assert_true(isnan(r.gpu_gap_p50_us));
+    close_to(r.queue_mean, 3.5);
+    close_to(r.lock_held_frac, 0.25);
+    close_to(r.lock_wait_frac, 1.5); /* of more than one thread, if the test wants it */
+    ledger_histogram_add(&t->waits, 299000000);
+    ledger_histogram_add(&t->gaps, 1000000);
+    probe_snapshot_free(&b);
+    assert_int_equal(probe_snapshot(&l, &b, NULL), STATUS_OK);
+    assert_true(probe_diff(&a, &b, 0, &r));
+    assert_true(fabs(r.wait_p99_us - 297e3) <= 0.0625 * 297e3);
+    assert_true(fabs(r.gpu_gap_p50_us - 1e3) <= 0.0625 * 1e3);
     probe_snapshot_free(&a);
     probe_snapshot_free(&b);
     ledger_close(&l);
@@ -292,6 +344,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_snapshot_is_a_complete_copy),
         cmocka_unit_test(rates_are_growth_over_time),
+        cmocka_unit_test(times_are_those_of_the_window),
         cmocka_unit_test(a_thread_that_came_later_counts_from_its_start),
         cmocka_unit_test(a_slot_being_claimed_is_left_out),
         cmocka_unit_test(requests_are_joined_by_number),

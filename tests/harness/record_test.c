@@ -21,8 +21,9 @@ enum {
     CUTS = 97 /* a prime: cuts and flips fall everywhere in a record */
 };
 
-static const char *const files[] = {"runs.csv",     "stages.csv",   "launch.csv", "threads.csv",
-                                    "timeline.csv", "requests.csv", "hops.csv"};
+static const char *const files[] = {"runs.csv",    "stages.csv",   "launch.csv",
+                                    "threads.csv", "timeline.csv", "requests.csv",
+                                    "hops.csv",    "hist.csv",     "events.jsonl"};
 
 static void begin(const struct sweep *sweep, char folder[256])
 {
@@ -98,6 +99,36 @@ static void what_comes_back_writes_the_same_rows(void **unused)
         result_free(&read[i]);
     }
     free(read);
+    free(texts);
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
+/* A search makes runs of one cell that differ in their load alone. */
+static void a_run_of_another_load_is_refused(void **unused)
+{
+    (void)unused;
+    char folder[256];
+    struct error error;
+    struct run_result read;
+    struct sweep sweep = sweep_make();
+    struct record_texts *texts = calloc(1, sizeof *texts);
+    struct scenario_cell cell = *sweep.results[0].cell;
+    struct record_wanted wanted = {&cell, &sweep.scenario->runs[0], 0};
+    assert_non_null(texts);
+    begin(&sweep, folder);
+    assert_int_equal(record_write(folder, &sweep.results[0], &error), STATUS_OK);
+    assert_int_equal(record_read_wanted(folder, &wanted, texts, &read, &error), STATUS_OK);
+    assert_ptr_equal(read.cell, &cell);
+    result_free(&read);
+    cell.load.rate_per_s += 1e-9;
+    assert_int_equal(record_read_wanted(folder, &wanted, texts, &read, &error), STATUS_INVALID);
+    cell = *sweep.results[0].cell;
+    cell.load.measure_ns *= 2;
+    assert_int_equal(record_read_wanted(folder, &wanted, texts, &read, &error), STATUS_INVALID);
+    cell = *sweep.results[0].cell;
+    wanted.run = &sweep.scenario->runs[sweep.count - 1]; /* another replicate */
+    assert_int_equal(record_read_wanted(folder, &wanted, texts, &read, &error), STATUS_INVALID);
     free(texts);
     folder_remove(folder);
     sweep_free(&sweep);
@@ -242,6 +273,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_comes_back_writes_the_same_rows),
+        cmocka_unit_test(a_run_of_another_load_is_refused),
         cmocka_unit_test(damage_is_noticed_wherever_it_is),
         cmocka_unit_test(only_the_same_session_goes_on),
     };

@@ -157,6 +157,60 @@ static void an_api_server_costs_what_its_profile_says(void **state)
     sweep_free(&sweep);
 }
 
+/* Computing 98 % of the time for the sake of other ranks, with places free in every batch. */
+static void a_gpu_may_compute_without_being_in_use(void **state)
+{
+    struct sweep sweep = reference_sweep();
+    char *text = NULL;
+    size_t bytes = 0;
+    (void)state;
+    for (uint32_t i = 0; i < sweep.count; i++) {
+        for (uint32_t k = 0; k < sweep.results[i].stages_count; k++) {
+            struct run_stage *s = &sweep.results[i].stages[k];
+            bool gpu = strcmp(s->stage, "gpu") == 0;
+            s->busy_frac = gpu ? 0.98 : s->use_frac;
+            s->use_frac = gpu ? 0 : s->use_frac;
+        }
+    }
+    struct summary *s = summary_build(sweep.scenario, sweep.results, sweep.count);
+    FILE *out = open_memstream(&text, &bytes);
+    assert_non_null(out);
+    struct grid g = ceilings_grid(s);
+    grid_markdown(&g, out);
+    assert_int_equal(fclose(out), 0);
+    expect(text, "| 0 % (computing 98 %) |");
+    expect(text, "| 100 % |"); /* of the API server: it says nothing more */
+    assert_null(strstr(text, "100 % (computing"));
+    free(text);
+    grid_free(&g);
+    summary_free(s);
+    sweep_free(&sweep);
+}
+
+/* A lock that three threads take in turn has servers, a demand and a ceiling like any stage. */
+static void an_interpreter_lock_has_a_ceiling(void **state)
+{
+    struct sweep sweep = reference_sweep();
+    (void)state;
+    for (uint32_t i = 0; i < sweep.count; i++) {
+        struct run_result *r = &sweep.results[i];
+        for (uint32_t k = 0; k < r->stages_count; k++) {
+            struct run_stage *s = &r->stages[k];
+            if (strcmp(s->stage, "scheduler") == 0) { /* 100 us of each token */
+                (void)snprintf(s->stage, sizeof s->stage, "interpreter");
+                s->use_frac = 100e-6 * r->output_tok_per_s.mean / r->cell->topology.engines_count;
+            }
+        }
+    }
+    struct summary *s = summary_build(sweep.scenario, sweep.results, sweep.count);
+    const struct attribution *a = &s->curves[2].attribution; /* 4 API servers, 8 engine cores */
+    const struct attribution_stage *lock = stage_of(a, "interpreter");
+    assert_true(fabs(lock->demand.demand_s * 1e6 - 100) < 0.5);
+    assert_true(fabs(lock->demand.ceiling_rate / 80000 - 1) < 0.01);
+    summary_free(s);
+    sweep_free(&sweep);
+}
+
 /* A GPU that is busy all the time with short batches has more to give than its busy time says: 8 of
  * them carry 52.3 k tokens/s once API servers let them, and the runs with one API server know. */
 static void the_gpus_ceiling_is_that_of_full_batches(void **state)
@@ -373,6 +427,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_api_server_costs_what_its_profile_says),
+        cmocka_unit_test(a_gpu_may_compute_without_being_in_use),
+        cmocka_unit_test(an_interpreter_lock_has_a_ceiling),
         cmocka_unit_test(the_gpus_ceiling_is_that_of_full_batches),
         cmocka_unit_test(gains_foretold_cover_gains_measured),
         cmocka_unit_test(a_relief_that_was_not_measured_is_told),

@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/report/confirmed.h"
+#include "harness/report/elasticity.h"
+#include "harness/report/knees.h"
 #include "helper_report.h"
 
 enum {
@@ -165,9 +168,15 @@ static void check(const char *docs, const char *folder, const char *file)
 
 static void every_column_is_described_and_written(void **state)
 {
-    static const char *const files[] = {"runs.csv",    "stages.csv",  "launch.csv",
-                                        "threads.csv", "hops.csv",    "timeline.csv",
-                                        "points.csv",  "scaling.csv", "ceilings.csv"};
+    static const char *const files[] = {"runs.csv",     "stages.csv",   "launch.csv", "threads.csv",
+                                        "hops.csv",     "timeline.csv", "points.csv", "scaling.csv",
+                                        "ceilings.csv", "requests.csv", "probe.csv",  "knee.csv",
+                                        "confirm.csv",  "hist.csv"};
+    /* Headers are written without rows. */
+    static const struct elasticity elasticity;
+    static const struct confirmed confirmed;
+    static const struct knees knees;
+    static struct run_request request;
     char folder[256];
     const char *root = getenv("HARNESS_SOURCE_DIR"); // NOLINT(concurrency-mt-unsafe)
     struct sweep sweep = sweep_make();
@@ -179,7 +188,14 @@ static void every_column_is_described_and_written(void **state)
     const struct report_options options = {
         .folder = folder, .plots_folder = folder, .scenario = sweep.scenario, .host = &sweep.host};
     assert_int_equal(report_create(&options, &report, &error), STATUS_OK);
+    sweep.results[0].requests = &request;
+    sweep.results[0].requests_rows_count = 1;
     assert_int_equal(report_run(report, &sweep.results[0], &error), STATUS_OK);
+    sweep.results[0].requests = NULL; /* not one to be freed */
+    sweep.results[0].requests_rows_count = 0;
+    report_elasticity(report, &elasticity);
+    report_confirmed(report, &confirmed);
+    report_knees(report, &knees);
     assert_int_equal(report_conclude(report, sweep.results, 1, false, &conclusion, &error),
                      STATUS_OK);
     report_close(report);

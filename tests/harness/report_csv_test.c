@@ -146,7 +146,7 @@ static const char header[] =
     "rank_steps_per_tok,launches_per_s,predicted_output_tok_per_s,predicted_limit,"
     "predicted_rank_steps_per_tok,predicted_itl_mean_ms,predicted_launches_per_s,"
     "forecast_output_tok_per_s,forecast_lo,forecast_hi,forecast_stage,prediction_error_frac,"
-    "dp_sync_frac,stranded_frac\n";
+    "dp_sync_frac,stranded_frac,slo,cpu_pressure_frac,mode\n";
 
 static void runs_have_the_published_columns(void **state)
 {

@@ -102,7 +102,7 @@ static const struct row value_rows[] = {
      "t.ini:9:14: elasticity: no stage before by=: top2 by=10%"},
     {GOOD "[probe]\nelasticity = cpu by=10%\n",
      "t.ini:9:14: elasticity: 'cpu' is no stage: top1 to top4, or any of "
-     "api_server|scheduler|launch|gpu|coordinator|ipc, then by=10%"},
+     "api_server|scheduler|launch|gpu|coordinator|ipc|interpreter, then by=10%"},
     {GOOD "[probe]\nelasticity = top2 by=0.5%\n",
      "t.ini:9:14: elasticity: write by=10%, of 1% to 100%, at the end, not 'by=0.5%'"},
     {GOOD "[probe]\nelasticity = top2 by=10%\ncell = dp=4\n",
@@ -137,9 +137,32 @@ static const struct row value_rows[] = {
     "[scenario]\nname = t\n[workload w]\n[load l]\nusers = 4\nmeasure = 1s\n" \
     "[server s]\n"
 
+#define VIRTUAL(mode, more)                                                                    \
+    "[scenario]\nname = t\nmode = " mode "\n[load l]\nusers = 4\nmeasure = 1s\n[workload w]\n" \
+    "[server s]\n" more
+
+static const struct row virtual_rows[] = {
+    {VIRTUAL("both", "topology = api_servers=1 dp=1 pp=2\n"),
+     "t.ini:9:12: topology: pp: pipeline stages cannot be simulated"},
+    {VIRTUAL("simulate", "topology = api_servers=1 dp=2\nnodes = 2\n"),
+     "t.ini:10:9: nodes: several nodes cannot be simulated"},
+    {VIRTUAL("simulate", "[defaults workload]\nstream = no\n"),
+     "t.ini:10:10: stream: answers in one piece cannot be simulated"},
+    {VIRTUAL("simulate", "attach = http://127.0.0.1:8000\n"),
+     "t.ini:8:2: server s: a server of others cannot be simulated"},
+    {VIRTUAL("simulate", "topology = api_servers=1 dp=4097\n"),
+     "t.ini:9:12: topology: dp: want 1 to 4096, got 4097"},
+    {"[scenario]\nname = t\nmode = both\n[load l]\nmode = open\nmeasure = 1s\n[workload w]\n"
+     "[server s]\n[find]\nwhat = capacity\n",
+     "t.ini:1:2: mode: both: rates are searched for in one mode, simulate or measure"},
+    {VIRTUAL("real", ""), "t.ini:3:8: mode: unknown value 'real' (one of measure, simulate, both)"},
+};
+
 static const struct row server_rows[] = {
     {SERVER "topology = dp=2\n", "t.ini:8:12: topology: 'api_servers=' is missing"},
-    {SERVER "topology = api_servers=1 dp=0\n", "t.ini:8:12: topology: dp: want 1 to 64, got 0"},
+    {SERVER "topology = api_servers=1 dp=0\n", "t.ini:8:12: topology: dp: want 1 to 4096, got 0"},
+    {SERVER "topology = api_servers=1 dp=65\n",
+     "t.ini:8:12: topology: dp: want 1 to 64, got 65 (to 4096 with scenario.mode = simulate)"},
     {SERVER "topology = api_servers=1 dp=1 tp=8 pp=4\n",
      "t.ini:8:12: topology: tp x pp: want at most 16 workers of an engine core, got 32"},
     {SERVER "topology = api_servers=1 dpp=1\n",
@@ -196,7 +219,8 @@ static const struct row server_rows[] = {
      "t.ini:9:12: executor: uniproc has one worker an engine core, not 2"},
 };
 
-#define LOAD "[scenario]\nname = t\n[server s]\n[workload w]\n[load l]\n"
+#define LOAD   "[scenario]\nname = t\n[server s]\n[workload w]\n[load l]\n"
+#define REPORT "[scenario]\nname = t\n[server s]\n[workload w]\n[load l]\nusers = 1\n[report]\n"
 
 static const struct row fit_rows[] = {
     {LOAD "measure = 1s\n", "t.ini:5:2: users: a closed loop needs 1 or more"},
@@ -212,7 +236,47 @@ static const struct row fit_rows[] = {
     {SERVER "publish_interval = 10s\n",
      "t.ini:7:2: heartbeat_interval: it is less than publish_interval"},
     {LOAD "mode = open\n", "t.ini:5:2: rate: an open loop needs more than 0/s"},
-    {LOAD "mode = trace\n", "t.ini:6:8: mode: trace needs a workload with source = trace"},
+    {LOAD "mode = trace\n", "t.ini:6:8: mode: trace needs a workload with source = trace or jsonl"},
+    {LOAD "mode = open\nrate = 1/s\nwarmup = auto\nwarmup_max = 4s\n",
+     "t.ini:9:14: warmup_max: want 5s to 600s, got 4s"},
+    {"[scenario]\nname = t\n[server s]\n[workload w]\nsource = trace f.csv\n[load l]\n"
+     "mode = trace\nwarmup = auto\n",
+     "t.ini:8:10: warmup: auto waits for a steady state, which mode = trace has not"},
+    {LOAD "users = 1\nmeasure_min_cycles = 30\n",
+     "t.ini:7:22: measure_min_cycles: needs mode = open"},
+    {LOAD "mode = open\nrate = 1/s\nmeasure = 500ms\nmeasure_min_cycles = 30\n",
+     "t.ini:9:22: measure_min_cycles: needs a measure of 1s or more"},
+    {LOAD "users = 1\non_inflight_max = drop\n",
+     "t.ini:7:19: on_inflight_max: needs mode = open or trace: users wait for their answers"},
+    {LOAD "users = 1\non_inflight_max = dorp\n",
+     "t.ini:7:19: on_inflight_max: unknown value 'dorp', did you mean 'drop'? (one of invalid, "
+     "drop, "
+     "wait)"},
+    {WORKLOAD "source = jsonl\n", "t.ini:8:10: source: jsonl needs its file: write jsonl FILE"},
+    {WORKLOAD "source = synthetic f\n", "t.ini:8:10: source: synthetic has no file, found 'f'"},
+    {WORKLOAD "source = json f\n",
+     "t.ini:8:10: source: unknown value 'json f': write synthetic, trace FILE or jsonl FILE"},
+    {WORKLOAD "source = trace\n",
+     "t.ini:8:10: source: a trace needs its path: write trace FILE or set workload.trace"},
+    {WORKLOAD "source = trace f\ntrace = g\n",
+     "t.ini:9:9: trace: source names a file already: set one of them"},
+    {WORKLOAD "source = jsonl f\nshared_prefix = 10%\n",
+     "t.ini:9:17: shared_prefix: not with source = jsonl, whose prompts are the file's"},
+    {REPORT "price = 2.50\n",
+     "t.ini:8:9: price: '2.50' is no price, or more than 1000000: write 2.50 per gpu-hour"},
+    {REPORT "price = 2.50 per hour\n", "t.ini:8:9: price: '2.50 per hour' is no price, or more "
+                                       "than 1000000: write 2.50 per gpu-hour"},
+    {REPORT "price = 2.50 per gpu-hour\n",
+     "t.ini:8:9: price: needs a demand that it is the price of: demand = 120/s peak"},
+    {REPORT "demand = 35/s mean\n",
+     "t.ini:8:10: demand: '35/s mean' is no demand: write 120/s peak, "
+     "or 120/s peak, 35/s mean"},
+    {REPORT "demand = 120/s peak, 130/s mean\n",
+     "t.ini:8:10: demand: '120/s peak, 130/s mean' is no demand: write 120/s peak, or 120/s peak, "
+     "35/s mean"},
+    {REPORT "demand = 120/s peak,\n", "t.ini:8:10: demand: '120/s peak,' is no demand: write 120/s "
+                                      "peak, or 120/s peak, 35/s mean"},
+    {REPORT "demand = 120 peak\n", "t.ini:8:10: demand: '120' is no rate: write 50/s or 0.5/s"},
     {LOAD "mode = open\nrate = 1/s\nmeasure = all\n",
      "t.ini:8:11: measure: all needs mode = trace"},
     {LOAD "mode = open\nrate = 1/s\nfirst_outputs = residual\n",
@@ -228,6 +292,12 @@ static const struct row fit_rows[] = {
                                        "'workload = NAME' or 'axis.workload'"},
     {LOAD "users = 1\n[sweep]\nworkload = v\n",
      "t.ini:8:12: workload: there is no section [workload v], did you mean 'w'?"},
+    {LOAD "users = 1\n[slo a]\n[slo b]\n",
+     "t.ini: there are 2 [slo NAME] sections: [sweep] needs 'slo = NAME' or 'axis.slo'"},
+    {LOAD "users = 1\n[slo fast]\n[sweep]\nslo = fsat\n",
+     "t.ini:9:7: slo: there is no section [slo fsat], did you mean 'fast'?"},
+    {LOAD "users = 1\n[sweep]\naxis.slo = fast\n",
+     "t.ini:8:12: axis.slo: there is no section [slo fast]"},
     {LOAD "users = 1\n[sweep]\naxis.server = s,sx\n",
      "t.ini:8:15: axis.server: there is no section [server sx], did you mean 's'?"},
     {LOAD "users = %{api}\n[sweep]\naxis.apis = 1,2\n",
@@ -244,6 +314,18 @@ static const struct row fit_rows[] = {
      "t.ini:8:11: axis.dp: the value '1' stands twice"},
     {LOAD "users = 1\n[sweep]\naxis.dp = 1,2\naxis.q = 1,2,3\ncombine = zip\n",
      "t.ini:10:11: combine: zip needs axes of equal length, dp has 2 values and q has 3"},
+    {LOAD "users = 1\n[sweep]\naxis.dp = 1,2\naxis.q = 1,2,3\ncombine = link q:dp\n",
+     "t.ini:10:11: combine: link needs axes of equal length, dp has 2 values and q has 3"},
+    {LOAD "users = 1\n[sweep]\naxis.dp = 1,2\naxis.users = 1,2\ncombine = link dp:user\n",
+     "t.ini:10:11: combine: link: there is no axis 'user' under [sweep], did you mean 'users'?"},
+    {LOAD "users = 1\n[sweep]\naxis.dp = 1,2\naxis.q = 1,2\ncombine = link dp:q dp\n",
+     "t.ini:10:11: combine: link: the axis 'dp' stands twice"},
+    {LOAD "users = 1\n[sweep]\naxis.dp = 1,2\naxis.q = 1,2\ncombine = link q\n",
+     "t.ini:10:11: combine: link: with which axis? As in link q:other"},
+    {LOAD "users = 1\n[sweep]\naxis.dp = 1,2\ncombine = link\n",
+     "t.ini:9:11: combine: link: which axes? As in link a:b"},
+    {LOAD "users = 1\n[sweep]\naxis.dp = 1,2\ncombine = zap\n",
+     "t.ini:9:11: combine: 'zap' is none of cross, zip, link a:b"},
     {LOAD "users = 1\n[scaling]\nalong = pd\n[sweep]\naxis.dp = 1,2\n",
      "t.ini:8:9: along: there is no axis 'pd' under [sweep], did you mean 'dp'?"},
     {LOAD "users = 1\n[sweep]\ncombine = %{x}\n",
@@ -290,6 +372,7 @@ static void check_row(const struct row *row, struct scenario_problems *problems)
 TABLE_TEST(test_text, text_rows)
 TABLE_TEST(test_values, value_rows)
 TABLE_TEST(test_server, server_rows)
+TABLE_TEST(test_virtual, virtual_rows)
 TABLE_TEST(test_fit, fit_rows)
 TABLE_TEST(test_many, many_rows)
 
@@ -352,10 +435,10 @@ static void test_command_line(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),         cmocka_unit_test(test_values),
-        cmocka_unit_test(test_server),       cmocka_unit_test(test_fit),
-        cmocka_unit_test(test_many),         cmocka_unit_test(test_bounded),
-        cmocka_unit_test(test_command_line),
+        cmocka_unit_test(test_text),    cmocka_unit_test(test_values),
+        cmocka_unit_test(test_server),  cmocka_unit_test(test_virtual),
+        cmocka_unit_test(test_fit),     cmocka_unit_test(test_many),
+        cmocka_unit_test(test_bounded), cmocka_unit_test(test_command_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -222,7 +222,9 @@ static void test_precedence(void **state)
                            "arrival = poisson  ; default\n"
                            "rate = 0/s  ; default\n"
                            "warmup = 1s  ; t.ini:4\n"
+                           "warmup_max = 60s  ; default\n"
                            "measure = 4s  ; t.ini:7\n"
+                           "measure_min_cycles = 0  ; default\n"
                            "batches = 300  ; t.ini:14\n"
                            "drain = 20s  ; t.ini:9\n"
                            "inflight_max = 600  ; command line\n"));
@@ -365,6 +367,73 @@ static void test_other_values(void **state)
     scenario_close(s);
 }
 
+/* Windows, sources and demands: what is said, and what is meant if nothing is. */
+static void test_windows_and_sources(void **state)
+{
+    static const char text[] = GOOD "mode = open\nrate = 3/s\nwarmup = auto\nwarmup_max = 20s\n"
+                                    "measure_min_cycles = 30\non_inflight_max = wait\n"
+                                    "[defaults workload]\nsource = jsonl my/prompts.jsonl\n"
+                                    "[report]\nprice = 2.50 per gpu-hour\n"
+                                    "demand = 120/s peak, 35.5/s mean\n";
+    (void)state;
+    struct scenario *s = open_text(text, NULL);
+    const struct scenario_cell *c = &s->cells[0];
+    assert_true(c->load.warmup_auto);
+    assert_int_equal(c->load.warmup_ns, 20000000000);
+    assert_int_equal(c->load.measure_min_cycles_count, 30);
+    assert_int_equal(c->load.on_inflight_max, SCENARIO_FULL_WAIT);
+    assert_int_equal(c->workload.source, SCENARIO_SOURCE_JSONL);
+    assert_string_equal(c->workload.trace, "my/prompts.jsonl");
+    assert_true(s->report.price_per_gpu_hour > 2.4999 && s->report.price_per_gpu_hour < 2.5001);
+    assert_true(s->report.demand.peak_per_s > 119.999 && s->report.demand.peak_per_s < 120.001);
+    assert_true(s->report.demand.mean_per_s > 35.499 && s->report.demand.mean_per_s < 35.501);
+    assert_int_equal(scenario_run_ns(s, c), -1);
+    scenario_close(s);
+    s = open_text(GOOD "mode = trace\nmeasure_min_cycles = 0\n[defaults workload]\n"
+                       "source = trace a b.csv\n[report]\ndemand = 7/s peak\n",
+                  NULL);
+    c = &s->cells[0];
+    assert_false(c->load.warmup_auto);
+    assert_int_equal(c->load.warmup_ns, 0);
+    assert_int_equal(c->load.on_inflight_max, SCENARIO_FULL_INVALID);
+    assert_int_equal(c->workload.source, SCENARIO_SOURCE_TRACE);
+    assert_string_equal(c->workload.trace, "a b.csv");
+    assert_true(s->report.price_per_gpu_hour <= 0 && s->report.demand.mean_per_s <= 0);
+    scenario_close(s);
+}
+
+/* The [slo] in force: none, the only one, the one of [sweep], of an axis, or of a search. */
+static void test_slo_in_force(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *first; /* of the first cell */
+        const char *last;
+    } rows[] = {
+        {GOOD, "", ""},
+        {GOOD "[slo a]\n", "a", "a"},
+        {GOOD "[slo a]\n[slo b]\n[sweep]\nslo = b\n", "b", "b"},
+        {GOOD "[slo a]\n[slo b]\n[sweep]\naxis.slo = b,a\n", "b", "a"},
+        {GOOD "mode = open\n[slo a]\nttft_p99_max = 1s\n[slo b]\ninherit = a\n[find]\n"
+              "what = slo_rate\nslo = b\n",
+         "b", "b"},
+        {GOOD "mode = open\n[slo a]\nttft_p99_max = 1s\n[slo b]\ninherit = a\n[find]\n"
+              "what = slo_rate\nslo = b\n[sweep]\nslo = a\n",
+         "a", "a"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct scenario *s = open_text(rows[i].text, NULL);
+        assert_string_equal(s->cells[0].slo.name, rows[i].first);
+        assert_string_equal(s->cells[s->cells_count - 1].slo.name, rows[i].last);
+        scenario_close(s);
+    }
+    struct scenario *s = open_text(GOOD "[slo a]\ntpot_p95_max = 20ms\nclock = sent\n", NULL);
+    assert_int_equal(s->cells[0].slo.tpot_p95_max_ns, 20000000);
+    assert_int_equal(s->cells[0].slo.sent_clock, 1);
+    scenario_close(s);
+}
+
 /* wait = auto spins only with a CPU for each API server, engine core, worker and one more. */
 static void test_wait_auto(void **state)
 {
@@ -453,6 +522,13 @@ static void test_sweeps(void **state)
     (void)state;
     check_cells("axis.a = 1,2\naxis.b = 3,4\n", NULL, "a=1,b=3 a=1,b=4 a=2,b=3 a=2,b=4");
     check_cells("axis.a = 1,2\naxis.b = 3,4\ncombine = zip\n", NULL, "a=1,b=3 a=2,b=4");
+    check_cells("axis.a = 1,2\naxis.b = 3,4\naxis.c = 5,6\ncombine = link c:a\n", NULL,
+                "a=1,b=3,c=5 a=1,b=4,c=5 a=2,b=3,c=6 a=2,b=4,c=6");
+    check_cells("axis.a = 1,2\naxis.b = 3,4,7\naxis.c = 5,6\naxis.d = 7,8,9\n"
+                "combine = link a:c  b:d\n",
+                NULL,
+                "a=1,b=3,c=5,d=7 a=1,b=4,c=5,d=8 a=1,b=7,c=5,d=9 a=2,b=3,c=6,d=7 "
+                "a=2,b=4,c=6,d=8 a=2,b=7,c=6,d=9");
     check_cells("axis.a = 1,2\naxis.b = 1..4\nskip = a > 2*b or b >= 3 and a == 1\n", NULL,
                 "a=1,b=1 a=1,b=2 a=2,b=1 a=2,b=2 a=2,b=3 a=2,b=4");
     check_cells("axis.a = 1,2\naxis.b = 3,4\n", &one, "a=2,b=4");
@@ -608,7 +684,7 @@ static void test_round_trip(void **state)
     check_round_trip(open_shipped("azure_conversation", NULL));
     check_round_trip(open_text(
         GOOD "[slo a]\nerror_max = 2%\n[slo b]\ninherit = a\n[client]\nceiling = measure\n"
-             "[sweep]\naxis.a = 1..6\nskip = a > 2 and a != 5\n[defaults scenario]\n"
+             "[sweep]\naxis.a = 1..6\nskip = a > 2 and a != 5\nslo = b\n[defaults scenario]\n"
              "order = shuffled\nrepeats = 7\nquestion = \" # ; \\\"\n",
         NULL));
 }
@@ -636,25 +712,17 @@ static void test_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_saturation),
-        cmocka_unit_test(test_saturation_quick),
-        cmocka_unit_test(test_other_shipped),
-        cmocka_unit_test(test_shipped_routing),
-        cmocka_unit_test(test_precedence),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_times),
-        cmocka_unit_test(test_other_values),
-        cmocka_unit_test(test_wait_auto),
-        cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_sweeps),
-        cmocka_unit_test(test_chosen_sections),
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_include),
-        cmocka_unit_test(test_include_cycle),
-        cmocka_unit_test(test_include_depth),
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_saturation),    cmocka_unit_test(test_saturation_quick),
+        cmocka_unit_test(test_other_shipped), cmocka_unit_test(test_shipped_routing),
+        cmocka_unit_test(test_precedence),    cmocka_unit_test(test_text),
+        cmocka_unit_test(test_counts),        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_slo_in_force),
+        cmocka_unit_test(test_other_values),  cmocka_unit_test(test_windows_and_sources),
+        cmocka_unit_test(test_wait_auto),     cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_sweeps),        cmocka_unit_test(test_chosen_sections),
+        cmocka_unit_test(test_order),         cmocka_unit_test(test_include),
+        cmocka_unit_test(test_include_cycle), cmocka_unit_test(test_include_depth),
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

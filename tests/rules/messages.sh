@@ -21,8 +21,13 @@ want() {
 want 2 "unknown command 'rnu', did you mean 'run'?" rnu
 want 2 "unknown option --quik, did you mean --quick?" run --quik "$smoke"
 want 2 "unknown option --bogus" serve --bogus
+want 2 "--compat wants vllm, guidellm, aiperf, mlperf or sglang, got 'vlm'" run "$smoke" --compat vlm
+want 0 "harness serve $smoke --only api_servers=1,dp=2" run "$smoke" --showcmd
+want 0 "vllm serve some/model --host" run "$root/scenarios/vllm.ini" --dry-run --set "server.launch=vllm serve some/model --host"
+want 2 "is a server of others" serve "$root/scenarios/vllm.ini" --only api_servers=1
 want 2 "unknown option -x" check -x "$smoke"
 want 2 "-o needs a value" run "$smoke" -o
+want 2 "--confirm: a search for rates predicts no configuration" run "$root/scenarios/rates.ini" --confirm
 want 2 "--join needs a value" node --join
 want 2 "--no-stream takes no value" load http://127.0.0.1:1 --no-stream=3
 want 2 "expected one scenario file" check
@@ -51,5 +56,8 @@ want 2 "workload.trace: /nowhere.csv: No such file" \
     check "$root/scenarios/azure_conversation.ini" --set workload.trace=/nowhere.csv
 want 2 "workload.trace: /nowhere.csv: No such file" \
     run "$root/scenarios/azure_conversation.ini" --set workload.trace=/nowhere.csv
+want 2 "[report] has no demand" plan "$smoke"
+want 2 "'120' is no rate: write 50/s" plan "$smoke" --set 'report.demand=120 peak'
+want 0 "120/s at the peak: " plan "$smoke" --set 'report.demand=120/s peak'
 want 2 "unknown section 'foo'" keys foo
 [ "$failures" -eq 0 ]

@@ -1,0 +1,28 @@
+/*
+ * run_command.h - what the command line of `harness run` and `harness sim` asks for.
+ */
+#ifndef HARNESS_CLI_RUN_COMMAND_H
+#define HARNESS_CLI_RUN_COMMAND_H
+
+#include "harness/cli/cli.h"
+#include "harness/cli/place.h"
+#include "harness/report/progress.h"
+
+struct run_command {
+    const char *name; /* "run", "sim" */
+    struct cli_scenario arguments;
+    uint32_t jobs_count; /* simulated runs at once */
+    char folder[PLACE_PATH_BYTES];
+    bool dry_run;
+    bool resume;
+    bool confirm;
+    bool showcmd;
+    uint32_t compat_tools; /* bits of enum compat_tool */
+    enum progress_mode progress_mode;
+    char command_line[1024];
+};
+
+/* `c->name` is set. EXIT_PASS: go on, unless `done`. */
+int run_command_parse(struct run_command *c, int argc, char **argv, bool *done);
+
+#endif
