@@ -5,7 +5,7 @@
  * ceiling beside it is the event queue alone: as many events as that run had, each of which takes
  * the first entry and puts it back at a random later time.
  *
- *     ./dev bench sim [ENGINES]
+ *     ./dev bench sim [ENGINES [API_SERVERS]]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,10 +53,11 @@ static bool next_arrival(void *ctx, struct simulation_request *request)
     return true;
 }
 
-static uint64_t simulate(uint32_t engines, const char *host)
+static uint64_t simulate(uint32_t engines, uint32_t api_servers, const char *host)
 {
     struct simulation_options options = simulation_options_default();
     options.engines_count = engines;
+    options.api_servers_count = api_servers;
     options.model = model_shape_find("llama-3.1-8b");
     options.gpu = gpu_shape_find("h100");
     options.engine.max_model_len = 1024;
@@ -112,12 +113,14 @@ static void hold(uint32_t entities, uint64_t events)
 int main(int argc, char **argv)
 {
     uint32_t engines = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 8;
-    if (engines < 1 || engines > SIMULATION_ENGINES_MAX) {
-        (void)fprintf(stderr, "usage: bench sim [ENGINES]\n");
+    uint32_t api_servers = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 1;
+    if (engines < 1 || engines > SIMULATION_ENGINES_MAX || api_servers < 1 ||
+        api_servers > SIMULATION_API_SERVERS_MAX) {
+        (void)fprintf(stderr, "usage: bench sim [ENGINES [API_SERVERS]]\n");
         return 2;
     }
-    uint64_t events = simulate(engines, "native");
-    hold(5 * engines + 3, events);
-    (void)simulate(engines, "vllm-python");
+    uint64_t events = simulate(engines, api_servers, "native");
+    hold(5 * engines + api_servers + 2, events);
+    (void)simulate(engines, api_servers, "vllm-python");
     return 0;
 }

@@ -302,6 +302,19 @@ static bool next_connection(struct simulation *s, struct api_thread *a)
     return block(a);
 }
 
+/* With many engine cores a message is not in the cache any more when its turn comes. */
+static void prefetch_message(const struct station *me)
+{
+    const struct letter *next = station_letter(me, OUTPUTS_INBOX, TIME_NEVER);
+    if (next != NULL) {
+        const struct outputs_parcel *p = (const struct outputs_parcel *)next->as.parcel;
+        __builtin_prefetch(&p->outputs);
+        __builtin_prefetch(&p->outputs.finished_ids);
+        __builtin_prefetch(&p->rows[0]);
+        __builtin_prefetch(&p->rows[1]);
+    }
+}
+
 /* False: the segment is over. */
 static bool look(struct simulation *s, struct api_thread *a)
 {
@@ -310,6 +323,7 @@ static bool look(struct simulation *s, struct api_thread *a)
     if (letter != NULL && a->turn_messages < MESSAGES_PER_TURN && !a->slept) {
         struct parcel *p = letter->as.parcel;
         station_drop(me, OUTPUTS_INBOX);
+        prefetch_message(me);
         begin_message(s, a, p);
         if (go_on(s, a)) {
             station_again(me);

@@ -67,6 +67,7 @@ void launch_plan(const struct simulation *s, struct flight *f, const struct step
     f->bandwidth_ppm = cost.bandwidth_ppm;
     f->graph = graph;
     f->kernels_count = s->kernels_count;
+    f->kernel_time = graph ? 0 : f->gpu_time / f->kernels_count;
     f->copy_time = (time_ps)((double)bytes / o->gpu->pcie_bytes_per_s * (double)PS_PER_S);
 }
 
@@ -98,10 +99,10 @@ static struct one_launch launch_at(const struct simulation_options *o, const str
         l.cpu = o->gpu->graph_launch + o->gpu->graph_node * f->kernels_count + o->launch_extra;
         l.work = f->gpu_time;
     } else {
-        time_ps share = f->gpu_time / f->kernels_count;
         l.kind = SIMULATION_LAUNCH_KERNEL;
-        l.work = index < f->kernels_count ? share
-                                          : f->gpu_time - share * (time_ps)(f->kernels_count - 1);
+        l.work = index < f->kernels_count
+                     ? f->kernel_time
+                     : f->gpu_time - f->kernel_time * (time_ps)(f->kernels_count - 1);
     }
     return l;
 }
@@ -202,6 +203,26 @@ static void end_launching(struct worker *w, struct flight *f)
     f->done = w->gpu_end > f->done ? w->gpu_end : f->done;
 }
 
+/* The kernels of a step from `next_launch` to the last but one, as far as the queue of the worker's
+ * own GPU has room for certain: as launching them one by one, without asking each time. */
+static void own_launch_kernels(struct worker *w, struct station *on, const struct flight *f)
+{
+    const struct simulation_options *o = &simulation_of(on)->options;
+    uint32_t room = o->queue_depth - w->queue_count;
+    uint32_t left = f->kernels_count - w->next_launch;
+    uint32_t count = left < room ? left : room;
+    time_ps cpu = o->gpu->launch + o->launch_extra;
+    time_ps now = on->cursor;
+    for (uint32_t i = 0; i < count; i++) {
+        now += cpu;
+        own_enqueue(w, o->queue_depth, now, f->kernel_time);
+    }
+    station_work(on, cpu * (time_ps)count);
+    on->books->launches_count[SIMULATION_LAUNCH_KERNEL] += count;
+    on->books->launch[SIMULATION_LAUNCH_KERNEL] += cpu * (time_ps)count;
+    w->next_launch += count;
+}
+
 bool launch_more(struct worker *w, struct station *on)
 {
     const struct simulation_options *o = &simulation_of(on)->options;
@@ -228,6 +249,9 @@ bool launch_more(struct worker *w, struct station *on)
             own_enqueue(w, o->queue_depth, on->cursor, l.work);
         }
         w->next_launch++;
+        if (w->share == NULL && !f->graph && w->next_launch < f->kernels_count) {
+            own_launch_kernels(w, on, f);
+        }
     }
     end_launching(w, f);
     return true;

@@ -14,11 +14,6 @@ enum {
     PARCEL_MIN_BYTES = 256
 };
 
-struct ticket *ticket_at(const struct simulation *s, uint32_t index)
-{
-    return &s->chunks[index / TICKET_CHUNK][index % TICKET_CHUNK];
-}
-
 static void grow_tickets(struct simulation *s)
 {
     if (s->chunks_count == s->chunks_capacity) {
@@ -26,8 +21,9 @@ static void grow_tickets(struct simulation *s)
         s->chunks = realloc(s->chunks, s->chunks_capacity * sizeof(struct ticket *));
         ASSERT(s->chunks != NULL);
     }
-    struct ticket *chunk = calloc(TICKET_CHUNK, sizeof *chunk);
+    struct ticket *chunk = aligned_alloc(CACHE_LINE_BYTES, TICKET_CHUNK * sizeof *chunk);
     ASSERT(chunk != NULL);
+    memset(chunk, 0, TICKET_CHUNK * sizeof *chunk);
     s->chunks[s->chunks_count] = chunk;
     for (uint32_t i = TICKET_CHUNK; i > 0; i--) {
         chunk[i - 1].index = s->chunks_count * TICKET_CHUNK + i - 1;

@@ -5,9 +5,9 @@
  * A seed fixes everything: how many of each there are, lock-step or not, the variant of the wave
  * and publish rules, the links' delays (each link is first in first out, nothing is promised
  * between links), the requests, their aborts, pauses and resumes, how the system starts, in some
- * seeds what goes wrong then, and the plan of faults. Another plan may be given instead. Forwards and all-reduces are rendezvous of
- * all ranks. The invariants of the protocol (docs/planted-bugs.md lists them) are
- * checked after every event.
+ * seeds what goes wrong then, and the plan of faults. Another plan may be given instead. Forwards
+ * and all-reduces are rendezvous of all ranks. The invariants of the protocol (docs/planted-bugs.md
+ * lists them) are checked after every event.
  *
  * The library prints nothing: a failure is in *error, the events that led to it are in the report.
  */
@@ -52,9 +52,9 @@ struct protocol_report {
     struct protocol_plan plan; /* that was run; what it leaves out is not in the next three */
     uint32_t ranks_count;
     uint32_t clients_count;
-    uint32_t requests;         /* that were to be sent, a bit each */
-    uint32_t parts;            /* enum protocol_part: that the seed has */
-    uint32_t end_us;           /* when the run ended */
+    uint32_t requests;                /* that were to be sent, a bit each */
+    uint32_t parts;                   /* enum protocol_part: that the seed has */
+    uint32_t end_us;                  /* when the run ended */
     char invariant[16];               /* the one that broke: "I1" .. "I14", or "core" */
     char trace[PROTOCOL_TRACE_BYTES]; /* options and last events, one a line */
 };

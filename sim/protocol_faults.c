@@ -54,6 +54,10 @@ static uint32_t draw_at(const struct protocol *d, struct counter *r)
     if (chance(r, 20)) {
         return draw(r, 0, START_US);
     }
+    /* The last resume is long after everything else. */
+    while (item > 0 && d->items[item].kind == ITEM_RESUME) {
+        item--;
+    }
     return (uint32_t)(d->items[item].at / PS_PER_US) + START_US - BEFORE_US + noise;
 }
 

@@ -131,8 +131,7 @@ static int write_options(const struct protocol *d, char *out, size_t cap)
         c->rule == PUBLISH_WHEN_DUE ? " when-due" : " when-quiet", e->async_depth, e->max_num_seqs,
         e->max_num_batched_tokens, e->num_gpu_blocks, d->aborts_allowed ? " aborts" : "",
         d->pauses_allowed ? " pauses" : "", (int)d->router_rule, w->graph_tokens_max,
-        d->eager_aborts ? " eager" : "", d->chase ? " chase" : "", (int)d->launcher.fault,
-        plan);
+        d->eager_aborts ? " eager" : "", d->chase ? " chase" : "", (int)d->launcher.fault, plan);
 }
 
 void protocol_write_trace(const struct protocol *d)

@@ -224,7 +224,7 @@ struct protocol_rank {
     bool usage_left;      /* the last statistics say idle, but blocks are used */
     uint32_t slow;        /* its steps and its main thread take so many times longer */
     time_ps slow_until;
-    uint32_t told_count;  /* of the following */
+    uint32_t told_count;           /* of the following */
     struct engine_outputs told[2]; /* its last notices, the older one first */
     bool subscribed;
 };
@@ -358,13 +358,13 @@ struct protocol {
     struct coordinator *coordinator;
     struct coordinator_model model;
     struct protocol_launcher launcher;
-    bool users_open; /* the workload has begun */
+    bool users_open;           /* the workload has begun */
     struct protocol_plan plan; /* its faults in the order in which they begin */
     uint32_t next_fault;
     bool links_fail; /* some fault is of links */
     uint64_t sends_count;
     time_ps frozen_until[PROTOCOL_PROCESSES_MAX]; /* stopped before: handles nothing */
-    bool stopping; /* a process died, or start-up failed */
+    bool stopping;                                /* a process died, or start-up failed */
     time_ps stopping_since;
     bool dead[PROTOCOL_PROCESSES_MAX];
     bool killed[PROTOCOL_PROCESSES_MAX];     /* without a chance to answer */

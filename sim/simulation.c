@@ -345,6 +345,10 @@ static void show(const struct simulation *s, struct station *station,
         *station->wait_books += ongoing;
     }
     *shown = *books;
+    for (uint32_t i = 0; i < INBOXES_MAX; i++) {
+        uint64_t most = station->inboxes[i].count_max;
+        shown->queue_max = most > shown->queue_max ? most : shown->queue_max;
+    }
     if (station->wait_books != NULL && ongoing > 0) {
         *station->wait_books -= ongoing;
     }

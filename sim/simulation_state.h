@@ -30,6 +30,7 @@ enum {
     TICKET_ID_BYTES = 12, /* "r-0000002a" */
     TICKET_DIGITS_AT = 2,
     TICKET_CHUNK = 256,
+    CACHE_LINE_BYTES = 64,
     PARCEL_CLASSES = 32,
 };
 
@@ -54,18 +55,11 @@ enum letter_kind {
     LETTER_START_WAVE,
 };
 
-/* A request in flight, from the client's decision to send it to the read of its last event. */
+/* A request in flight, from the client's decision to send it to the read of its last event. What
+ * every token needs stands first, in one cache line. */
 struct ticket {
-    struct simulation_request request;
-    struct engine_request add; /* as the API server sent it */
-    char id[TICKET_ID_BYTES];
-    time_ps sent;
-    time_ps first;
-    time_ps hops[SIMULATION_HOPS_COUNT];
+    _Alignas(CACHE_LINE_BYTES) char id[TICKET_ID_BYTES];
     uint32_t index;
-    uint32_t api_server;
-    uint32_t engine;
-    uint32_t cached_tokens;
     uint32_t read_tokens;
     /* in the API server: what is to be written */
     uint32_t unwritten_tokens;
@@ -73,6 +67,14 @@ struct ticket {
     bool unwritten_first;
     bool unwritten_last;
     bool failed;
+    time_ps first;
+    struct simulation_request request;
+    struct engine_request add; /* as the API server sent it */
+    time_ps sent;
+    time_ps hops[SIMULATION_HOPS_COUNT];
+    uint32_t api_server;
+    uint32_t engine;
+    uint32_t cached_tokens;
     uint32_t next_free;
 };
 
@@ -158,6 +160,7 @@ struct flight {
     uint32_t kernels_count;
     time_ps copy_time;
     time_ps gpu_time;
+    time_ps kernel_time; /* of each kernel but the last, if it is no graph */
     uint32_t sm_ppm;
     uint32_t bandwidth_ppm;
     uint32_t workers_launched;
@@ -257,7 +260,10 @@ struct simulation {
 /* parcel.c */
 struct ticket *ticket_take(struct simulation *s);
 void ticket_give(struct simulation *s, struct ticket *t);
-struct ticket *ticket_at(const struct simulation *s, uint32_t index);
+static inline struct ticket *ticket_at(const struct simulation *s, uint32_t index)
+{
+    return &s->chunks[index / TICKET_CHUNK][index % TICKET_CHUNK];
+}
 /* Whose request an internal id names: its last 8 digits are the ticket's index. */
 struct ticket *ticket_of_id(const struct simulation *s, const char *id);
 /* At least so many bytes, the header included; one reference. */

@@ -38,7 +38,9 @@ static bool later(const struct letter *a, const struct letter *b)
 
 static void inbox_put(struct inbox *b, const struct letter *letter)
 {
-    if (b->count == b->capacity) {
+    if (b->count == 0) {
+        b->first = 0; /* an inbox that is emptied in between stays in one cache line */
+    } else if (b->count == b->capacity) {
         inbox_grow(b);
     }
     uint32_t mask = b->capacity - 1;
@@ -240,9 +242,6 @@ static void run_ahead(struct station *s)
 void station_send(struct station *to, uint32_t inbox, const struct letter *letter)
 {
     inbox_put(&to->inboxes[inbox], letter);
-    to->books->queue_max = to->inboxes[inbox].count_max > to->books->queue_max
-                               ? to->inboxes[inbox].count_max
-                               : to->books->queue_max;
     if (!to->waiting || to->queued || (to->wait_mask >> inbox & 1U) == 0) {
         return;
     }

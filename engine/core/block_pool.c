@@ -210,11 +210,25 @@ void block_pool_take(struct block_pool *pool, uint32_t count, uint32_t *ids_out)
     for (uint32_t i = 0; i < count; i++) {
         uint32_t id = free_pop(pool);
         struct block *block = &pool->blocks[id];
-        if (block->has_hash) {
-            hash_remove(pool, id);
-        }
         block->refs = 1;
         ids_out[i] = id;
+        __builtin_prefetch(bucket_of(pool, block->hash), 1);
+        __builtin_prefetch(&pool->blocks[block->bucket_next], 1);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (pool->blocks[ids_out[i]].has_hash) {
+            hash_remove(pool, ids_out[i]);
+        }
+    }
+}
+
+void block_pool_prefetch(const struct block_pool *pool, const uint64_t *hashes, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        __builtin_prefetch(bucket_of(pool, hashes[i]), 1);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        __builtin_prefetch(&pool->blocks[*bucket_of(pool, hashes[i])], 1);
     }
 }
 

@@ -56,6 +56,9 @@ void block_pool_touch(struct block_pool *pool, const uint32_t *ids, uint32_t cou
 /* Takes `count` blocks from the head of the free list (there must be as many), evicts their hashes,
  * one holder each. */
 void block_pool_take(struct block_pool *pool, uint32_t count, uint32_t *ids_out);
+/* These hashes are about to be registered: their places in the table, which are scattered over
+ * memory, are fetched together. Changes nothing. */
+void block_pool_prefetch(const struct block_pool *pool, const uint64_t *hashes, uint32_t count);
 /* The block, which is held and has no hash yet, now holds the prefix `hash`. */
 void block_pool_register(struct block_pool *pool, uint32_t id, uint64_t hash);
 /* The block no longer holds a known prefix. It must be held. */

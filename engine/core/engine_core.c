@@ -17,8 +17,9 @@ enum {
 
 /* What one client gets from the step being completed. */
 struct client_box {
-    struct engine_output *outputs; /* [max_num_seqs] */
+    struct engine_output *outputs; /* its part of the step's */
     const char **finished_ids;     /* [requests_max] */
+    uint32_t sampled_count;        /* its sequences that sample and have no place yet */
     uint32_t outputs_count;
     uint32_t finished_count;
     uint32_t message; /* its place among the messages, MESSAGE_NONE: none yet */
@@ -35,6 +36,7 @@ struct engine_core {
     bool awaiting;       /* the last turn asked for a result */
 
     struct client_box *boxes;
+    struct engine_output *outputs; /* [max_num_seqs] of the step being completed, by client */
     struct engine_client_message *messages;
     uint32_t messages_count;
     uint32_t *new_tokens;                    /* [max_num_seqs] of the step being completed */
@@ -114,13 +116,13 @@ size_t engine_core_arena_bytes(const struct engine_core_options *options)
 {
     size_t seqs = options->max_num_seqs;
     size_t slots = options->requests_max;
-    size_t client = ARENA_BYTES(seqs, struct engine_output) + ARENA_BYTES(slots, const char *);
     return ARENA_BYTES(1, struct engine_core) + request_table_arena_bytes(options) +
            scheduler_arena_bytes(options) +
            engine_core_batches_max(options) * step_buffer_arena_bytes(options) +
            ARENA_BYTES(options->clients_count, struct client_box) +
            ARENA_BYTES(options->clients_count, struct engine_client_message) +
-           options->clients_count * client + ARENA_BYTES(seqs, uint32_t) +
+           ARENA_BYTES(seqs, struct engine_output) +
+           options->clients_count * ARENA_BYTES(slots, const char *) + ARENA_BYTES(seqs, uint32_t) +
            ARENA_BYTES(slots, char[REQUEST_ID_BYTES_MAX]);
 }
 
@@ -139,10 +141,11 @@ enum status engine_core_create(struct arena *arena, const struct engine_core_opt
     }
     e->boxes = ARENA_NEW(arena, struct client_box, options->clients_count);
     for (uint32_t i = 0; i < options->clients_count; i++) {
-        e->boxes[i].outputs = ARENA_NEW(arena, struct engine_output, options->max_num_seqs);
         e->boxes[i].finished_ids = ARENA_NEW(arena, const char *, options->requests_max);
         e->boxes[i].message = MESSAGE_NONE;
     }
+    e->outputs = ARENA_NEW(arena, struct engine_output, options->max_num_seqs);
+    e->boxes[0].outputs = e->outputs; /* of an only client: all */
     e->messages = ARENA_NEW(arena, struct engine_client_message, options->clients_count);
     e->new_tokens = ARENA_NEW(arena, uint32_t, options->max_num_seqs);
     e->ended_ids = arena_alloc(arena, options->requests_max, REQUEST_ID_BYTES_MAX);
@@ -355,6 +358,7 @@ static void put_output(struct engine_core *e, uint32_t slot, const uint32_t *tok
         .finish = outcome->finish,
         .stop_token_id = outcome->stop_token_id,
     };
+    __builtin_prefetch(output->id); /* whoever takes the message copies it */
     if (!r->first_sent) {
         r->first_sent = true;
         put_first_output(e, slot, output);
@@ -414,6 +418,26 @@ static void seal_messages(struct engine_core *e, time_ps now)
     }
 }
 
+/* Each client's outputs stand together, and all of them close to each other, whatever the number of
+ * clients. */
+static void place_outputs(struct engine_core *e, const struct step_plan *plan)
+{
+    uint32_t placed = 0;
+    for (uint32_t i = 0; i < plan->seqs_count; i++) {
+        const struct step_seq *seq = &plan->seqs[i];
+        bool sampled = (seq->flags & STEP_SEQ_SAMPLES) != 0;
+        e->boxes[e->table.requests[seq->slot].client_index].sampled_count += sampled;
+    }
+    for (uint32_t i = 0; i < plan->seqs_count; i++) {
+        struct client_box *box = &e->boxes[e->table.requests[plan->seqs[i].slot].client_index];
+        if (box->sampled_count > 0) {
+            box->outputs = e->outputs + placed;
+            placed += box->sampled_count;
+            box->sampled_count = 0;
+        }
+    }
+}
+
 static void commit_plan(struct engine_core *e, const struct step_plan *plan,
                         const struct step_result *result)
 {
@@ -441,6 +465,9 @@ void engine_core_complete(struct engine_core *e, time_ps now, const struct step_
     ASSERT(in_flight(e) > 0 && result->step == e->completed_steps + 1);
     const struct step_plan *plan = &buffer_of(e, result->step)->plan;
     clear_messages(e);
+    if (e->options.clients_count > 1) {
+        place_outputs(e, plan);
+    }
     commit_plan(e, plan, result);
     scheduler_commit_end(&e->scheduler);
     e->completed_steps++;

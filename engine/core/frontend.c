@@ -20,6 +20,7 @@
 enum {
     SERIAL_DIGITS = 8,
     ID_SUFFIX_BYTES = 1 + SERIAL_DIGITS,
+    CACHE_LINE_BYTES = 64,
     REQUESTS_LIMIT = 1 << 24,
     OUTPUT_KIND_DELTA = 1,
     OUTPUT_KIND_FINAL_ONLY = 2,
@@ -28,28 +29,30 @@ enum {
 _Static_assert((int)FRONTEND_STOP_STRINGS_MAX == (int)TEXT_STOPS_MAX, "one limit");
 _Static_assert((int)FRONTEND_STOP_BYTES_MAX == (int)TEXT_STOP_BYTES_MAX, "one limit");
 
+/* What every output needs stands first, in two cache lines with the beginning of the id. */
 struct request {
-    char id[REQUEST_ID_BYTES_MAX];
-    uint32_t serial;
+    _Alignas(CACHE_LINE_BYTES) uint32_t serial;
     uint32_t engine;
     uint32_t prompt_tokens;
     uint32_t min_tokens;
-    bool stream;
-    bool open;           /* a consumer waits */
-    bool inflight;       /* the engine holds it */
-    bool aborted;        /* an ABORT was booked: one is enough */
-    bool first_untaken;  /* the next delta holds the first token */
-    uint32_t next_free;  /* while the slot is free */
     uint32_t new_tokens; /* since the last delta */
     uint32_t new_outputs;
     uint32_t output_tokens;
     uint32_t cached_tokens;
     enum finish_reason finish; /* FINISH_NONE: more to come */
     int32_t stop_token_id;
-    time_ps queued_at;
-    time_ps scheduled_at;
+    uint32_t follower; /* the slot whose output once stood behind this one's */
+    bool stream;
+    bool open;          /* a consumer waits */
+    bool inflight;      /* the engine holds it */
+    bool aborted;       /* an ABORT was booked: one is enough */
+    bool first_untaken; /* the next delta holds the first token */
     time_ps first_token_at;
     time_ps last_token_at;
+    time_ps queued_at;
+    time_ps scheduled_at;
+    char id[REQUEST_ID_BYTES_MAX];
+    uint32_t next_free; /* while the slot is free */
     uint64_t detokenizer_state;
     struct text_stream text;
 };
@@ -68,6 +71,8 @@ struct frontend {
     struct slot_queue aborts;
     const struct engine_outputs *message; /* being processed, NULL between messages */
     uint32_t next_output;
+    uint32_t *guess;  /* where the next output's slot is expected, and noted if it is another */
+    uint32_t *firsts; /* [engines_count], the slot of the first output of each one's last message */
     uint32_t wave;
     bool engines_running; /* the coordinator's word, or own belief since the last FIRST_REQ */
 };
@@ -86,6 +91,7 @@ static size_t text_bytes(const struct frontend_options *options)
 size_t frontend_arena_bytes(const struct frontend_options *options)
 {
     return ARENA_BYTES(1, struct frontend) + router_arena_bytes(options->engines_count) +
+           ARENA_BYTES(options->engines_count, uint32_t) +
            id_map_arena_bytes(options->requests_max) +
            ARENA_BYTES(options->requests_max, struct request) +
            ARENA_BYTES(options->requests_max * text_bytes(options), char) +
@@ -127,6 +133,7 @@ enum status frontend_create(struct arena *arena, const struct frontend_options *
                 options->client_count);
     router_set_rule(&f->router, options->router_rule);
     id_map_init(&f->ids, arena, options->requests_max, id_of, f);
+    f->firsts = ARENA_NEW(arena, uint32_t, options->engines_count);
     f->requests = ARENA_NEW(arena, struct request, options->requests_max);
     if (options->detokenizer != NULL) {
         f->text = arena_alloc(arena, options->requests_max, options->text_bytes_max);
@@ -364,11 +371,15 @@ static bool add_tokens(struct frontend *f, struct request *r, const struct engin
     if (output->finish == FINISH_STOP && text_tokens > 0 && !r->text.include_stop) {
         text_tokens--;
     }
-    bool has_text = f->options.detokenizer != NULL && output->new_token_ids != NULL;
+    if (f->options.detokenizer == NULL || output->new_token_ids == NULL) {
+        r->output_tokens += output->new_tokens_count;
+        r->new_tokens += output->new_tokens_count;
+        return false;
+    }
     for (uint32_t i = 0; i < output->new_tokens_count; i++) {
         r->output_tokens++;
         r->new_tokens++;
-        if (has_text && i < text_tokens && add_text(f, r, output->new_token_ids[i])) {
+        if (i < text_tokens && add_text(f, r, output->new_token_ids[i])) {
             return true;
         }
     }
@@ -384,14 +395,31 @@ int32_t frontend_handle_of(const struct frontend *f, const char *id)
     return (int32_t)slot;
 }
 
+/* The slot of an output of the message in work. An engine's batch changes little from step to step,
+ * so it mostly is the one that stood here the last time: then no id needs to be looked up. */
+static uint32_t slot_of_output(struct frontend *f, const char *id)
+{
+    uint32_t slot = *f->guess;
+    struct request *r = &f->requests[slot];
+    if (!(r->open || r->inflight) || strcmp(r->id, id) != 0) {
+        slot = id_map_get(&f->ids, id);
+        if (slot == ID_MAP_NONE) {
+            return SLOT_QUEUE_NONE;
+        }
+        r = &f->requests[slot];
+        *f->guess = slot;
+    }
+    f->guess = &r->follower;
+    return slot;
+}
+
 static void process_output(struct frontend *f, const struct engine_output *output, time_ps at)
 {
-    int32_t handle = frontend_handle_of(f, output->id);
-    if (handle == FRONTEND_HANDLE_NONE) {
+    uint32_t slot = slot_of_output(f, output->id);
+    struct request *r = slot != SLOT_QUEUE_NONE ? &f->requests[slot] : NULL;
+    if (r == NULL || !r->open || r->finish != FINISH_NONE) {
         return;
     }
-    uint32_t slot = (uint32_t)handle;
-    struct request *r = &f->requests[slot];
     if (output->first) {
         r->queued_at = output->queued_at;
         r->scheduled_at = output->scheduled_at;
@@ -447,6 +475,8 @@ void frontend_outputs_begin(struct frontend *f, const struct engine_outputs *mes
     }
     f->message = message;
     f->next_output = 0;
+    uint32_t engine = message->engine_index - f->options.engines_first;
+    f->guess = &f->firsts[engine < f->options.engines_count ? engine : 0];
     if (message->outputs_count == 0) {
         end_message(f);
     }
@@ -489,7 +519,6 @@ bool frontend_take(struct frontend *f, struct frontend_delta *delta)
         .cached_tokens = r->cached_tokens,
         .first = r->first_untaken,
         .finish = r->finish,
-        .stop_string = r->text.hit,
         .stop_token_id = r->stop_token_id,
         .engine = f->options.engines_first + r->engine,
         .queued_at = r->queued_at,
@@ -497,7 +526,10 @@ bool frontend_take(struct frontend *f, struct frontend_delta *delta)
         .first_token_at = r->first_token_at,
         .last_token_at = r->last_token_at,
     };
-    delta->text = text_stream_take(&r->text, &delta->text_bytes);
+    if (f->text != NULL) {
+        delta->stop_string = r->text.hit;
+        delta->text = text_stream_take(&r->text, &delta->text_bytes);
+    }
     r->new_tokens = 0;
     r->new_outputs = 0;
     r->first_untaken = false;

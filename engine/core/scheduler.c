@@ -86,7 +86,11 @@ static void register_full_blocks(struct scheduler *s, uint32_t slot, uint32_t to
     const uint32_t *blocks = request_table_blocks(s->table, slot);
     uint32_t full = tokens / s->options.block_tokens;
     const uint64_t *hashes = request_table_hashes(s->table, slot, full);
-    for (uint32_t i = r->register_at_tokens / s->options.block_tokens - 1; i < full; i++) {
+    uint32_t first = r->register_at_tokens / s->options.block_tokens - 1;
+    if (full > first + 1) {
+        block_pool_prefetch(&s->pool, hashes + first, full - first);
+    }
+    for (uint32_t i = first; i < full; i++) {
         block_pool_register(&s->pool, blocks[i], hashes[i]);
     }
     r->register_at_tokens = (full + 1) * s->options.block_tokens;

@@ -243,7 +243,7 @@ void gate_holm(const double *p, size_t count, double *adjusted)
 {
     size_t compared = 0;
     for (size_t i = 0; i < count; i++) {
-        compared += !isnan(p[i]);
+        compared += isnan(p[i]) ? 0 : 1;
     }
     /* The k-th smallest of n is multiplied by n - k + 1, and none gets below those before it. */
     for (size_t i = 0; i < count; i++) {
@@ -322,8 +322,8 @@ void gate_compare_pairs(const double *base, const double *changed, uint32_t coun
                         const struct gate_rule *rule, struct gate_effect *effect)
 {
     ASSERT(count <= GATE_RUNS_MAX);
-    double up[GATE_RUNS_MAX];
-    double down[GATE_RUNS_MAX];
+    double up[GATE_RUNS_MAX] = {0};
+    double down[GATE_RUNS_MAX] = {0};
     double dof;
     for (uint32_t i = 0; i < count; i++) {
         up[i] = log(changed[i] / base[i]);
@@ -346,8 +346,8 @@ void gate_compare_unpaired(const struct gate_samples *s, const struct gate_rule 
                            struct gate_effect *effect)
 {
     ASSERT(s->base_count <= GATE_RUNS_MAX && s->changed_count <= GATE_RUNS_MAX);
-    double base[GATE_RUNS_MAX];
-    double changed[GATE_RUNS_MAX];
+    double base[GATE_RUNS_MAX] = {0};
+    double changed[GATE_RUNS_MAX] = {0};
     for (size_t i = 0; i < s->base_count; i++) {
         base[i] = log(s->base[i]);
     }

@@ -263,8 +263,8 @@ static void bound_best(const struct observations *o, struct laws *l, uint64_t se
     l->best_known = l->best_hi <= BEST_RANGE_MAX * l->cores_max;
 }
 
-void laws_fit(const struct scaling_cell *cells, size_t count, uint64_t seed, uint32_t draws,
-              struct laws *out)
+void laws_fit(const struct scaling_cell *cells, size_t count, uint32_t which, uint64_t seed,
+              uint32_t draws, struct laws *out)
 {
     static _Thread_local struct observations o;
     ASSERT(count <= SCALING_CELLS_MAX);
@@ -278,7 +278,9 @@ void laws_fit(const struct scaling_cell *cells, size_t count, uint64_t seed, uin
         out->cores_max = cells[i].cores;
     }
     for (int i = 0; i < LAWS_COUNT; i++) {
-        fit_law(&o, (enum law)i, &out->fits[i]);
+        if ((which >> i & 1) != 0) {
+            fit_law(&o, (enum law)i, &out->fits[i]);
+        }
     }
     weigh(out);
     if (out->known) {

@@ -33,7 +33,7 @@ enum law {
 const char *law_name(enum law law);
 
 struct law_fit {
-    bool fitted;    /* false: fewer observations or levels than the law has parameters */
+    bool fitted;    /* false: not asked for, or fewer observations or levels than parameters */
     double gamma;   /* units of the rates */
     double alpha;   /* 0 where the law has none */
     double beta;    /* likewise */
@@ -62,11 +62,15 @@ struct laws {
     bool best_known;    /* best_hi is at most 1.5 x cores_max: print it, else "> cores_max" */
 };
 
+enum {
+    LAWS_ALL = (1 << LAWS_COUNT) - 1
+};
+
 /*
- * Cells sorted by cores, rates > 0. `seed` feeds the bootstrap (`draws` of it, 0: no interval, then
+ * Cells sorted by cores, rates > 0. `which`: bit i for the i-th law. `seed` feeds the bootstrap (`draws` of it, 0: no interval, then
  * best_known is false).
  */
-void laws_fit(const struct scaling_cell *cells, size_t count, uint64_t seed, uint32_t draws,
-              struct laws *out);
+void laws_fit(const struct scaling_cell *cells, size_t count, uint32_t which, uint64_t seed,
+              uint32_t draws, struct laws *out);
 
 #endif

@@ -302,7 +302,8 @@ static const struct metric_text metrics[] = {
      .unit = "",
      .definition = "law of throughput over engine cores chosen by AICc; n_star, where it peaks",
      .formula = "X(k) = gamma k / (1 + alpha (k - 1) + beta k (k - 1)), and simpler ones",
-     .columns = "scaling.csv:model,gamma_rps,alpha,beta,plateau_cores,n_star*,aicc_weight"},
+     .columns = "scaling.csv:model,model_chosen,gamma_rps,gamma_tok_per_s,alpha,beta,plateau_cores,"
+                "plateau_tok_per_s,n_star*,aicc_weight"},
     {.name = "predicted",
      .also = "prediction closed_form",
      .unit = "",
@@ -327,7 +328,7 @@ static const struct metric_text metrics[] = {
      .definition = "throughput of a cell as the runs before it let expect, said before it ran, and "
                    "how far off that was",
      .formula = "least of the stages' ceilings; error: measured / forecast - 1",
-     .columns = "runs.csv:forecast_*,prediction_error_frac"},
+     .columns = "runs.csv:forecast_*,prediction_error_frac scaling.csv:foretold_*"},
 
     /* ---- stages ---- */
     {.name = "use",
@@ -356,7 +357,15 @@ static const struct metric_text metrics[] = {
      .definition = "time of a stage that one request (or token) of the whole system takes; its "
                    "inverse is the stage's ceiling",
      .formula = "use / achieved",
-     .columns = "stages.csv:demand_*us,service_us_per_req,service_us_per_tok,ceiling_rps"},
+     .columns = "stages.csv:demand_*us,service_us_per_req,service_us_per_tok,ceiling_rps "
+                "ceilings.csv:demand_*us,idle_busy_count,ceiling_tok_per_s*,spins"},
+    {.name = "relief",
+     .also = "relief_gain explained",
+     .unit = "",
+     .definition = "what twice the servers of the limiting stage should bring, and the stage that "
+                   "would limit then; explained_frac: how much of the lowest ceiling was reached",
+     .formula = "least of the ceilings with that stage doubled / throughput - 1",
+     .columns = "scaling.csv:relief_gain_*,relief_then,lowest_ceiling,next_stage,explained_frac"},
     {.name = "messages",
      .unit = "1/s",
      .definition = "messages into and out of a thread",

@@ -46,7 +46,9 @@ int cli_check(int argc, char **argv);
 int cli_expand(int argc, char **argv);
 int cli_keys(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
+int cli_compare(int argc, char **argv);
 int cli_plan(int argc, char **argv);
+int cli_plot(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_sim(int argc, char **argv);
 int cli_sim_check(int argc, char **argv); /* of `sim --check` */

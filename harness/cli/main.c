@@ -17,7 +17,8 @@ static const struct cli_command commands[] = {
     {"run", "FILE [options]", "measure every cell of a scenario; write CSV, figures and a verdict",
      "harness run scenarios/saturation.ini --quick", cli_run},
     {"sim", "FILE [options]",
-     "run a scenario in virtual time: the same rows, figures and verdict without its processes",
+     "run a scenario in virtual time: the same rows, figures and verdict without its processes; "
+     "with --check: search the protocol for faults",
      "harness sim scenarios/saturation.ini -j 2", cli_sim},
     {"serve", "[FILE] [options]", "start a serving system and leave it up until ^C",
      "harness serve --api-server-count 2 --data-parallel-size 4", cli_serve},
@@ -43,11 +44,16 @@ static const struct cli_command commands[] = {
      "harness plan scenarios/rates.ini --set 'report.demand=120/s peak' "
      "--set 'report.price=2.50 per gpu-hour'",
      cli_plan},
+    {"plot", "DIR [options]", "draw the figures of a result folder again",
+     "harness plot results/x --format png", cli_plot},
     {"validate", "FILE [options]",
      "hold the simulator against requests that somebody else measured",
      "harness validate requests.jsonl --gpu rtx-pro-6000 --max-num-seqs 128 "
      "--max-num-batched-tokens 2048 --fit 150",
      cli_validate},
+    {"compare", "BASE CHANGED [options]",
+     "is the changed version slower, as far as two sets of finished runs can tell",
+     "harness compare results/base results/changed", cli_compare},
     {"doctor", "[FILE] [options]", "what on this host would spoil a measurement, and what mends it",
      "harness doctor scenarios/saturation.ini", cli_doctor},
 };

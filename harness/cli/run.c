@@ -640,6 +640,25 @@ static void run_all(struct session *s)
     progress_end(s->progress);
 }
 
+static void print_tables(const struct session *s, const struct report_conclusion *conclusion,
+                         const char *folder)
+{
+    (void)printf("%s\n", conclusion->verdict);
+    if (conclusion->caveat[0] != '\0') {
+        (void)printf("%s\n", conclusion->caveat);
+    }
+    (void)printf("\n");
+    report_print_besides(s->report, stdout);
+    report_print_table(s->scenario, s->results, s->results_count, stdout);
+    report_print_plan(s->scenario, s->results, s->results_count, &s->knees, stdout);
+    (void)printf("\nresults: %s (report.html, report.md, runs.csv, %u figures)\n", folder,
+                 conclusion->figures_count);
+    if (s->skipped_count > 0) {
+        (void)printf("skipped: %u of %u runs, the budget was used up; --resume %s makes them\n",
+                     s->skipped_count, s->scenario->runs_count, folder);
+    }
+}
+
 static void conclude(struct session *s, const char *folder)
 {
     struct report_conclusion conclusion = {.verdict = ""};
@@ -655,19 +674,17 @@ static void conclude(struct session *s, const char *folder)
     if (conclusion.undecided) {
         s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
     }
-    (void)printf("%s\n", conclusion.verdict);
-    if (conclusion.caveat[0] != '\0') {
-        (void)printf("%s\n", conclusion.caveat);
-    }
-    (void)printf("\n");
-    report_print_besides(s->report, stdout);
-    report_print_table(s->scenario, s->results, s->results_count, stdout);
-    report_print_plan(s->scenario, s->results, s->results_count, &s->knees, stdout);
-    (void)printf("\nresults: %s (report.html, report.md, runs.csv, %u figures)\n", folder,
-                 conclusion.figures_count);
-    if (s->skipped_count > 0) {
-        (void)printf("skipped: %u of %u runs, the budget was used up; --resume %s makes them\n",
-                     s->skipped_count, s->scenario->runs_count, folder);
+    if (s->command->format == ANSWER_TEXT) {
+        print_tables(s, &conclusion, folder);
+    } else {
+        const struct answer answer = {.scenario = s->scenario,
+                                      .results = s->results,
+                                      .results_count = s->results_count,
+                                      .knees = &s->knees,
+                                      .conclusion = &conclusion,
+                                      .folder = folder,
+                                      .exit_status = s->status};
+        answer_print(&answer, s->command->format, stdout);
     }
     for (uint32_t i = 0; i < s->results_count; i++) {
         const struct run_result *r = &s->results[i];

@@ -17,6 +17,7 @@ enum {
     OPTION_PROGRESS,
     OPTION_SHOWCMD,
     OPTION_COMPAT,
+    OPTION_FORMAT,
 };
 
 static const char help_text[] = CLI_SCENARIO_HELP
@@ -29,12 +30,14 @@ static const char help_text[] = CLI_SCENARIO_HELP
     "  --showcmd                     print the command that starts each cell's server\n"
     "  --compat TOOL[,TOOL]          also columns as vllm, guidellm, aiperf, mlperf or sglang\n"
     "                                would print them\n"
-    "  --progress auto|none|line|table\n";
+    "  --format text|csv|json        what stdout gets at the end: tables, a row a cell (a search:\n"
+    "                                a row a cell of knee.csv), or one JSON object\n"
+    "  --progress auto|none|line|table|jsonl   on stderr; jsonl: a JSON object a line\n";
 
 static bool take_progress(struct run_command *c, const char *word)
 {
-    static const char *const words[] = {"auto", "none", "line", "table"};
-    for (int i = 0; i < 4; i++) {
+    static const char *const words[] = {"auto", "none", "line", "table", "jsonl"};
+    for (int i = 0; i < 5; i++) {
         if (strcmp(word, words[i]) == 0) {
             c->progress_mode = (enum progress_mode)i;
             return true;
@@ -73,6 +76,7 @@ int run_command_parse(struct run_command *c, int argc, char **argv, bool *done)
         {"progress", required_argument, NULL, OPTION_PROGRESS},
         {"showcmd", no_argument, NULL, OPTION_SHOWCMD},
         {"compat", required_argument, NULL, OPTION_COMPAT},
+        {"format", required_argument, NULL, OPTION_FORMAT},
         {NULL, 0, NULL, 0},
     };
     int option = 0;
@@ -104,9 +108,14 @@ int run_command_parse(struct run_command *c, int argc, char **argv, bool *done)
                 return cli_value_error(c->name, "compat",
                                        "vllm, guidellm, aiperf, mlperf or sglang", optarg);
             }
+        } else if (option == OPTION_FORMAT) {
+            if (!answer_format_of(optarg, &c->format)) {
+                return cli_value_error(c->name, "format", "text, csv or json", optarg);
+            }
         } else if (option == OPTION_PROGRESS) {
             if (!take_progress(c, optarg)) {
-                return cli_usage_error(c->name, "--progress wants auto, none, line or table");
+                return cli_value_error(c->name, "progress", "auto, none, line, table or jsonl",
+                                       optarg);
             }
         } else if (!cli_scenario_option(&c->arguments, option, optarg)) {
             return EXIT_USAGE;

@@ -6,6 +6,7 @@
 
 #include "harness/cli/cli.h"
 #include "harness/cli/place.h"
+#include "harness/report/answer.h"
 #include "harness/report/progress.h"
 
 struct run_command {
@@ -19,6 +20,7 @@ struct run_command {
     bool showcmd;
     uint32_t compat_tools; /* bits of enum compat_tool */
     enum progress_mode progress_mode;
+    enum answer_format format; /* of what stdout gets at the end */
     char command_line[1024];
 };
 

@@ -335,6 +335,9 @@ static void watch(const struct check *check, struct pool *pool, unsigned long st
     while (started > 0) {
         int how = 0;
         pid_t pid = waitpid(-1, &how, WNOHANG);
+        if (pid < 0 && errno == ECHILD) {
+            break;
+        }
         for (unsigned long i = 0; pid > 0 && i < check->jobs; i++) {
             if (pool->workers[i].pid == pid) {
                 note_death(pool, &pool->workers[i], how);
@@ -393,15 +396,16 @@ static int search(const struct check *check, struct pool *pool)
     atomic_store(&pool->end, check->first + check->seeds_count);
     for (; started < check->jobs; started++) {
         struct worker *w = &pool->workers[started];
-        w->pid = fork();
-        if (w->pid == 0) {
+        pid_t pid = fork();
+        if (pid == 0) {
             work(check, pool, w);
         }
-        if (w->pid < 0) {
+        if (pid < 0) {
             (void)fprintf(stderr, "harness sim --check: worker %lu: %s\n", started,
                           strerror(errno)); // NOLINT(concurrency-mt-unsafe): one thread
             break;
         }
+        w->pid = pid; /* the memory is shared: the worker must not write its 0 */
     }
     watch(check, pool, started);
     if (started == 0) {

@@ -136,16 +136,24 @@ static void point_row(struct table *t, const struct summary_point *p)
 
 static const struct scenario_cell no_cell;
 
+void data_points(const struct summary *summary, struct table *out)
+{
+    const struct summary_point none = {.cell = &no_cell};
+    out->naming = out->objects == NULL;
+    if (out->naming) {
+        point_row(out, &none);
+    }
+    out->naming = false;
+    for (uint32_t i = 0; i < summary->points_count; i++) {
+        point_row(out, &summary->points[i]);
+    }
+}
+
 static enum status write_points(const struct data_source *d, struct error *error)
 {
     struct table t;
-    const struct summary_point none = {.cell = &no_cell};
     TRY(open_table(&t, d, "points.csv", error));
-    point_row(&t, &none);
-    t.naming = false;
-    for (uint32_t i = 0; i < d->summary->points_count; i++) {
-        point_row(&t, &d->summary->points[i]);
-    }
+    data_points(d->summary, &t);
     return finish_table(&t, error);
 }
 
@@ -269,16 +277,24 @@ static void curve_rows(struct table *t, const struct summary_curve *c)
     }
 }
 
-static enum status write_scaling(const struct data_source *d, struct error *error)
+void data_curves(const struct summary *summary, struct table *out)
 {
     static const struct summary_curve none;
+    out->naming = out->objects == NULL;
+    if (out->naming) {
+        curve_row(out, &none, LAWS_COUNT);
+    }
+    out->naming = false;
+    for (uint32_t i = 0; i < summary->curves_count; i++) {
+        curve_rows(out, &summary->curves[i]);
+    }
+}
+
+static enum status write_scaling(const struct data_source *d, struct error *error)
+{
     struct table t;
     TRY(open_table(&t, d, "scaling.csv", error));
-    curve_row(&t, &none, LAWS_COUNT);
-    t.naming = false;
-    for (uint32_t i = 0; i < d->summary->curves_count; i++) {
-        curve_rows(&t, &d->summary->curves[i]);
-    }
+    data_curves(d->summary, &t);
     return finish_table(&t, error);
 }
 

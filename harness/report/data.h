@@ -8,6 +8,7 @@
 #include "harness/report/summary.h"
 
 struct knees;
+struct table;
 
 struct data_source {
     const char *folder;
@@ -20,6 +21,9 @@ struct data_source {
 };
 
 MUST_CHECK enum status data_write(const struct data_source *source, struct error *error);
+/* The rows of points.csv and of scaling.csv into any table; a CSV gets its header. */
+void data_points(const struct summary *summary, struct table *out);
+void data_curves(const struct summary *summary, struct table *out);
 
 /* The same topology has the same colour in every figure and every scenario. */
 uint32_t data_colour(const struct summary_curve *curve, uint32_t index);

@@ -1,5 +1,6 @@
 /*
- * figures.c - starts gnuplot for each figure (figures.h). Reads no data: the scripts do.
+ * figures.c - starts gnuplot for each figure (figures.h). Reads no data: the scripts do. Only which
+ * figures a session has is kept in its folder, for drawing them again.
  */
 #include "harness/report/figures.h"
 
@@ -15,14 +16,18 @@
 
 #include "harness/report/plot_rates.h"
 #include "harness/report/plot_spectrum.h"
+#include "harness/report/table.h"
 #include "harness/report/text.h"
 
 enum {
     PATH_BYTES = 640,
     SETUP_BYTES = 2048,
+    LINE_BYTES = 128,
     GRID_ROWS = 18,
     GRID_COLUMNS = 60
 };
+
+#define LIST_NAME "plot_figures.tsv"
 
 static const struct {
     uint32_t bit;
@@ -200,7 +205,7 @@ static const struct {
      "1 is the fair share of the busiest engine core or API server; above the dashed line it "
      "carries over a quarter more than its part.",
      NEEDS_SHARES},
-    {"20-predicted", "Measured against predicted throughput",
+    {"20-predicted", "Throughput against what was predicted",
      "A point on the dashed line is as closed forms said before anything ran; below it "
      "something costs time that they do not know.",
      NEEDS_PREDICTED},
@@ -254,6 +259,50 @@ static void list_figures(const struct data_source *d, struct figures *f)
                                      .reading = known_figures[i].reading,
                                      .wanted = is_wanted(d, known_figures[i].needs)};
     }
+}
+
+/* Which figures the session has, for figures_redraw(). */
+static enum status write_list(const char *folder, const struct figures *f, struct error *error)
+{
+    struct table t;
+    TRY(table_open(&t, folder, LIST_NAME, error));
+    t.tabs = true;
+    t.naming = true;
+    table_text(&t, "figure", "");
+    table_end_row(&t);
+    t.naming = false;
+    for (size_t i = 0; i < FIGURES_COUNT; i++) {
+        if (f->list[i].wanted) {
+            table_text(&t, "figure", f->list[i].name);
+            table_end_row(&t);
+        }
+    }
+    enum status status = table_sync(&t, error);
+    table_close(&t);
+    return status;
+}
+
+/* Marks those that stand in the folder's list as wanted. */
+static enum status read_list(const char *folder, struct figures *f, struct error *error)
+{
+    char path[PATH_BYTES];
+    char line[LINE_BYTES];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, LIST_NAME);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return error_set(error, STATUS_NOT_FOUND,
+                         "%s: %s: no folder of results, or its session did not come to its end",
+                         path, strerror(errno));
+    }
+    while (fgets(line, sizeof line, file) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        for (size_t i = 0; i < FIGURES_COUNT; i++) {
+            f->list[i].name = known_figures[i].name;
+            f->list[i].wanted |= strcmp(line, known_figures[i].name) == 0;
+        }
+    }
+    (void)fclose(file);
+    return STATUS_OK;
 }
 
 /* ---- gnuplot ---- */
@@ -371,31 +420,50 @@ static void draw_own(const struct drawing *d, const struct summary *s)
     }
 }
 
-void figures_draw(const struct data_source *data, const char *plots_folder, struct figures *out)
+static void draw_wanted(struct drawing *d, uint32_t chosen)
 {
     char path[PATH_BYTES];
-    const struct summary *s = data->summary;
-    *out = (struct figures){.svg_count = 0};
-    list_figures(data, out);
-    (void)snprintf(path, sizeof path, "%s/figures", data->folder);
+    (void)snprintf(path, sizeof path, "%s/figures", d->folder);
     (void)mkdir(path, 0777);
-    (void)snprintf(path, sizeof path, "%s/figures/gnuplot.log", data->folder);
+    (void)snprintf(path, sizeof path, "%s/figures/gnuplot.log", d->folder);
     (void)unlink(path);
-    struct drawing d = {.folder = data->folder, .plots_folder = plots_folder, .figures = out};
     for (size_t i = 0; i < FIGURES_COUNT; i++) {
-        for (size_t f = 0; f < sizeof formats / sizeof formats[0] && !d.missing; f++) {
-            if (out->list[i].wanted && (s->scenario->plot_formats & formats[f].bit) != 0) {
-                draw(&d, &out->list[i], f);
+        for (size_t f = 0; f < sizeof formats / sizeof formats[0] && !d->missing; f++) {
+            if (d->figures->list[i].wanted && (chosen & formats[f].bit) != 0) {
+                draw(d, &d->figures->list[i], f);
             }
         }
     }
+    if (d->figures->problem[0] == '\0') {
+        (void)unlink(path); /* only remarks about empty series */
+    }
+}
+
+void figures_draw(const struct data_source *data, const char *plots_folder, struct figures *out)
+{
+    const struct summary *s = data->summary;
+    struct error error;
+    *out = (struct figures){.svg_count = 0};
+    list_figures(data, out);
+    if (write_list(data->folder, out, &error) != STATUS_OK) {
+        (void)snprintf(out->problem, sizeof out->problem, "%.250s", error.text);
+    }
+    struct drawing d = {.folder = data->folder, .plots_folder = plots_folder, .figures = out};
+    draw_wanted(&d, s->scenario->plot_formats);
     out->text_only = d.missing && has_curve(s);
     if (out->text_only) {
         draw_own(&d, s);
     }
-    if (out->problem[0] == '\0') {
-        (void)unlink(path); /* only remarks about empty series */
-    }
+}
+
+enum status figures_redraw(const char *folder, const char *plots_folder, uint32_t chosen,
+                           struct figures *out, struct error *error)
+{
+    struct drawing d = {.folder = folder, .plots_folder = plots_folder, .figures = out};
+    *out = (struct figures){.svg_count = 0};
+    TRY(read_list(folder, out, error));
+    draw_wanted(&d, chosen);
+    return STATUS_OK;
 }
 
 /* ---- without gnuplot ---- */

@@ -30,6 +30,11 @@ struct figures {
  * named in `problem`. Waits for gnuplot; starts it without a shell. */
 void figures_draw(const struct data_source *data, const char *plots_folder, struct figures *out);
 
+/* Draws the figures of a finished session again, from its folder alone: those that its
+ * plot_figures.tsv names. `formats`: SCENARIO_PLOT_*. NOT_FOUND without that file. */
+MUST_CHECK enum status figures_redraw(const char *folder, const char *plots_folder,
+                                      uint32_t formats, struct figures *out, struct error *error);
+
 /* Throughput against the scaling axis, one letter a curve, as plain text. */
 void figures_write_text(const struct summary *summary, FILE *out);
 

@@ -118,17 +118,24 @@ static void write_row(struct table *t, const struct knees_row *row)
     table_end_row(t);
 }
 
-enum status knees_write(const struct knees *k, const char *folder, struct error *error)
+void knees_rows(const struct knees *k, struct table *out)
 {
     static const struct knees_row nothing;
+    out->naming = out->objects == NULL;
+    if (out->naming) {
+        write_row(out, &nothing);
+    }
+    out->naming = false;
+    for (uint32_t i = 0; i < k->count; i++) {
+        write_row(out, &k->rows[i]);
+    }
+}
+
+enum status knees_write(const struct knees *k, const char *folder, struct error *error)
+{
     struct table t;
     TRY(table_open(&t, folder, "knee.csv", error));
-    t.naming = true;
-    write_row(&t, &nothing);
-    t.naming = false;
-    for (uint32_t i = 0; i < k->count; i++) {
-        write_row(&t, &k->rows[i]);
-    }
+    knees_rows(k, &t);
     enum status status = table_sync(&t, error);
     table_close(&t);
     return status;

@@ -77,6 +77,8 @@ struct knees_row {
     bool complete; /* false: stopped early */
 };
 
+struct table;
+
 /* All rows of a session. */
 struct knees {
     struct knees_row *rows;
@@ -86,6 +88,8 @@ struct knees {
 void knees_free(struct knees *k);
 /* The worst of what was searched for, as knee.csv says it: "ok", "cliff", ... */
 const char *knees_status(const struct knees_row *row);
+/* The rows of knee.csv into any table; a CSV gets its header. */
+void knees_rows(const struct knees *k, struct table *out);
 /* knee.csv in `folder`. IO names the file. */
 MUST_CHECK enum status knees_write(const struct knees *k, const char *folder, struct error *error);
 /* Sections of report.md. */

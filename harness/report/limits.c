@@ -115,7 +115,8 @@ static void attribute_curve(const struct summary *s, struct summary_curve *c,
     if (c->fewer != NULL) {
         foretell_gain(s, c, results, count);
     }
-    laws_fit(c->cells, c->points_count, s->scenario->general.seed, LAW_DRAWS, &c->laws);
+    laws_fit(c->cells, c->points_count, s->scenario->scaling.laws, s->scenario->general.seed,
+             LAW_DRAWS, &c->laws);
 }
 
 static void attribute_point(const struct summary *s, struct summary_point *p,

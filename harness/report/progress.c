@@ -9,6 +9,7 @@
 #include "harness/report/progress.h"
 
 #include <inttypes.h>
+#include <json-c/json.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,13 +25,15 @@ enum {
 };
 
 #define LIVE_EVERY_NS  INT64_C(100000000)
+#define JSONL_EVERY_NS INT64_C(1000000000)
 #define PLAIN_EVERY_NS INT64_C(10000000000)
 
 struct progress {
     FILE *out;
     const struct scenario *scenario;
-    bool rows;   /* a table with a header */
-    bool live;   /* a line that is rewritten */
+    bool rows; /* a table with a header */
+    bool live; /* a line that is rewritten */
+    bool jsonl;
     bool colour; /* bold and dim */
     bool shown;  /* the live line is on the screen */
     int cell_width;
@@ -117,6 +120,88 @@ static void add_duration(struct text *t, double seconds)
     }
 }
 
+/* ---- objects ---- */
+
+static struct json_object *object_of(const char *event)
+{
+    struct json_object *o = json_object_new_object();
+    (void)json_object_object_add(o, "event", json_object_new_string(event));
+    return o;
+}
+
+static void put_text(struct json_object *o, const char *key, const char *text)
+{
+    (void)json_object_object_add(o, key, json_object_new_string(text));
+}
+
+static void put_count(struct json_object *o, const char *key, uint64_t count)
+{
+    (void)json_object_object_add(o, key, json_object_new_uint64(count));
+}
+
+/* Six digits; null if it is not known. */
+static void put_number(struct json_object *o, const char *key, double value)
+{
+    char text[32];
+    (void)snprintf(text, sizeof text, "%.6g", value);
+    (void)json_object_object_add(o, key,
+                                 isfinite(value) ? json_object_new_double_s(value, text) : NULL);
+}
+
+static void write_object(const struct progress *p, struct json_object *o)
+{
+    (void)fprintf(
+        p->out, "%s\n",
+        json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    (void)fflush(p->out);
+    (void)json_object_put(o);
+}
+
+static void write_begin(const struct progress *p)
+{
+    struct json_object *o = object_of("begin");
+    put_text(o, "scenario", p->scenario->general.name);
+    put_count(o, "cells", p->scenario->cells_count);
+    put_count(o, "runs", p->scenario->runs_count);
+    put_number(o, "expected_s", p->total_s);
+    write_object(p, o);
+}
+
+static void write_state(const struct progress *p, const struct progress_state *s, int64_t now_ns)
+{
+    struct json_object *o = object_of("progress");
+    put_count(o, "run", s->run_index + 1);
+    put_count(o, "runs", p->scenario->runs_count);
+    put_text(o, "cell", s->cell->name);
+    put_count(o, "replicate", s->replicate);
+    put_text(o, "phase", s->phase);
+    put_number(o, "phase_s", s->phase_s);
+    put_number(o, "phase_total_s", s->phase_total_s);
+    put_number(o, "output_tok_per_s", s->output_tok_per_s);
+    put_count(o, "sent", s->sent_count);
+    put_count(o, "done", s->done_count);
+    put_count(o, "inflight", s->inflight);
+    put_number(o, "remaining_s", remaining_s(p, now_ns));
+    write_object(p, o);
+}
+
+static void write_run(const struct progress *p, const struct run_result *r, int64_t now_ns)
+{
+    struct json_object *o = object_of("run_done");
+    put_text(o, "run_id", r->run_id);
+    put_text(o, "cell", r->cell->name);
+    put_count(o, "replicate", r->replicate);
+    put_text(o, "outcome", rows_outcome_name(r->outcome));
+    put_text(o, "reason", r->outcome != RUN_OK ? r->reason : "");
+    put_number(o, "output_tok_per_s", r->output_tok_per_s.mean);
+    put_text(o, "bottleneck", r->stages_count > 0 ? r->verdict.text : "");
+    put_count(o, "ok", r->ok_count);
+    put_count(o, "failed", r->fail_count);
+    put_count(o, "host_limited", r->host_limited ? 1 : 0);
+    put_number(o, "remaining_s", remaining_s(p, now_ns));
+    write_object(p, o);
+}
+
 /* ---- lines ---- */
 
 static void describe(const struct progress *p, const struct progress_state *s, int64_t now_ns,
@@ -142,6 +227,26 @@ static void describe(const struct progress *p, const struct progress_state *s, i
     add_duration(t, remaining_s(p, now_ns));
 }
 
+static void print_header(const struct progress *p)
+{
+    char line[LINE_BYTES];
+    struct text t = text_into(line, sizeof line);
+    text_add(&t, "%s: %u cell%s, %u run%s", p->scenario->general.name, p->scenario->cells_count,
+             p->scenario->cells_count == 1 ? "" : "s", p->scenario->runs_count,
+             p->scenario->runs_count == 1 ? "" : "s");
+    if (!isnan(p->total_s)) {
+        text_add(&t, ", about ");
+        add_duration(&t, p->total_s);
+    }
+    (void)fprintf(p->out, "%s\n", line);
+    if (p->rows) {
+        (void)fprintf(p->out, "%s%5s  %-*s  %3s  %10s  %-12s %6s  %8s  %6s%s\n",
+                      p->colour ? "\033[1m" : "", "run", p->cell_width, "cell", "rep", "tokens/s",
+                      "limited by", "use", "ok", "failed", p->colour ? "\033[0m" : "");
+    }
+    (void)fflush(p->out);
+}
+
 struct progress *progress_begin(FILE *out, enum progress_mode mode, const struct scenario *scenario,
                                 double total_s, int64_t now_ns)
 {
@@ -153,6 +258,7 @@ struct progress *progress_begin(FILE *out, enum progress_mode mode, const struct
     bool smart = is_smart_terminal(out);
     p->out = out;
     p->scenario = scenario;
+    p->jsonl = mode == PROGRESS_JSONL;
     p->rows = mode == PROGRESS_TABLE || (mode == PROGRESS_AUTO && smart && !is_set("CI"));
     p->live = p->rows && smart;
     p->colour = p->live && !is_set("NO_COLOR");
@@ -164,22 +270,11 @@ struct progress *progress_begin(FILE *out, enum progress_mode mode, const struct
         int bytes = (int)strlen(scenario->cells[i].name);
         p->cell_width = bytes > p->cell_width ? bytes : p->cell_width;
     }
-    char line[LINE_BYTES];
-    struct text t = text_into(line, sizeof line);
-    text_add(&t, "%s: %u cell%s, %u run%s", scenario->general.name, scenario->cells_count,
-             scenario->cells_count == 1 ? "" : "s", scenario->runs_count,
-             scenario->runs_count == 1 ? "" : "s");
-    if (!isnan(total_s)) {
-        text_add(&t, ", about ");
-        add_duration(&t, total_s);
+    if (p->jsonl) {
+        write_begin(p);
+    } else {
+        print_header(p);
     }
-    (void)fprintf(out, "%s\n", line);
-    if (p->rows) {
-        (void)fprintf(out, "%s%5s  %-*s  %3s  %10s  %-12s %6s  %8s  %6s%s\n",
-                      p->colour ? "\033[1m" : "", "run", p->cell_width, "cell", "rep", "tokens/s",
-                      "limited by", "use", "ok", "failed", p->colour ? "\033[0m" : "");
-    }
-    (void)fflush(out);
     return p;
 }
 
@@ -188,13 +283,26 @@ void progress_resume(struct progress *p, uint32_t count)
     if (p != NULL && count > 0) {
         p->resumed_count = count;
         p->done_count = count;
+        if (p->jsonl) {
+            struct json_object *o = object_of("resumed");
+            put_count(o, "runs", count);
+            write_object(p, o);
+            return;
+        }
         (void)fprintf(p->out, "%u of %u runs were made before\n", count, p->scenario->runs_count);
     }
 }
 
 void progress_update(struct progress *p, const struct progress_state *state, int64_t now_ns)
 {
-    if (p == NULL || now_ns - p->written_ns < (p->live ? LIVE_EVERY_NS : PLAIN_EVERY_NS)) {
+    if (p == NULL || now_ns - p->written_ns < (p->live    ? LIVE_EVERY_NS
+                                               : p->jsonl ? JSONL_EVERY_NS
+                                                          : PLAIN_EVERY_NS)) {
+        return;
+    }
+    if (p->jsonl) {
+        p->written_ns = now_ns;
+        write_state(p, state, now_ns);
         return;
     }
     char line[LINE_BYTES];
@@ -261,7 +369,9 @@ void progress_run_done(struct progress *p, const struct run_result *result, int6
     p->run_begun_ns = now_ns;
     p->written_ns = now_ns;
     clear_live(p);
-    if (p->rows) {
+    if (p->jsonl) {
+        write_run(p, result, now_ns);
+    } else if (p->rows) {
         print_row(p, result);
     } else {
         print_line(p, result, now_ns);
@@ -272,6 +382,12 @@ void progress_run_done(struct progress *p, const struct run_result *result, int6
 void progress_note(struct progress *p, const char *text)
 {
     if (p == NULL) {
+        return;
+    }
+    if (p->jsonl) {
+        struct json_object *o = object_of("note");
+        put_text(o, "text", text);
+        write_object(p, o);
         return;
     }
     clear_live(p);
@@ -285,6 +401,11 @@ void progress_end(struct progress *p)
         return;
     }
     clear_live(p);
+    if (p->jsonl) {
+        struct json_object *o = object_of("end");
+        put_count(o, "runs", p->done_count);
+        write_object(p, o);
+    }
     (void)fflush(p->out);
     free(p);
 }

@@ -1,7 +1,8 @@
 /*
  * progress.h - what a person sees on stderr while runs go on: a header, a row a finished run, and
  * one live line with an estimated end. Without a terminal, or with CI set: a plain line every 10 s
- * and for each event. NO_COLOR is honoured.
+ * and for each event. NO_COLOR is honoured. Or, for a program, a JSON object a line: `event` is
+ * begin, resumed, progress (each second), run_done, note or end.
  */
 #ifndef HARNESS_REPORT_PROGRESS_H
 #define HARNESS_REPORT_PROGRESS_H
@@ -14,7 +15,8 @@ enum progress_mode {
     PROGRESS_AUTO,
     PROGRESS_NONE,
     PROGRESS_LINE,
-    PROGRESS_TABLE
+    PROGRESS_TABLE,
+    PROGRESS_JSONL /* an object a line, for a program that watches */
 };
 
 /* "run 7/36", its cell, and what is going on in it. */

@@ -132,7 +132,7 @@ static void remove_stale(const struct report *r)
     static const char *const names[] = {"requests.csv",   "report.md",     "report.html",
                                         "points.csv",     "scaling.csv",   "ceilings.csv",
                                         "knee.csv",       "probe.csv",     "confirm.csv",
-                                        "plot_rates.tsv", "plot_knees.tsv"};
+                                        "plot_rates.tsv", "plot_knees.tsv", "plot_figures.tsv"};
     char path[PATH_BYTES + 32];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", r->folder, names[i]);

@@ -6,7 +6,9 @@
 #include <csv.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <json-c/json.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -49,9 +51,35 @@ static void put(struct table *t, const char *text)
     }
 }
 
+/* A row of JSON: `value` as it would stand in the CSV. */
+static void put_member(struct table *t, const char *column, const char *value, bool number)
+{
+    struct json_object *member = NULL; /* null */
+    if (number && value[0] != '\0') {
+        member = json_object_new_double_s(strtod(value, NULL), value);
+    } else if (value[0] != '\0') {
+        member = json_object_new_string(value);
+    }
+    if (t->row == NULL) {
+        t->row = json_object_new_object();
+    }
+    (void)json_object_object_add(t->row, column, member);
+}
+
+static void put_number(struct table *t, const char *column, const char *text)
+{
+    if (t->objects != NULL) {
+        put_member(t, column, text, strstr(text, "inf") == NULL); /* JSON has no infinity */
+    } else {
+        table_text(t, column, text);
+    }
+}
+
 void table_text(struct table *t, const char *column, const char *value)
 {
-    if (t->naming) {
+    if (t->objects != NULL) {
+        put_member(t, column, value != NULL ? value : "", false);
+    } else if (t->naming) {
         put(t, column);
     } else {
         put(t, value != NULL ? value : "");
@@ -71,14 +99,14 @@ void table_number(struct table *t, const char *column, double value)
             *comma = '.';
         }
     }
-    table_text(t, column, text);
+    put_number(t, column, text);
 }
 
 void table_count(struct table *t, const char *column, uint64_t value)
 {
     char text[32];
     (void)snprintf(text, sizeof text, "%" PRIu64, value);
-    table_text(t, column, text);
+    put_number(t, column, text);
 }
 
 void table_known(struct table *t, const char *column, int64_t value)
@@ -87,16 +115,21 @@ void table_known(struct table *t, const char *column, int64_t value)
     if (value >= 0) {
         (void)snprintf(text, sizeof text, "%" PRId64, value);
     }
-    table_text(t, column, text);
+    put_number(t, column, text);
 }
 
 void table_flag(struct table *t, const char *column, bool value)
 {
-    table_text(t, column, value ? "1" : "0");
+    put_number(t, column, value ? "1" : "0");
 }
 
 void table_end_row(struct table *t)
 {
+    if (t->objects != NULL) {
+        (void)json_object_array_add(t->objects, t->row);
+        t->row = NULL;
+        return;
+    }
     (void)fputc('\n', t->file);
     t->in_row = false;
 }

@@ -1,6 +1,7 @@
 /*
  * table.h - one CSV file, written field by field through libcsv: RFC 4180 but
- * for line ends (LF, as the tools around it expect), one header row, C locale.
+ * for line ends (LF, as the tools around it expect), one header row, C locale. The same rows may
+ * become JSON objects instead.
  *
  * The same function names the columns and writes the rows: in naming mode each field puts its
  * column's name instead of its value, so that header and rows cannot differ.
@@ -24,8 +25,13 @@ enum {
     TABLE_PATH_BYTES = 640
 };
 
+struct json_object;
+
 struct table {
-    FILE *file; /* NULL: not open */
+    FILE *file;                  /* NULL: not open */
+    struct json_object *objects; /* an array: rows are added to it, unknown fields as null, and
+                                    nothing is written; NULL: CSV */
+    struct json_object *row;     /* the one in work */
     char path[TABLE_PATH_BYTES];
     bool naming;
     bool in_row;

@@ -60,7 +60,7 @@ void text_percent(struct text *t, double frac)
     if (isnan(frac)) {
         text_add(t, "-");
     } else {
-        text_add(t, "%.0f %%", frac * 100);
+        text_add(t, "%.0f %%", round(frac * 100) + 0.0); /* no "-0" */
     }
 }
 

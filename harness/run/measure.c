@@ -32,11 +32,10 @@ enum {
     CLIENT_STOP_NS = 2000000000,
 };
 
-#define CEILING_FRAC_MAX  0.5
-#define NO_PROGRESS_NS    ((int64_t)15000000000)
+#define NO_PROGRESS_NS         ((int64_t)15000000000)
 #define FOREIGN_NO_PROGRESS_NS ((int64_t)120000000000)
-#define STALL_TIE_NS      ((int64_t)1000000000)
-#define SHUTDOWN_GRACE_NS ((int64_t)5000000000)
+#define STALL_TIE_NS           ((int64_t)1000000000)
+#define SHUTDOWN_GRACE_NS      ((int64_t)5000000000)
 
 /* The run being measured. */
 struct session {
@@ -643,9 +642,10 @@ static void judge(struct session *m)
                        "client limited: it used %.0f %% of a core, limit %.0f %%",
                        r->client_cpu_frac * 100, limits->max_cpu_frac * 100);
         conclude(m, RUN_INVALID, text);
-    } else if (r->client_ceiling_frac > CEILING_FRAC_MAX) {
-        (void)snprintf(text, sizeof text, "client limited: at %.0f %% of its measured ceiling",
-                       r->client_ceiling_frac * 100);
+    } else if (r->client_ceiling_frac > limits->max_ceiling_frac) {
+        (void)snprintf(text, sizeof text,
+                       "client limited: at %.0f %% of its measured ceiling, limit %.0f %%",
+                       r->client_ceiling_frac * 100, limits->max_ceiling_frac * 100);
         conclude(m, RUN_INVALID, text);
     } else if (is_late(m)) {
         uint64_t full = load_get(&m->client.header->full_count);

@@ -40,7 +40,7 @@ void measure_skipped(const struct measure_options *options, const char *reason,
                      struct run_result *out);
 
 /* A result in which nothing is known yet but which run it is of. */
-void measure_begin(const struct measure_options *options, struct run_result *out);
+void measure_begin(const struct measure_options *options, struct run_result *r);
 /* The load of a cell; where its servers are is for the caller to say. */
 struct load_options measure_load(const struct scenario_cell *cell, uint64_t seed);
 /* The topology a cell stands for, with what the runner decides (listen address, seed, grace). */

@@ -245,6 +245,9 @@ static const struct option options[] = {
     {AT(OPTION_CHOICE, "client", "ceiling", struct scenario_client, ceiling),
      .choices = "off|measure", .initial = "off",
      .help = "measure: find the client's own limit against a null server first"},
+    {AT(OPTION_PERCENT, "client", "max_ceiling", struct scenario_client, max_ceiling_frac),
+     .min = 1, .max = 100, .initial = "50%",
+     .help = "ceiling = measure: share of that limit beyond which a point is invalid"},
 
     {AT(OPTION_CHOICE, "simulation", "costs", struct scenario_simulation, costs),
      .choices = "default|none", .initial = "default",
@@ -396,6 +399,10 @@ static const struct option options[] = {
     {AT(OPTION_PERCENT, "scaling", "useful_gain", struct scenario_scaling, useful_gain_frac),
      .min = 1, .max = 100, .initial = "20%",
      .help = "gain of the first core's worth below which a core does not help"},
+    {AT(OPTION_SET, "scaling", "models", struct scenario_scaling, laws),
+     .choices = "linear|contention|usl|plateau|contention+plateau",
+     .initial = "linear,contention,usl,plateau,contention+plateau",
+     .help = "laws of scaling that are fitted and weighed against each other"},
 
     {AT(OPTION_SET, "plots", "format", struct option_formats, format), .choices = "svg|png|dumb",
      .initial = "svg", .help = "any of svg, png, dumb (text)"},

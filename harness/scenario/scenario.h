@@ -81,7 +81,8 @@ struct scenario_client {
                      equal */
     double max_cpu_frac;
     struct scenario_quantile_time max_lag;
-    uint32_t ceiling;          /* enum scenario_ceiling */
+    uint32_t ceiling; /* enum scenario_ceiling */
+    double max_ceiling_frac;
     struct topology_cpus cpus; /* where it runs; none: anywhere */
 };
 
@@ -191,6 +192,7 @@ struct scenario_load {
 struct scenario_scaling {
     char along[SCENARIO_NAME_BYTES]; /* axis; "" when nothing is to be said about scaling */
     double useful_gain_frac;
+    uint32_t laws; /* to be fitted: bit i for the i-th of enum law */
 };
 
 struct scenario_slo {

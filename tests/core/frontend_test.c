@@ -778,11 +778,65 @@ static void options_are_checked(void **state)
     assert_int_equal(frontend_create(&arena, &good, &f, NULL), STATUS_OK);
 }
 
+/* One message of `engine` with one token for each id; every delta must be of the request named. */
+static void give_each(uint32_t engine, const char *const *ids, const uint32_t *serials,
+                      uint32_t count)
+{
+    static const uint32_t token = 'a';
+    struct engine_output outputs[4];
+    for (uint32_t i = 0; i < count; i++) {
+        outputs[i] = (struct engine_output){.id = ids[i],
+                                            .new_token_ids = &token,
+                                            .new_tokens_count = 1,
+                                            .finish = FINISH_NONE,
+                                            .stop_token_id = TOKEN_NONE};
+    }
+    const struct engine_outputs message = {.engine_index = engine,
+                                           .outputs = outputs,
+                                           .outputs_count = count,
+                                           .wave_complete = -1,
+                                           .start_wave = -1};
+    frontend_outputs_begin(f, &message);
+    assert_int_equal(frontend_outputs_slice(f, 0), count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct frontend_delta delta;
+        assert_true(frontend_take(f, &delta));
+        assert_int_equal(delta.serial, serials[i]);
+        assert_int_equal(delta.new_tokens_count, 1);
+    }
+    assert_null(frontend_check(f));
+}
+
+/* Whatever order outputs came in before: the id decides, also when a slot has a new owner. */
+static void outputs_in_any_order(void **state)
+{
+    (void)state;
+    make(2, NULL);
+    char ids[4][REQUEST_ID_BYTES_MAX];
+    for (uint32_t i = 0; i < 3; i++) {
+        (void)snprintf(ids[i], sizeof ids[i], "%s", submit_plain(i, true).request.id);
+    }
+    give_each(0, (const char *[]){ids[0], ids[1], ids[2]}, (uint32_t[]){0, 1, 2}, 3);
+    give_each(0, (const char *[]){ids[0], ids[1], ids[2]}, (uint32_t[]){0, 1, 2}, 3);
+    give_each(0, (const char *[]){ids[2], ids[0], ids[1]}, (uint32_t[]){2, 0, 1}, 3);
+    give_each(1, (const char *[]){ids[1]}, (uint32_t[]){1}, 1);
+    give_each(7, (const char *[]){ids[2], ids[1]}, (uint32_t[]){2, 1}, 2);
+    give_each(0, (const char *[]){ids[2], ids[1]}, (uint32_t[]){2, 1}, 2);
+    struct frontend_delta delta;
+    give(ids[1], "z", FINISH_STOP);
+    assert_true(frontend_take(f, &delta));
+    (void)snprintf(ids[3], sizeof ids[3], "%s", submit_plain(3, true).request.id);
+    give_each(0, (const char *[]){ids[2], ids[3]}, (uint32_t[]){2, 3}, 2);
+    give_each(0, (const char *[]){ids[2], ids[0], ids[3]}, (uint32_t[]){2, 0, 3}, 3);
+    frontend_outputs_begin(f, &(struct engine_outputs){.engine_index = 0});
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(outputs_in_any_order),
         TEST(id_is_external_and_serial),
         TEST(bad_requests_are_refused),
         TEST(full_until_both_lives_end),

@@ -71,7 +71,7 @@ static double chosen_share(const struct truth *truth, size_t count)
     for (uint64_t seed = 0; seed < CURVES; seed++) {
         struct laws laws;
         measure(truth, seed, count, cells);
-        laws_fit(cells, count, seed, 0, &laws);
+        laws_fit(cells, count, LAWS_ALL, seed, 0, &laws);
         assert_true(laws.known);
         double weights = 0;
         for (int i = 0; i < LAWS_COUNT; i++) {
@@ -106,7 +106,7 @@ static void usl_best(const struct truth *truth, size_t count, double out[3])
     for (uint64_t seed = 0; seed < CURVES; seed++) {
         struct laws laws;
         measure(truth, seed, count, cells);
-        laws_fit(cells, count, seed, 0, &laws);
+        laws_fit(cells, count, LAWS_ALL, seed, 0, &laws);
         best[seed] = law_best_cores(LAW_USL, &laws.fits[LAW_USL]);
     }
     stats_sort(best, CURVES);
@@ -159,7 +159,7 @@ static void test_no_maximum_where_there_is_none(void **state)
     for (uint64_t seed = 0; seed < CURVES; seed++) {
         struct laws laws;
         measure(&CONTENTION, seed, TO_8, cells);
-        laws_fit(cells, TO_8, seed, 0, &laws);
+        laws_fit(cells, TO_8, LAWS_ALL, seed, 0, &laws);
         none += isinf(law_best_cores(LAW_USL, &laws.fits[LAW_USL])) != 0;
     }
     assert_near((double)none / CURVES, 0.5, 0.12);
@@ -176,11 +176,11 @@ static void test_a_maximum_is_told_only_within_reach(void **state)
     for (uint64_t seed = 0; seed < 20; seed++) {
         struct laws laws;
         measure(&USL_NEAR, seed, TO_16, cells);
-        laws_fit(cells, TO_16, seed, DRAWS, &laws);
+        laws_fit(cells, TO_16, LAWS_ALL, seed, DRAWS, &laws);
         near_known += laws.best_known;
         near_right += laws.best_lo <= 9.747 && laws.best_hi >= 9.747;
         measure(&USL_FAR, seed, TO_8, cells);
-        laws_fit(cells, TO_8, seed, DRAWS, &laws);
+        laws_fit(cells, TO_8, LAWS_ALL, seed, DRAWS, &laws);
         far_known += laws.best_known;
     }
     assert_int_equal(near_known, 20);
@@ -194,16 +194,31 @@ static void test_too_little_is_not_fitted(void **state)
     struct scaling_cell cells[TO_16];
     struct laws laws;
     measure(&LINEAR, 1, 1, cells);
-    laws_fit(cells, 1, 1, DRAWS, &laws);
+    laws_fit(cells, 1, LAWS_ALL, 1, DRAWS, &laws);
     assert_true(laws.fits[LAW_LINEAR].fitted);
     assert_false(laws.fits[LAW_CONTENTION].fitted);
     assert_false(laws.fits[LAW_USL].fitted);
     measure(&LINEAR, 1, 2, cells);
-    laws_fit(cells, 2, 1, DRAWS, &laws);
+    laws_fit(cells, 2, LAWS_ALL, 1, DRAWS, &laws);
     assert_false(laws.fits[LAW_USL].fitted);
     assert_false(laws.fits[LAW_CONTENTION_PLATEAU].fitted);
-    laws_fit(cells, 0, 1, DRAWS, &laws);
+    laws_fit(cells, 0, LAWS_ALL, 1, DRAWS, &laws);
     assert_false(laws.known);
+}
+
+/* Without the plateau the same flat curve is the best of what is left. */
+static void test_only_laws_asked_for_are_fitted(void **state)
+{
+    (void)state;
+    struct scaling_cell cells[TO_16];
+    struct laws laws;
+    measure(&PLATEAU, 1, TO_16, cells);
+    laws_fit(cells, TO_16, 1U << LAW_LINEAR | 1U << LAW_CONTENTION, 1, 0, &laws);
+    assert_int_equal(laws.chosen, LAW_CONTENTION);
+    for (int i = 0; i < LAWS_COUNT; i++) {
+        assert_int_equal(laws.fits[i].fitted, i == LAW_LINEAR || i == LAW_CONTENTION);
+    }
+    assert_true(fabs(laws.fits[LAW_LINEAR].weight + laws.fits[LAW_CONTENTION].weight - 1) < 1e-9);
 }
 
 int main(void)
@@ -215,6 +230,7 @@ int main(void)
         cmocka_unit_test(test_no_maximum_where_there_is_none),
         cmocka_unit_test(test_a_maximum_is_told_only_within_reach),
         cmocka_unit_test(test_too_little_is_not_fitted),
+        cmocka_unit_test(test_only_laws_asked_for_are_fitted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

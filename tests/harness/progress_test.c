@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -76,6 +77,52 @@ static void files_get_a_line_every_ten_seconds(void **unused)
     expect(text, "[1/36 api_servers=1,dp=1 rep 1] ok: 6.6 k tok/s, gpu  ETA 17:30\n");
     expect(text, "budget reached\n");
     assert_null(strchr(text, '\033'));
+    (void)fclose(out);
+    sweep_free(&sweep);
+}
+
+/* Every line is an object by itself, whatever stands in a reason. */
+static void programs_get_an_object_a_line(void **unused)
+{
+    static const char *const events[] = {"begin",    "resumed", "progress", "progress",
+                                         "run_done", "note",    "end"};
+    char line[4096] = "";
+    struct sweep sweep = sweep_make();
+    struct progress_state state = state_of(&sweep, 1);
+    struct json_object *objects[7] = {NULL};
+    uint32_t count = 0;
+    FILE *out = tmpfile();
+    (void)unused;
+    assert_non_null(out);
+    sweep_fail(&sweep.results[1], RUN_SERVER_FAILED, "it said \"no\"\nand died");
+    struct progress *p = progress_begin(out, PROGRESS_JSONL, sweep.scenario, 100, 0);
+    progress_resume(p, 1);
+    for (int64_t t = 0; t <= 2 * SECOND; t += SECOND / 10) {
+        progress_update(p, &state, t);
+    }
+    progress_run_done(p, &sweep.results[1], 30 * SECOND);
+    progress_note(p, "budget reached");
+    progress_end(p);
+    rewind(out);
+    while (fgets(line, sizeof line, out) != NULL) {
+        assert_true(count < 7);
+        objects[count] = json_tokener_parse(line);
+        assert_non_null(objects[count]);
+        assert_string_equal(json_object_get_string(json_object_object_get(objects[count], "event")),
+                            events[count]);
+        count++;
+    }
+    assert_int_equal(count, 7);
+    assert_int_equal(json_object_get_int(json_object_object_get(objects[0], "runs")), 36);
+    assert_int_equal(json_object_get_int(json_object_object_get(objects[2], "run")), 2);
+    assert_int_equal(json_object_get_int(json_object_object_get(objects[2], "inflight")), 80);
+    assert_string_equal(json_object_get_string(json_object_object_get(objects[4], "reason")),
+                        "it said \"no\"\nand died");
+    /* The one run of this session took 30 s, and 34 more of the same length are to come. */
+    assert_int_equal(json_object_get_int(json_object_object_get(objects[4], "remaining_s")), 1020);
+    for (uint32_t i = 0; i < count; i++) {
+        (void)json_object_put(objects[i]);
+    }
     (void)fclose(out);
     sweep_free(&sweep);
 }
@@ -183,6 +230,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_get_a_line_every_ten_seconds),
         cmocka_unit_test(failed_runs_say_why),
+        cmocka_unit_test(programs_get_an_object_a_line),
         cmocka_unit_test(terminals_get_a_live_line),
         cmocka_unit_test(silence_is_possible),
     };

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "harness/report/figures.h"
 #include "helper_report.h"
 
 static bool have_gnuplot(void)
@@ -144,6 +145,44 @@ static void without_gnuplot_there_is_text(void **state)
     sweep_free(&sweep);
 }
 
+/* A session that ran where gnuplot was missing gets its figures later, from its folder alone. */
+static void a_folder_is_drawn_again(void **state)
+{
+    char folder[256];
+    char plots[512];
+    struct figures figures;
+    struct error error;
+    struct sweep sweep = sweep_make();
+    const char *root = getenv("HARNESS_SOURCE_DIR");
+    const char *path = getenv("PATH");
+    char *kept = strdup(path != NULL ? path : "/usr/bin");
+    (void)state;
+    assert_non_null(kept);
+    (void)snprintf(plots, sizeof plots, "%s/plots", root != NULL ? root : ".");
+    folder_make(folder);
+    assert_int_equal(figures_redraw(folder, plots, SCENARIO_PLOT_DUMB, &figures, &error),
+                     STATUS_NOT_FOUND);
+    assert_int_equal(setenv("PATH", "/nowhere", 1), 0);
+    assert_int_equal(write_report(folder, &sweep, SCENARIO_PLOT_SVG).figures_count, 0);
+    assert_int_equal(setenv("PATH", kept, 1), 0);
+    free(kept);
+    assert_int_equal(figures_redraw(folder, plots, SCENARIO_PLOT_DUMB, &figures, &error),
+                     STATUS_OK);
+    for (size_t i = 0; i < FIGURES_COUNT && have_gnuplot(); i++) {
+        /* Of this sweep, a closed loop, there are curves and no latencies. */
+        bool latency = strcmp(figures.list[i].name, "04-latency") == 0;
+        bool capacity = strcmp(figures.list[i].name, "01-capacity") == 0;
+        assert_int_equal(figures.list[i].formats, figures.list[i].wanted ? SCENARIO_PLOT_DUMB : 0);
+        assert_true(!capacity || figures.list[i].wanted);
+        assert_false(latency && figures.list[i].wanted);
+    }
+    if (have_gnuplot()) {
+        expect_in(folder, "figures/02-efficiency.txt", "engine cores");
+    }
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
 static void the_report_has_its_sections(void **state)
 {
     static const char *const words[] = {
@@ -183,6 +222,7 @@ int main(void)
         cmocka_unit_test(figures_hold_their_series),
         cmocka_unit_test(odd_data_breaks_no_script),
         cmocka_unit_test(without_gnuplot_there_is_text),
+        cmocka_unit_test(a_folder_is_drawn_again),
         cmocka_unit_test(the_report_has_its_sections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/analysis/laws.h"
 #include "helper_scenario.h"
 
 #define REST "[server s]\n[workload w]\n[load l]\nusers = 1\nmeasure = 1s\n"
@@ -109,6 +110,7 @@ static void test_saturation(void **state)
     assert_int_equal(scenario_total_ns(s), 36 * INT64_C(6500000000));
     assert_string_equal(s->scaling.along, "dp");
     assert_true(s->scaling.useful_gain_frac > 0.1999 && s->scaling.useful_gain_frac < 0.2001);
+    assert_int_equal(s->scaling.laws, LAWS_ALL);
     assert_string_equal(scenario_axis_value(s, &s->cells[7], "api_servers"), "2");
     assert_string_equal(scenario_axis_value(s, &s->cells[7], "dp"), "2");
     assert_null(scenario_axis_value(s, &s->cells[7], "tp"));
@@ -343,7 +345,7 @@ static void test_times(void **state)
 static void test_other_values(void **state)
 {
     static const char text[] = GOOD "mode = open\nrate = 12 * %{dp}/s\narrival = constant\n"
-                                    "[client]\nmax_lag = p99.9 250us\nmax_cpu = 62.5%\n"
+                                    "[client]\nmax_lag = p99.9 250us\nmax_cpu = 62.5%\nmax_ceiling = 20%\n"
                                     "[slo interactive]\nttft_p99_max = 500ms\nclock = sent\n"
                                     "[plots]\nformat = svg, dumb\n"
                                     "[sweep]\naxis.dp = 3\n[defaults workload]\n"
@@ -356,6 +358,7 @@ static void test_other_values(void **state)
     assert_true(c->client.max_lag.quantile > 0.99899 && c->client.max_lag.quantile < 0.99901);
     assert_int_equal(c->client.max_lag.time_ns, 250000);
     assert_true(c->client.max_cpu_frac > 0.62499 && c->client.max_cpu_frac < 0.62501);
+    assert_true(c->client.max_ceiling_frac > 0.19999 && c->client.max_ceiling_frac < 0.20001);
     assert_int_equal(s->slos_count, 1);
     assert_string_equal(s->slos[0].name, "interactive");
     assert_int_equal(s->slos[0].ttft_p99_max_ns, 500000000);

@@ -9,7 +9,7 @@ set -u
 cc=$1
 root=$2
 only=${3:-}
-seeds=4000
+seeds=20000
 flags='-std=gnu11 -O2 -g -w -fno-strict-aliasing -ffp-contract=off -D_GNU_SOURCE'
 
 work=$(mktemp -d) || exit 2
@@ -61,7 +61,7 @@ smallest() {
     count=$(sed -n 's/^\([0-9]*\) faults after .*/\1/p' <<<"$4")
     [ -n "$count" ] && [ "$count" -ge 1 ] && [ "$count" -le "$3" ] || fail "$1 shrinks to ${count:-no} faults, want 1 to $3"
     sed -n 's/^[0-9]* faults after .*: /  smallest: /p' <<<"$4" >&3
-    HARNESS_PROTOCOL_PLAN=none timeout 60 "$2" "$seeds" >/dev/null || fail "$1 is found without a fault"
+    HARNESS_PROTOCOL_PLAN=none timeout 60 "$2" 4000 >/dev/null || fail "$1 is found without a fault"
 }
 
 # hunt PATCH: prints its row.
