@@ -9,8 +9,8 @@
 /*
  * Measured on a 2-core AMD EPYC virtual machine (Linux 6.18, loopback TCP, ZeroMQ over ipc), as CPU
  * seconds of a thread (cpu_frac) over what it handled a second, in the cells A = 1, D = 1..3 of
- * results/reference/saturation/stages.csv; docs/simulator.md shows the arithmetic. How a thread's
- * sum is divided between its kinds of work is an estimate, until a calibration file replaces it.
+ * results/reference/saturation/stages.csv of revision 4a57ebd; docs/simulator.md shows the
+ * arithmetic. How a thread's sum is divided between its kinds of work is an estimate.
  */
 struct simulation_costs simulation_costs_default(void)
 {

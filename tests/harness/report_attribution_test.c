@@ -1,6 +1,6 @@
 /*
  * report_attribution_test.c - demands, ceilings, gains and expectations, on the runs of
- * results/reference/saturation as they were measured: what a part of them says of another part is
+ * results/reference/saturation of revision 4a57ebd: what a part of them says of another part is
  * held against that other part. And loads that cannot show a limit, which are named as such.
  */
 #include <setjmp.h>
