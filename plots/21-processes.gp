@@ -90,7 +90,7 @@ if (dumb) {
             if (i != 4 || waves > 0) {
                 set label 10 + i words[i] at screen at, screen 1 - (38.0 + 15 * line) / height left point pt 5 ps 0.8 lc rgb shade[i] \
                     offset 0.8, 0 font ',9' textcolor rgb ink noenhanced
-                at = at + (strlen(words[i]) * 5.4 + 34) / width
+                at = at + (strlen(words[i]) * 6.1 + 34) / width
             }
         }
     }

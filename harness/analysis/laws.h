@@ -67,8 +67,8 @@ enum {
 };
 
 /*
- * Cells sorted by cores, rates > 0. `which`: bit i for the i-th law. `seed` feeds the bootstrap (`draws` of it, 0: no interval, then
- * best_known is false).
+ * Cells sorted by cores, rates > 0. `which`: bit i for the i-th law. `seed` feeds the bootstrap
+ * (`draws` of it, 0: no interval, then best_known is false).
  */
 void laws_fit(const struct scaling_cell *cells, size_t count, uint32_t which, uint64_t seed,
               uint32_t draws, struct laws *out);

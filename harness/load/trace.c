@@ -59,6 +59,9 @@ enum status trace_reader_block(struct trace_reader *r, uint64_t block_id)
 
 enum status trace_reader_text(struct trace_reader *r, const char *text, uint32_t bytes)
 {
+    if (bytes == 0) {
+        return STATUS_OK;
+    }
     size_t need = r->trace.texts_bytes + bytes;
     if (need > r->texts_cap) {
         size_t cap = need > 2 * r->texts_cap ? need : 2 * r->texts_cap;

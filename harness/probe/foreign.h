@@ -43,7 +43,7 @@ size_t foreign_patterns_known(struct foreign_pattern out[FOREIGN_PATTERNS_MAX]);
 
 struct foreign_process {
     int32_t pid;
-    uint32_t stage; /* index into the system's */
+    uint32_t stage;                 /* index into the system's */
     char title[FOREIGN_NAME_BYTES]; /* or its name, where it gave itself none */
 };
 

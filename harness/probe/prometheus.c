@@ -327,7 +327,9 @@ enum status prometheus_parse(const char *text, size_t bytes, struct prometheus *
     if (p.out.text == NULL) {
         return error_set(error, STATUS_NOMEM, "no memory for metrics of %zu bytes", bytes);
     }
-    memcpy(p.out.text, text, bytes);
+    if (bytes > 0) {
+        memcpy(p.out.text, text, bytes);
+    }
     p.out.text[bytes] = '\0';
     take_text(&p, bytes);
     if (p.status != STATUS_OK) {

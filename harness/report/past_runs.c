@@ -58,7 +58,7 @@ static bool add_row(struct past_runs *runs)
 static void header_field(struct reader *r, const char *text, size_t bytes)
 {
     int32_t *wanted = &r->wanted_of[r->field];
-    (void)snprintf(r->names[r->field], NAME_BYTES, "%.*s", (int)bytes, text);
+    (void)snprintf(r->names[r->field], NAME_BYTES, "%.*s", (int)bytes, bytes > 0 ? text : "");
     *wanted = UNWANTED;
     for (uint32_t i = 0; i < r->runs->columns_count; i++) {
         if (strcmp(r->names[r->field], r->columns[i]) == 0) {
@@ -77,10 +77,13 @@ static void data_field(struct reader *r, const char *text, size_t bytes)
         return;
     }
     size_t row = r->runs->rows_count - 1;
-    char *copy = strndup(bytes > 0 ? text : "", bytes);
+    char *copy = calloc(bytes + 1, 1); /* the field ends without a NUL */
     if (copy == NULL) {
         r->status = error_set(r->error, STATUS_NOMEM, "%s: out of memory", r->path);
         return;
+    }
+    if (bytes > 0) {
+        memcpy(copy, text, bytes);
     }
     r->runs->fields[row * r->runs->columns_count + (uint32_t)r->wanted_of[r->field]] = copy;
 }

@@ -222,7 +222,7 @@ struct run_result {
     double host_cores_used; /* serving system + client + harness */
     double others_cores_used;
     double cpu_pressure_frac; /* of the time somebody on the host waited for a CPU (PSI) */
-    bool host_limited; /* no evidence for a knee (analysis/stages.h) */
+    bool host_limited;        /* no evidence for a knee (analysis/stages.h) */
     struct stage_verdict verdict;
 
     struct run_stage *stages;

@@ -258,8 +258,9 @@ static const struct option options[] = {
      .help = "CPU cores that all threads share; 0: one each; $ncpus: as many as here"},
     {AT(OPTION_BOOL, "simulation", "free_client", struct scenario_simulation, free_client),
      .initial = "no",
-     .help = "whether the load client takes no time: for systems that a client of one thread, as the "
-             "real one is, could not load"},
+     .help =
+         "whether the load client takes no time: for systems that a client of one thread, as the "
+         "real one is, could not load"},
 
     {.type = OPTION_SOURCE,
      .kind = "workload",

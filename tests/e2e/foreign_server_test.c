@@ -32,9 +32,9 @@ enum {
     USAGE_EXIT = 2,
 };
 
-#define LOAD                                                                                      \
+#define LOAD                                                                                       \
     "[client]\nmax_cpu = 100%%\nmax_lag = p99 60s\n[workload w]\nprompt = 24tok\noutput = 16tok\n" \
-    "[load l]\nmode = open\nrate = 60/s\nwarmup = 100ms\nmeasure = %s\ndrain = 20s\nbatches = "   \
+    "[load l]\nmode = open\nrate = 60/s\nwarmup = 100ms\nmeasure = %s\ndrain = 20s\nbatches = "    \
     "2\ninflight_max = 64\n"
 #define HEAD "[scenario]\nname = foreign\nseed = 3\nrepeats = 1\ncooldown = 0s\n[server s]\n"
 #define TITLES                                                                               \

@@ -192,9 +192,9 @@ static void the_page_holds_everything(void **state)
         "@media print",
     };
     static const char *const figures[] = {
-        "01-capacity", "02-efficiency", "03-limits",   "04-latency",  "05-offered",
-        "06-percentiles", "08-stages",  "10-launch",   "11-starved",  "12-timeline",
-        "14-lag",      "15-pareto",     "16-imbalance", "20-predicted"};
+        "01-capacity",    "02-efficiency", "03-limits",   "04-latency",   "05-offered",
+        "06-percentiles", "08-stages",     "09-ceilings", "10-launch",    "11-starved",
+        "12-timeline",    "14-lag",        "15-pareto",   "16-imbalance", "20-predicted"};
     enum {
         FIGURES = sizeof figures / sizeof figures[0]
     };

@@ -159,6 +159,37 @@ static void test_other_shipped(void **state)
     scenario_close(s);
 }
 
+/* What a simulation takes is not known before, and stands in no sum. */
+static void test_times_of_simulated_runs(void **state)
+{
+    static const char *const both[] = {"scenario.mode=both"};
+    const struct scenario_options options = {.sets = both, .sets_count = 1};
+    char text[8192] = "";
+    (void)state;
+    struct scenario *s = open_shipped("deepseek_r1", NULL);
+    FILE *out = fmemopen(text, sizeof text, "w");
+    assert_non_null(out);
+    assert_int_equal(scenario_total_ns(s), -1);
+    scenario_write_cells(s, out);
+    scenario_write_runs(s, out);
+    (void)fclose(out);
+    assert_non_null(strstr(text, "  6min 00s of virtual time a run\n"));
+    assert_non_null(strstr(text,
+                           "18 cells x 1 replicate = 18 runs (simulated), in virtual time: how "
+                           "long they take shows after the first\n"));
+    assert_non_null(strstr(text, "r0017  -  "));
+    scenario_close(s);
+    s = open_shipped("smoke", NULL);
+    int64_t measured_ns = scenario_total_ns(s);
+    uint32_t runs = s->runs_count;
+    scenario_close(s);
+    s = open_shipped("smoke", &options);
+    assert_int_equal(s->runs_count, 2 * runs);
+    assert_true(measured_ns > 0);
+    assert_int_equal(scenario_total_ns(s), measured_ns);
+    scenario_close(s);
+}
+
 /* The scenarios about routing: what they ask for, and how long they may take. */
 static void test_shipped_routing(void **state)
 {
@@ -344,12 +375,13 @@ static void test_times(void **state)
 
 static void test_other_values(void **state)
 {
-    static const char text[] = GOOD "mode = open\nrate = 12 * %{dp}/s\narrival = constant\n"
-                                    "[client]\nmax_lag = p99.9 250us\nmax_cpu = 62.5%\nmax_ceiling = 20%\n"
-                                    "[slo interactive]\nttft_p99_max = 500ms\nclock = sent\n"
-                                    "[plots]\nformat = svg, dumb\n"
-                                    "[sweep]\naxis.dp = 3\n[defaults workload]\n"
-                                    "prompt = uniform lo=16tok hi=2Kitok\n";
+    static const char text[] =
+        GOOD "mode = open\nrate = 12 * %{dp}/s\narrival = constant\n"
+             "[client]\nmax_lag = p99.9 250us\nmax_cpu = 62.5%\nmax_ceiling = 20%\n"
+             "[slo interactive]\nttft_p99_max = 500ms\nclock = sent\n"
+             "[plots]\nformat = svg, dumb\n"
+             "[sweep]\naxis.dp = 3\n[defaults workload]\n"
+             "prompt = uniform lo=16tok hi=2Kitok\n";
     (void)state;
     struct scenario *s = open_text(text, NULL);
     const struct scenario_cell *c = &s->cells[0];
@@ -715,17 +747,28 @@ static void test_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_saturation),    cmocka_unit_test(test_saturation_quick),
-        cmocka_unit_test(test_other_shipped), cmocka_unit_test(test_shipped_routing),
-        cmocka_unit_test(test_precedence),    cmocka_unit_test(test_text),
-        cmocka_unit_test(test_counts),        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_saturation),
+        cmocka_unit_test(test_saturation_quick),
+        cmocka_unit_test(test_other_shipped),
+        cmocka_unit_test(test_shipped_routing),
+        cmocka_unit_test(test_times_of_simulated_runs),
+        cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_times),
         cmocka_unit_test(test_slo_in_force),
-        cmocka_unit_test(test_other_values),  cmocka_unit_test(test_windows_and_sources),
-        cmocka_unit_test(test_wait_auto),     cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_sweeps),        cmocka_unit_test(test_chosen_sections),
-        cmocka_unit_test(test_order),         cmocka_unit_test(test_include),
-        cmocka_unit_test(test_include_cycle), cmocka_unit_test(test_include_depth),
-        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_other_values),
+        cmocka_unit_test(test_windows_and_sources),
+        cmocka_unit_test(test_wait_auto),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_sweeps),
+        cmocka_unit_test(test_chosen_sections),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_include),
+        cmocka_unit_test(test_include_cycle),
+        cmocka_unit_test(test_include_depth),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,7 +184,9 @@ static struct json_object *body_of(const struct load_options *o, const struct tr
     assert_true(schedule_next(s, &item));
     request_write(&out, o, t, &item);
     assert_false(out.failed);
-    char *bytes = strndup(out.data, out.bytes);
+    char *bytes = calloc(out.bytes + 1, 1);
+    assert_non_null(bytes);
+    memcpy(bytes, out.data, out.bytes);
     const char *length = strstr(bytes, "Content-Length: ");
     const char *body = strstr(bytes, "\r\n\r\n");
     assert_non_null(length);
