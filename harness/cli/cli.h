@@ -49,6 +49,7 @@ int cli_doctor(int argc, char **argv);
 int cli_compare(int argc, char **argv);
 int cli_plan(int argc, char **argv);
 int cli_plot(int argc, char **argv);
+int cli_report(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_sim(int argc, char **argv);
 int cli_sim_check(int argc, char **argv); /* of `sim --check` */
@@ -122,6 +123,8 @@ bool cli_scenario_operand(struct cli_scenario *scenario, const char *command, in
                           char **argv);
 /* Opens it. NULL after printing everything that is wrong to stderr. */
 struct scenario *cli_scenario_open(const struct cli_scenario *scenario);
+struct scenario *cli_scenario_open_in(const struct cli_scenario *scenario,
+                                      const struct scenario_environment *environment);
 /* For each cell the command that starts its server, as `harness run` does. */
 void cli_showcmd(const struct cli_scenario *arguments, const struct scenario *scenario, FILE *out);
 /* Whether the traces that it replays can be read; a message for each one that cannot. */

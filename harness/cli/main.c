@@ -46,6 +46,11 @@ static const struct cli_command commands[] = {
      cli_plan},
     {"plot", "DIR [options]", "draw the figures of a result folder again",
      "harness plot results/x --format png", cli_plot},
+    {"report", "DIR [options]",
+     "write the report of a result folder again, with another price, demand or format",
+     "harness report results/x --set 'report.price=2.50 per gpu-hour' "
+     "--set 'report.demand=120/s peak'",
+     cli_report},
     {"validate", "FILE [options]",
      "hold the simulator against requests that somebody else measured",
      "harness validate requests.jsonl --gpu rtx-pro-6000 --max-num-seqs 128 "

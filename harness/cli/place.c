@@ -44,13 +44,18 @@ void place_describe(const struct scenario *scenario, const char *command_line, s
     if (proc_host_read(&out->host, &error) != STATUS_OK) {
         out->host = (struct proc_host){.cores_count = 0};
     }
-    (void)snprintf(out->git_rev, sizeof out->git_rev, "%s", HARNESS_REVISION);
+    (void)snprintf(out->git_rev, sizeof out->git_rev, "%s", place_revision());
     struct tm utc;
     utc_now(&utc);
     (void)strftime(out->started_utc, sizeof out->started_utc, "%Y-%m-%dT%H:%M:%SZ", &utc);
     (void)snprintf(out->command, sizeof out->command, "%s", command_line);
     (void)snprintf(out->config_hash, sizeof out->config_hash, "%016llx",
                    (unsigned long long)hash_cells(scenario));
+}
+
+const char *place_revision(void)
+{
+    return HARNESS_REVISION;
 }
 
 void place_choose_folder(const char *asked, const char *scenario, char out[PLACE_PATH_BYTES])

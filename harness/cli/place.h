@@ -13,6 +13,8 @@ enum {
 
 void place_describe(const struct scenario *scenario, const char *command_line,
                     struct run_host *out);
+/* Of the program's source. */
+const char *place_revision(void);
 /* `asked`, or if that is "" results/NAME-TIME. */
 void place_choose_folder(const char *asked, const char *scenario, char out[PLACE_PATH_BYTES]);
 /* Beside the source tree, beside an installed program, or where the environment says. */

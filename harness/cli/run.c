@@ -22,6 +22,8 @@
 #include "harness/report/attribution.h"
 #include "harness/report/ceilings.h"
 #include "harness/report/elasticity.h"
+#include "harness/report/manifest.h"
+#include "harness/report/past_runs.h"
 #include "harness/report/progress.h"
 #include "harness/report/report.h"
 #include "harness/run/child.h"
@@ -78,6 +80,8 @@ struct session {
     bool replays;             /* a search that resumes: its runs so far come from the records */
     struct elasticity elasticity;
     struct confirmed confirmed;
+    bool reports;         /* from records alone: no run is made */
+    bool was_interrupted; /* the session that is reported again */
 };
 
 /* ---- preparation ---- */
@@ -237,6 +241,7 @@ static void on_progress(void *ctx, const struct measure_progress *m)
         .sent_count = m->sent_count,
         .done_count = m->done_count,
         .inflight = m->inflight,
+        .client = m->client,
     };
     progress_update(s->progress, &state, clock_now_ns());
 }
@@ -244,7 +249,7 @@ static void on_progress(void *ctx, const struct measure_progress *m)
 static bool over_budget(const struct session *s)
 {
     int64_t budget = s->scenario->general.budget_ns;
-    return budget > 0 && clock_now_ns() - s->started_ns > budget;
+    return budget > 0 && !s->reports && clock_now_ns() - s->started_ns > budget;
 }
 
 /* Results that are of the same kind as `simulated`: those of the other kind stand before them. */
@@ -379,7 +384,7 @@ static bool take_run(struct session *s, const struct record_wanted *wanted, stru
         return false;
     }
     enum status status = record_read_wanted(s->folder, wanted, &s->texts, out, &error);
-    if (status == STATUS_OK && record_is_final(out)) {
+    if (status == STATUS_OK && (s->reports || record_is_final(out))) {
         keep_status(s, report_run(s->report, out, &error), &error);
         s->find_runs_count++;
         return true;
@@ -387,7 +392,8 @@ static bool take_run(struct session *s, const struct record_wanted *wanted, stru
     if (status == STATUS_OK) {
         result_free(out);
     } else if (status != STATUS_NOT_FOUND) {
-        (void)fprintf(stderr, "%s: the search goes on from here\n", error.text);
+        (void)fprintf(stderr, "%s: %s\n", error.text,
+                      s->reports ? "left out, with what followed" : "the search goes on from here");
     }
     end_replay(s);
     return false;
@@ -424,17 +430,22 @@ static bool measure_cell(void *ctx, struct scenario_cell *cell, uint32_t replica
     struct measure_options options = {
         .scenario = &view,
         .run = &run,
-        .order_index = s->find_runs_count++,
+        .order_index = s->find_runs_count,
         .log_fd = s->log_fd,
         .host = &s->host,
         .progress = on_progress,
         .ctx = s,
         .interrupted = interrupted,
     };
-    make_run(s, &options, out);
-    if (s->scenario->find.what != 0) {
-        keep_status(s, record_write(s->folder, out, &error), &error);
+    if (s->reports) { /* the session came no further */
+        measure_begin(&options, out);
+        out->outcome = RUN_INTERRUPTED;
+        (void)snprintf(out->reason, sizeof out->reason, "it was not made");
+        return false;
     }
+    s->find_runs_count++;
+    make_run(s, &options, out);
+    keep_status(s, record_write(s->folder, out, &error), &error);
     keep_status(s, report_run(s->report, out, &error), &error);
     if (out->outcome == RUN_SERVER_FAILED || out->outcome == RUN_INTERRUPTED) {
         progress_note(s->progress, out->reason);
@@ -497,9 +508,14 @@ static void find_all(struct session *s)
     s->progress = progress_begin(stderr, s->command->progress_mode, s->scenario, STATS_UNKNOWN,
                                  s->started_ns);
     for (uint32_t i = 0; i < s->scenario->runs_count; i++) {
+        uint32_t before = s->find_runs_count;
         find_one(s, i);
-        if (s->results[i].outcome == RUN_SERVER_FAILED || s->status == EXIT_RESULTS ||
-            interrupted()) {
+        if (s->reports && s->find_runs_count == before) { /* this cell was not begun */
+            free(s->knees.rows[--s->knees.count].points);
+            result_free(&s->results[--s->results_count]);
+        }
+        if ((s->reports && !s->replays) || s->results[i].outcome == RUN_SERVER_FAILED ||
+            s->status == EXIT_RESULTS || interrupted()) {
             break;
         }
         if (over_budget(s)) {
@@ -563,7 +579,7 @@ static void confirm(struct session *s)
         .measure = measure_cell,
         .ctx = s,
     };
-    if (!s->command->confirm || !all_was_run(s)) {
+    if ((!s->command->confirm && !s->reports) || !all_was_run(s)) {
         return;
     }
     progress_note(s->progress, "putting predictions to the test");
@@ -663,8 +679,8 @@ static void conclude(struct session *s, const char *folder)
 {
     struct report_conclusion conclusion = {.verdict = ""};
     struct error error;
-    if (report_conclude(s->report, s->results, s->results_count, interrupted(), &conclusion,
-                        &error) != STATUS_OK) {
+    if (report_conclude(s->report, s->results, s->results_count,
+                        interrupted() || s->was_interrupted, &conclusion, &error) != STATUS_OK) {
         (void)fprintf(stderr, "harness %s: %s\n", s->command->name, error.text);
         s->status = cli_worse(s->status, EXIT_RESULTS);
     }
@@ -707,6 +723,100 @@ static void close_session(struct session *s)
     if (s->log_fd >= 0) {
         (void)close(s->log_fd);
     }
+}
+
+/* ---- again, from records alone ---- */
+
+/* runs.csv tells of runs that were not made for want of time: those have no record. */
+static void take_skipped(struct session *s)
+{
+    static const char *const columns[] = {"run_id", "outcome"};
+    struct error error;
+    struct past_runs rows;
+    enum status status = past_runs_read(&rows, s->folder, columns, 2, &error);
+    for (uint32_t i = 0; status == STATUS_OK && i < rows.rows_count; i++) {
+        uint32_t index = (uint32_t)strtoul(past_runs_field(&rows, i, 0) + 1, NULL, 10);
+        struct run_result skipped = {.outcome = RUN_SKIPPED, .order_index = index};
+        if (strcmp(past_runs_field(&rows, i, 1), "skipped") == 0 &&
+            index < s->scenario->runs_count) {
+            keep_status(s, report_run(s->report, &skipped, &error), &error);
+            s->skipped_count++;
+        }
+    }
+    past_runs_free(&rows);
+}
+
+/* The command asked for it, not the scenario. */
+static bool has_confirmed(const struct session *s)
+{
+    char path[PATH_BYTES + 16];
+    (void)snprintf(path, sizeof path, "%s/confirm.csv", s->folder);
+    return access(path, R_OK) == 0;
+}
+
+static void take_all(struct session *s)
+{
+    struct error error;
+    for (uint32_t i = 0; i < s->scenario->runs_count; i++) {
+        struct run_result *r = &s->results[s->results_count];
+        enum status status = record_read(s->folder, s->scenario, i, &s->texts, r, &error);
+        s->results_count += status == STATUS_OK ? 1 : 0;
+        if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
+            (void)fprintf(stderr, "%s: left out\n", error.text);
+        }
+    }
+    take_skipped(s);
+    s->run = &s->scenario->runs[s->scenario->runs_count - 1];
+    s->find_runs_count = s->scenario->runs_count;
+    if (s->results_count == s->scenario->runs_count) {
+        probe(s);
+        if (has_confirmed(s)) {
+            confirm(s);
+        }
+    }
+}
+
+static int report_again(struct session *s)
+{
+    char plots[PATH_BYTES];
+    struct error error;
+    place_find_plots(plots);
+    const struct report_options options = {.folder = s->folder,
+                                           .plots_folder = plots,
+                                           .scenario = s->scenario,
+                                           .host = &s->host,
+                                           .again = true};
+    if (report_create(&options, &s->report, &error) != STATUS_OK) {
+        (void)fprintf(stderr, "harness report: %s\n", error.text);
+        return EXIT_RESULTS;
+    }
+    if (allocate(s) != EXIT_PASS) {
+        return EXIT_RESULTS;
+    }
+    if (s->scenario->find.what != 0) {
+        find_all(s);
+    } else {
+        take_all(s);
+    }
+    s->status = EXIT_PASS; /* what the runs were is told by the session's own */
+    conclude(s, s->folder);
+    return s->status == EXIT_RESULTS ? EXIT_RESULTS : EXIT_PASS;
+}
+
+int run_command_report(const struct run_command *command, struct scenario *scenario,
+                       const struct run_host *host)
+{
+    struct session session = {.command = command,
+                              .scenario = scenario,
+                              .host = *host,
+                              .log_fd = -1,
+                              .replays = true,
+                              .reports = true,
+                              .was_interrupted = manifest_interrupted(command->folder)};
+    (void)snprintf(session.folder, sizeof session.folder, "%s", command->folder);
+    int status = report_again(&session);
+    close_session(&session);
+    return status;
 }
 
 int cli_run(int argc, char **argv)

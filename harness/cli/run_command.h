@@ -24,6 +24,10 @@ struct run_command {
     char command_line[1024];
 };
 
+/* The report of the session in `command->folder` again, from its records: no run is made. */
+int run_command_report(const struct run_command *command, struct scenario *scenario,
+                       const struct run_host *host);
+
 /* `c->name` is set. EXIT_PASS: go on, unless `done`. */
 int run_command_parse(struct run_command *c, int argc, char **argv, bool *done);
 

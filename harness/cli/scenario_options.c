@@ -54,6 +54,12 @@ bool cli_scenario_operand(struct cli_scenario *scenario, const char *command, in
 struct scenario *cli_scenario_open(const struct cli_scenario *scenario)
 {
     struct scenario_environment environment = scenario_environment_system();
+    return cli_scenario_open_in(scenario, &environment);
+}
+
+struct scenario *cli_scenario_open_in(const struct cli_scenario *scenario,
+                                      const struct scenario_environment *environment)
+{
     struct scenario_options options = scenario->options;
     struct scenario *out = NULL;
     struct scenario_problems *problems = calloc(1, sizeof *problems);
@@ -62,7 +68,7 @@ struct scenario *cli_scenario_open(const struct cli_scenario *scenario)
         return NULL;
     }
     options.sets = scenario->sets;
-    if (scenario_open(scenario->path, &environment, &options, &out, problems) != STATUS_OK) {
+    if (scenario_open(scenario->path, environment, &options, &out, problems) != STATUS_OK) {
         for (uint32_t i = 0; i < problems->count; i++) {
             (void)fprintf(stderr, "%s\n", problems->text[i]);
         }

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "harness/report/ceilings.h"
+#include "harness/report/elasticity.h"
+#include "harness/report/plot_ceilings.h"
 #include "harness/report/plot_cells.h"
 #include "harness/report/plot_processes.h"
 #include "harness/report/plot_rates.h"
@@ -21,6 +23,8 @@ enum {
     COLOURS_COUNT = 7,
     BARS_MAX = 48 /* in the figure of launching threads */
 };
+
+#define LAW_WEIGHT_LEAST 0.5 /* a law is drawn that has as much weight as all others together */
 
 static enum status open_table(struct table *t, const struct data_source *d, const char *name,
                               struct error *error)
@@ -485,6 +489,24 @@ static void say_answer(const struct summary_curve *c, char *out, size_t cap)
     }
 }
 
+/* The chosen law, to be drawn from the first count tested to the last; empty if the data do not
+ * tell the laws apart. */
+static void plot_law(struct table *t, const struct summary_curve *c)
+{
+    const struct laws *l = &c->laws;
+    const struct law_fit *f = &l->fits[l->chosen];
+    bool drawn = l->known && c->points_count > 1 && f->weight >= LAW_WEIGHT_LEAST;
+    table_text(t, "law", drawn ? law_name(l->chosen) : "");
+    table_number(t, "law_weight", drawn ? f->weight : STATS_UNKNOWN);
+    table_number(t, "law_gamma_tok_per_s", drawn ? f->gamma : STATS_UNKNOWN);
+    table_number(t, "law_alpha", drawn ? f->alpha : STATS_UNKNOWN);
+    table_number(t, "law_beta", drawn ? f->beta : STATS_UNKNOWN);
+    table_number(t, "law_plateau_tok_per_s", drawn ? told(f->plateau) : STATS_UNKNOWN);
+    table_number(t, "law_from_cores", drawn ? c->points[0]->along : STATS_UNKNOWN);
+    table_number(t, "law_to_cores", drawn ? l->cores_max : STATS_UNKNOWN);
+    table_flag(t, "end", true); /* an empty last field would be read as the line's end */
+}
+
 static void plot_curve_row(struct table *t, const struct summary_curve *c, uint32_t index)
 {
     char text[96];
@@ -503,6 +525,7 @@ static void plot_curve_row(struct table *t, const struct summary_curve *c, uint3
     table_text(t, "answer", text);
     table_number(t, "one_core_tok_per_s",
                  any ? c->points[0]->tok_per_s / fmax(1, c->points[0]->along) : STATS_UNKNOWN);
+    plot_law(t, c);
     table_end_row(t);
 }
 
@@ -708,8 +731,12 @@ enum status data_write(const struct data_source *d, struct error *error)
     TRY(plot_cells_write(d, error));
     TRY(plot_processes_write(d, error));
     TRY(plot_spectrum_write(d, error));
+    TRY(plot_ceilings_write(d->summary, d->folder, error));
     if (d->knees != NULL) {
         TRY(plot_rates_write(d->knees, d->folder, error));
+    }
+    if (d->elasticity != NULL) {
+        TRY(elasticity_plot(d->elasticity, d->folder, error));
     }
     return write_plot_timeline(d, error);
 }

@@ -7,6 +7,7 @@
 
 #include "harness/report/summary.h"
 
+struct elasticity;
 struct knees;
 struct table;
 
@@ -17,7 +18,8 @@ struct data_source {
     const struct run_result *timeline; /* the run that the timeline shows; NULL: none */
     const struct run_result *results;
     uint32_t results_count;
-    const struct knees *knees; /* NULL: no rates were searched for */
+    const struct knees *knees;           /* NULL: no rates were searched for */
+    const struct elasticity *elasticity; /* NULL: no stage was slowed */
 };
 
 MUST_CHECK enum status data_write(const struct data_source *source, struct error *error);

@@ -85,6 +85,15 @@ static const char *agreement_name(const struct elasticity_row *row)
     return row->slowable ? names[row->agreement] : "";
 }
 
+static bool observed_to_limit(const struct elasticity *e, const struct elasticity_row *row)
+{
+    const struct stage_verdict *v = &e->observed;
+    bool first = strcmp(row->stage, v->first) == 0;
+    bool second = strcmp(row->stage, v->second) == 0;
+    return !e->load_limits &&
+           ((v->kind != STAGE_UNEXPLAINED && first) || (v->kind == STAGE_MIXED && second));
+}
+
 /* ---- probe.csv ---- */
 
 static void write_row(struct table *t, const struct elasticity *e, const struct elasticity_row *row)
@@ -124,6 +133,71 @@ enum status elasticity_write(const struct elasticity *e, const char *folder, str
     enum status status = table_sync(&t, error);
     table_close(&t);
     return status;
+}
+
+/* ---- plot_probe.tsv ---- */
+
+static const char *say_observed(const struct elasticity *e, const struct elasticity_row *row)
+{
+    if (e->load_limits) {
+        return "the load limits";
+    }
+    if (e->observed.kind == STAGE_UNEXPLAINED) {
+        return "no stage is full";
+    }
+    if (!observed_to_limit(e, row)) {
+        return "does not limit";
+    }
+    return e->observed.kind == STAGE_MIXED ? "limits with another" : "limits";
+}
+
+static const char *say_found(const struct elasticity_row *row)
+{
+    static const char *const words[] = {"limits", "does not limit", "undecided"};
+    return row->slowable ? words[row->finding] : "cannot be slowed";
+}
+
+static void plot_row(struct table *t, const struct elasticity *e, const struct elasticity_row *row)
+{
+    table_text(t, "cell", t->naming ? "" : e->cell->name);
+    table_text(t, "stage", row->stage);
+    table_number(t, "slower_frac", e->by_frac);
+    table_number(t, "elasticity", row->pairs_count > 0 ? row->elasticity.value : STATS_UNKNOWN);
+    table_number(t, "elasticity_lo", row->pairs_count > 0 ? row->elasticity.lo : STATS_UNKNOWN);
+    table_number(t, "elasticity_hi", row->pairs_count > 0 ? row->elasticity.hi : STATS_UNKNOWN);
+    table_text(t, "observed", say_observed(e, row));
+    table_text(t, "found", say_found(row));
+    table_text(t, "agreement", agreement_name(row));
+    table_flag(t, "end", true); /* an empty last field would be read as the line's end */
+    table_end_row(t);
+}
+
+enum status elasticity_plot(const struct elasticity *e, const char *folder, struct error *error)
+{
+    static const struct elasticity nothing;
+    static const struct elasticity_row no_row;
+    struct table t;
+    TRY(table_open(&t, folder, "plot_probe.tsv", error));
+    t.tabs = true;
+    t.naming = true;
+    plot_row(&t, &nothing, &no_row);
+    t.naming = false;
+    for (uint32_t i = 0; i < e->rows_count; i++) {
+        plot_row(&t, e, &e->rows[i]);
+    }
+    enum status status = table_sync(&t, error);
+    table_close(&t);
+    return status;
+}
+
+bool elasticity_any(const struct elasticity *e)
+{
+    for (uint32_t i = 0; e != NULL && i < e->rows_count; i++) {
+        if (e->rows[i].pairs_count > 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- for a person ---- */
@@ -181,15 +255,6 @@ void elasticity_markdown(const struct elasticity *e, FILE *out)
     if (e->unusable_count > 0) {
         (void)fprintf(out, "\n%u runs could not be used.\n", e->unusable_count);
     }
-}
-
-static bool observed_to_limit(const struct elasticity *e, const struct elasticity_row *row)
-{
-    const struct stage_verdict *v = &e->observed;
-    bool first = strcmp(row->stage, v->first) == 0;
-    bool second = strcmp(row->stage, v->second) == 0;
-    return !e->load_limits &&
-           ((v->kind != STAGE_UNEXPLAINED && first) || (v->kind == STAGE_MIXED && second));
 }
 
 static void tell_observed(const struct elasticity *e, struct text *t)

@@ -1,6 +1,7 @@
 /*
  * elasticity.h - what an elasticity probe found: how much throughput a stage's slow-down costs, and
- * whether that agrees with what was observed. Its file probe.csv, its table, its sentence.
+ * whether that agrees with what was observed. Its file probe.csv, its figure's, its table, its
+ * sentence.
  * harness/run/intervene.h makes the runs and fills the rows.
  */
 #ifndef HARNESS_REPORT_ELASTICITY_H
@@ -65,6 +66,11 @@ void elasticity_conclude(const struct elasticity *e, struct elasticity_row *row)
 /* probe.csv in the folder. */
 MUST_CHECK enum status elasticity_write(const struct elasticity *e, const char *folder,
                                         struct error *error);
+/* plot_probe.tsv there, for figure 19-elasticity. */
+MUST_CHECK enum status elasticity_plot(const struct elasticity *e, const char *folder,
+                                       struct error *error);
+/* Whether there is anything to draw. */
+bool elasticity_any(const struct elasticity *e);
 struct grid elasticity_grid(const struct elasticity *e);
 /* A chapter of report.md. */
 void elasticity_markdown(const struct elasticity *e, FILE *out);

@@ -14,6 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "harness/report/elasticity.h"
+#include "harness/report/plot_ceilings.h"
 #include "harness/report/plot_rates.h"
 #include "harness/report/plot_spectrum.h"
 #include "harness/report/table.h"
@@ -116,6 +118,7 @@ enum needs {
     NEEDS_OFFERED,
     NEEDS_PERCENTILES,
     NEEDS_GOODPUT,
+    NEEDS_CEILINGS,
     NEEDS_LAUNCHES,
     NEEDS_STARVED,
     NEEDS_TIMELINE,
@@ -123,6 +126,7 @@ enum needs {
     NEEDS_SPECTRUM,
     NEEDS_LAG,
     NEEDS_SHARES,
+    NEEDS_ELASTICITY, /* stages that were slowed on purpose */
     NEEDS_PREDICTED
 };
 
@@ -175,6 +179,10 @@ static const struct {
     {"08-rates", "How busy each stage is at each rate",
      "The stage that reaches the dashed line as the rate nears capacity is the one to add to.",
      NEEDS_RATES},
+    {"09-ceilings", "What each stage could carry",
+     "Throughput (line) ends at the lowest ceiling; relieving that stage helps as far as the next "
+     "one, and a line clearly below all of them is not explained by any.",
+     NEEDS_CEILINGS},
     {"10-launch", "How the launching threads spend their time",
      "Preparing and launching is work that a GPU may have to wait for; waiting and idle is "
      "spare.",
@@ -205,6 +213,10 @@ static const struct {
      "1 is the fair share of the busiest engine core or API server; above the dashed line it "
      "carries over a quarter more than its part.",
      NEEDS_SHARES},
+    {"19-elasticity", "What slowing a stage on purpose costs",
+     "At 1 throughput loses as much as the stage does, so that stage limits; at 0 it waits; "
+     "below each bar stands whether that agrees with what was observed.",
+     NEEDS_ELASTICITY},
     {"20-predicted", "Throughput against what was predicted",
      "A point on the dashed line is as closed forms said before anything ran; below it "
      "something costs time that they do not know.",
@@ -231,6 +243,8 @@ static bool is_wanted(const struct data_source *d, enum needs needs)
         return has(s, SIGHT_LATENCY) && has(s, SIGHT_OFFERED);
     case NEEDS_GOODPUT:
         return has(s, SIGHT_GOODPUT);
+    case NEEDS_CEILINGS:
+        return plot_ceilings_any(s);
     case NEEDS_LAUNCHES:
         return has_launch(s);
     case NEEDS_STARVED:
@@ -245,6 +259,8 @@ static bool is_wanted(const struct data_source *d, enum needs needs)
         return has_lag(d);
     case NEEDS_SHARES:
         return has(s, SIGHT_SHARES);
+    case NEEDS_ELASTICITY:
+        return elasticity_any(d->elasticity);
     case NEEDS_PREDICTED:
         return has_curve(s) && has(s, SIGHT_PREDICTED);
     }

@@ -8,7 +8,7 @@
 #include "harness/report/data.h"
 
 enum {
-    FIGURES_COUNT = 20
+    FIGURES_COUNT = 22
 };
 
 struct figure {

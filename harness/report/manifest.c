@@ -229,3 +229,17 @@ void manifest_scenario(const char *folder, char out[SCENARIO_NAME_BYTES])
     }
     (void)json_object_put(o);
 }
+
+bool manifest_interrupted(const char *folder)
+{
+    char path[PATH_BYTES];
+    struct json_object *flag = NULL;
+    struct json_object *verdict = NULL;
+    (void)snprintf(path, sizeof path, "%s/manifest.json", folder);
+    struct json_object *o = json_object_from_file(path);
+    bool ended = json_object_object_get_ex(o, "verdict", &verdict) != 0;
+    bool interrupted = json_object_object_get_ex(o, "interrupted", &flag) != 0 &&
+                       json_object_get_boolean(flag) != 0;
+    (void)json_object_put(o);
+    return !ended || interrupted;
+}

@@ -22,5 +22,7 @@ struct manifest {
 MUST_CHECK enum status manifest_write(const struct manifest *m, struct error *error);
 /* Name of the scenario that `folder` holds results of; "" without a readable manifest. */
 void manifest_scenario(const char *folder, char out[SCENARIO_NAME_BYTES]);
+/* Whether the session in `folder` was interrupted, or died before its end. */
+bool manifest_interrupted(const char *folder);
 
 #endif

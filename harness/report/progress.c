@@ -4,7 +4,7 @@
  *
  * The estimated end: expected durations of the runs that remain, scaled by how the finished ones of
  * their kind (measured or simulated) compared with what was expected of them; where a trace
- * decides, the mean of the finished ones.
+ * decides, the mean of the finished ones. What simulated ones take is known once one is finished.
  */
 #include "harness/report/progress.h"
 
@@ -21,6 +21,9 @@
 
 enum {
     LINE_BYTES = 512,
+    PART_BYTES = 64,
+    NAME_BYTES_MIN = 8, /* of a cell, in a line that is too long */
+    NAME_BYTES_MAX = 200,
     COLUMNS_DEFAULT = 100
 };
 
@@ -80,10 +83,17 @@ static void clear_live(struct progress *p)
 
 /* ---- when it ends ---- */
 
+/* Of a simulated run no more than a measure of the others: how much time passes in it, once an
+ * engine core. */
 static double expected_run_s(const struct progress *p, uint32_t index)
 {
     const struct scenario_run *run = &p->scenario->runs[index];
-    int64_t ns = scenario_expected_ns(p->scenario, run);
+    const struct scenario_cell *cell = &p->scenario->cells[run->cell];
+    int64_t ns = scenario_run_ns(p->scenario, cell);
+    if (run->simulated && ns >= 0) {
+        return (double)(cell->load.warmup_ns + cell->load.measure_ns) / 1e9 *
+               cell->topology.engines_count;
+    }
     return ns >= 0 ? (double)ns / 1e9 : STATS_UNKNOWN;
 }
 
@@ -92,8 +102,9 @@ static double remaining_s(const struct progress *p, int64_t now_ns)
     double rest = 0;
     for (uint32_t i = p->done_count; i < p->scenario->runs_count; i++) {
         int kind = p->scenario->runs[i].simulated ? 1 : 0;
-        bool scales = p->expected_s[kind] > 0;
-        rest += expected_run_s(p, i) * (scales ? p->taken_s[kind] / p->expected_s[kind] : 1);
+        double unlearnt = kind == 1 ? STATS_UNKNOWN : 1;
+        rest += expected_run_s(p, i) *
+                (p->expected_s[kind] > 0 ? p->taken_s[kind] / p->expected_s[kind] : unlearnt);
     }
     uint32_t own_count = p->done_count - p->resumed_count;
     if (isnan(rest) && own_count > 0) {
@@ -181,6 +192,11 @@ static void write_state(const struct progress *p, const struct progress_state *s
     put_count(o, "sent", s->sent_count);
     put_count(o, "done", s->done_count);
     put_count(o, "inflight", s->inflight);
+    put_number(o, "offered_per_s", s->client.offered_per_s);
+    put_number(o, "done_per_s", s->client.done_per_s);
+    put_number(o, "ttft_p99_ms", s->client.ttft_p99_ms);
+    put_number(o, "lag_p99_ms", s->client.lag_p99_ms);
+    put_number(o, "client_cpu_frac", s->client.cpu_frac);
     put_number(o, "remaining_s", remaining_s(p, now_ns));
     write_object(p, o);
 }
@@ -204,11 +220,98 @@ static void write_run(const struct progress *p, const struct run_result *r, int6
 
 /* ---- lines ---- */
 
-static void describe(const struct progress *p, const struct progress_state *s, int64_t now_ns,
+/* The parts of a line, as they stand in it. */
+enum part {
+    PART_TOKENS,
+    PART_OFFERED,
+    PART_DONE,
+    PART_INFLIGHT,
+    PART_FIRST_TOKEN,
+    PART_LAG,
+    PART_CLIENT,
+    PARTS_COUNT
+};
+
+/* Three digits: 0.3, 23, 2310. */
+static void add_ms(struct text *t, const char *name, double ms)
+{
+    if (!isnan(ms)) {
+        text_add(t, "  %s p99 %.*fms", name, ms < 9.95 ? 1 : 0, ms);
+    }
+}
+
+static void add_part(enum part part, const struct progress_state *s, struct text *t)
+{
+    const struct progress_client *c = &s->client;
+    switch (part) {
+    case PART_TOKENS:
+        if (!isnan(s->output_tok_per_s)) {
+            text_add(t, "  ");
+            text_rate(t, s->output_tok_per_s);
+            text_add(t, " tok/s");
+        }
+        break;
+    case PART_OFFERED:
+        if (!isnan(c->offered_per_s)) {
+            text_add(t, "  off %.1f/s", c->offered_per_s);
+        }
+        break;
+    case PART_DONE:
+        if (!isnan(c->done_per_s)) {
+            text_add(t, "  done %.1f/s", c->done_per_s);
+        } else {
+            text_add(t, "  done %" PRIu64, s->done_count);
+        }
+        break;
+    case PART_INFLIGHT:
+        text_add(t, "  inflight %" PRIu64, s->inflight);
+        break;
+    case PART_FIRST_TOKEN:
+        add_ms(t, "ttft", c->ttft_p99_ms);
+        break;
+    case PART_LAG:
+        add_ms(t, "lag", c->lag_p99_ms);
+        break;
+    case PART_CLIENT:
+        if (!isnan(c->cpu_frac)) {
+            text_add(t, "  cli %.0f%%", c->cpu_frac * 100);
+        }
+        break;
+    case PARTS_COUNT:
+        break;
+    }
+}
+
+/* Those that `room` columns hold, the more important ones first. */
+static void add_parts(const struct progress_state *s, int room, struct text *t)
+{
+    static const enum part by_rank[PARTS_COUNT] = {PART_TOKENS,      PART_DONE,     PART_OFFERED,
+                                                   PART_FIRST_TOKEN, PART_INFLIGHT, PART_LAG,
+                                                   PART_CLIENT};
+    char parts[PARTS_COUNT][PART_BYTES];
+    bool fits = true;
+    int used = 0;
+    for (size_t i = 0; i < PARTS_COUNT; i++) {
+        char *part = parts[by_rank[i]];
+        struct text into = text_into(part, PART_BYTES);
+        add_part(by_rank[i], s, &into);
+        used += (int)strlen(part);
+        fits = fits && used <= room;
+        if (!fits) {
+            part[0] = '\0';
+        }
+    }
+    for (size_t i = 0; i < PARTS_COUNT; i++) {
+        text_add(t, "%s", parts[i]);
+    }
+}
+
+static void add_head(const struct progress *p, const struct progress_state *s, int name_bytes,
                      struct text *t)
 {
     uint32_t repeats = p->scenario->general.repeats_count;
-    text_add(t, "[%u/%u %s", s->run_index + 1, p->scenario->runs_count, s->cell->name);
+    text_add(t, "[%u/%u %.*s", s->run_index + 1, p->scenario->runs_count, name_bytes,
+             s->cell->name);
     if (repeats > 1) {
         text_add(t, " rep %u/%u", s->replicate + 1, repeats);
     }
@@ -217,14 +320,28 @@ static void describe(const struct progress *p, const struct progress_state *s, i
         text_add(t, "/%.0f", s->phase_total_s);
     }
     text_add(t, "s");
-    if (!isnan(s->output_tok_per_s)) {
-        text_add(t, "  ");
-        text_rate(t, s->output_tok_per_s);
-        text_add(t, " tok/s");
+}
+
+/* The estimate stands in every line: a long name of a cell is cut for it. */
+static void describe(const struct progress *p, const struct progress_state *s, int64_t now_ns,
+                     char line[LINE_BYTES])
+{
+    char end[PART_BYTES];
+    int width = columns_of(p->out) - (p->live ? 1 : 0); /* a full line would scroll */
+    struct text t = text_into(end, sizeof end);
+    text_add(&t, "  ETA ");
+    add_duration(&t, remaining_s(p, now_ns));
+    int left = width - (int)strlen(end);
+    int name_bytes = (int)strnlen(s->cell->name, NAME_BYTES_MAX);
+    t = text_into(line, LINE_BYTES);
+    add_head(p, s, name_bytes, &t);
+    if ((int)t.used > left) {
+        int shorter = name_bytes - ((int)t.used - left);
+        t = text_into(line, LINE_BYTES);
+        add_head(p, s, shorter > NAME_BYTES_MIN ? shorter : NAME_BYTES_MIN, &t);
     }
-    text_add(t, "  sent %" PRIu64 "  done %" PRIu64 "  inflight %" PRIu64 "  ETA ", s->sent_count,
-             s->done_count, s->inflight);
-    add_duration(t, remaining_s(p, now_ns));
+    add_parts(s, left - (int)t.used, &t);
+    text_add(&t, "%s", end);
 }
 
 static void print_header(const struct progress *p)
@@ -306,11 +423,9 @@ void progress_update(struct progress *p, const struct progress_state *state, int
         return;
     }
     char line[LINE_BYTES];
-    struct text t = text_into(line, sizeof line);
-    describe(p, state, now_ns, &t);
+    describe(p, state, now_ns, line);
     p->written_ns = now_ns;
     if (p->live) {
-        /* One column short of the width: a full line would scroll. */
         (void)fprintf(p->out, "\r%.*s\033[K", columns_of(p->out) - 1, line);
         p->shown = true;
     } else {

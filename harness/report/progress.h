@@ -1,7 +1,8 @@
 /*
  * progress.h - what a person sees on stderr while runs go on: a header, a row a finished run, and
- * one live line with an estimated end. Without a terminal, or with CI set: a plain line every 10 s
- * and for each event. NO_COLOR is honoured. Or, for a program, a JSON object a line: `event` is
+ * one live line with an estimated end. Parts that are not known are left out, and so are those that
+ * the width has no room for. Without a terminal, or with CI set: a plain line every 10 s and for
+ * each event. NO_COLOR is honoured. Or, for a program, a JSON object a line: `event` is
  * begin, resumed, progress (each second), run_done, note or end.
  */
 #ifndef HARNESS_REPORT_PROGRESS_H
@@ -19,6 +20,19 @@ enum progress_mode {
     PROGRESS_JSONL /* an object a line, for a program that watches */
 };
 
+/* What the load client of a measured run does right now; NAN: not known. */
+struct progress_client {
+    double offered_per_s; /* requests due; not of a closed loop */
+    double done_per_s;    /* requests that ended */
+    double ttft_p99_ms;   /* of the newest requests, from sending */
+    double lag_p99_ms;    /* of the same: sent after they were due; not of a closed loop */
+    double cpu_frac;      /* of a core */
+};
+
+#define PROGRESS_CLIENT_UNKNOWN                                                           \
+    ((struct progress_client){STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, STATS_UNKNOWN, \
+                              STATS_UNKNOWN})
+
 /* "run 7/36", its cell, and what is going on in it. */
 struct progress_state {
     uint32_t run_index; /* 0.. */
@@ -31,6 +45,7 @@ struct progress_state {
     uint64_t sent_count;
     uint64_t done_count;
     uint64_t inflight;
+    struct progress_client client;
 };
 
 struct progress;

@@ -48,6 +48,7 @@ struct report {
     const struct elasticity *elasticity; /* NULL: no stage was slowed */
     const struct confirmed *confirmed;   /* NULL: no prediction was put to the test */
     int lock_fd;
+    bool again;    /* rows and manifest stay as they are */
     bool *skipped; /* by run */
 };
 
@@ -129,9 +130,9 @@ static enum status check_owner(const struct report *r, struct error *error)
 /* What an earlier run left and this one may not write again. */
 static void remove_stale(const struct report *r)
 {
-    static const char *const names[] = {"requests.csv",   "report.md",     "report.html",
-                                        "points.csv",     "scaling.csv",   "ceilings.csv",
-                                        "knee.csv",       "probe.csv",     "confirm.csv",
+    static const char *const names[] = {"requests.csv",   "report.md",      "report.html",
+                                        "points.csv",     "scaling.csv",    "ceilings.csv",
+                                        "knee.csv",       "probe.csv",      "confirm.csv",
                                         "plot_rates.tsv", "plot_knees.tsv", "plot_figures.tsv"};
     char path[PATH_BYTES + 32];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -144,12 +145,17 @@ static enum status prepare(struct report *r, bool resumes, struct error *error)
 {
     const struct manifest begun = {
         .folder = r->folder, .scenario = r->scenario, .host = r->host, .complete = false};
-    TRY(make_folder(r->folder, error));
+    if (!r->again) {
+        TRY(make_folder(r->folder, error));
+    }
     TRY(check_owner(r, error)); /* first: a folder that is not ours gets no lock file */
     TRY(lock_folder(r, error));
     r->skipped = calloc(r->scenario->runs_count, sizeof *r->skipped);
     if (r->skipped == NULL) {
         return error_set(error, STATUS_NOMEM, "no memory for a report");
+    }
+    if (r->again) {
+        return STATUS_OK;
     }
     if (!resumes) {
         remove_stale(r);
@@ -175,6 +181,7 @@ enum status report_create(const struct report_options *options, struct report **
     r->scenario = options->scenario;
     r->host = options->host;
     r->lock_fd = -1;
+    r->again = options->again;
     enum status status = prepare(r, options->resumes, error);
     if (status != STATUS_OK) {
         report_close(r);
@@ -186,7 +193,7 @@ enum status report_create(const struct report_options *options, struct report **
 
 enum status report_resumed(struct report *r, struct error *error)
 {
-    return rows_publish(&r->rows, error);
+    return r->again ? STATUS_OK : rows_publish(&r->rows, error);
 }
 
 enum status report_run(struct report *r, const struct run_result *result, struct error *error)
@@ -194,7 +201,7 @@ enum status report_run(struct report *r, const struct run_result *result, struct
     if (result->outcome == RUN_SKIPPED) {
         r->skipped[result->order_index] = true;
     }
-    return rows_write(&r->rows, result, error);
+    return r->again ? STATUS_OK : rows_write(&r->rows, result, error);
 }
 
 void report_knees(struct report *r, const struct knees *knees)
@@ -260,6 +267,7 @@ static enum status write_all(struct report *r, const struct markdown *parts,
         .results = parts->results,
         .results_count = parts->results_count,
         .knees = r->knees,
+        .elasticity = r->elasticity,
     };
     TRY(data_write(&data, error));
     if (r->knees != NULL) {
@@ -333,6 +341,8 @@ enum status report_conclude(struct report *r, const struct run_result *results, 
     enum status status = write_all(r, &parts, &figures, error);
     if (status == STATUS_OK) {
         c.figures_count = figures.svg_count;
+    }
+    if (status == STATUS_OK && !r->again) {
         const struct manifest done = {.folder = r->folder,
                                       .scenario = r->scenario,
                                       .host = r->host,

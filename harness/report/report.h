@@ -29,6 +29,7 @@ struct report_options {
     const char *plots_folder; /* where the gnuplot scripts are */
     const struct scenario *scenario;
     const struct run_host *host;
+    bool again;   /* a session's rows and manifest stay, what is concluded is written again */
     bool resumes; /* the rows of an earlier session are written again before they are replaced */
 };
 
@@ -38,8 +39,8 @@ struct report_conclusion {
                            and what limits */
     char caveat[512]; /* "" or why part of the range is no evidence (host limited, invalid runs) */
     uint32_t figures_count; /* SVG files drawn */
-    bool undecided;  /* some curve or SLO could not be decided (exit status 3) */
-    bool slo_missed; /* some cell misses a limit of its [slo] (exit status 4) */
+    bool undecided;         /* some curve or SLO could not be decided (exit status 3) */
+    bool slo_missed;        /* some cell misses a limit of its [slo] (exit status 4) */
 };
 
 MUST_CHECK enum status report_create(const struct report_options *options, struct report **out,

@@ -18,6 +18,7 @@
 #include "harness/load/client.h"
 #include "harness/probe/proc_file.h"
 #include "harness/run/child.h"
+#include "harness/run/live.h"
 #include "harness/run/observe.h"
 #include "harness/run/observe_compat.h"
 #include "harness/run/server.h"
@@ -53,6 +54,7 @@ struct session {
     bool draining;          /* it was told to, by an interrupt */
     int64_t progress_ns;    /* last report */
     uint64_t progress_tokens;
+    struct live live;
     uint64_t seen_tokens; /* for the no-progress alarm */
     int64_t seen_ns;
     uint32_t phase;
@@ -239,7 +241,9 @@ static void report_progress(struct session *m, int64_t now)
     }
     const struct load_header *h = m->client.header;
     uint64_t tokens = load_get(&h->tokens);
+    uint64_t done = done_count(h);
     uint32_t phase = client_phase(m);
+    live_look(&m->live, &m->client, done, now);
     struct measure_progress p = {
         .phase = phase_name(phase),
         .phase_s = (double)(now - m->phase_ns) / 1e9,
@@ -247,8 +251,9 @@ static void report_progress(struct session *m, int64_t now)
         .output_tok_per_s =
             (double)(tokens - m->progress_tokens) * 1e9 / (double)(now - m->progress_ns),
         .sent_count = load_get(&h->sent_count),
-        .done_count = done_count(h),
+        .done_count = done,
         .inflight = load_get(&h->inflight),
+        .client = m->live.seen,
     };
     m->progress_ns = now;
     m->progress_tokens = tokens;
@@ -523,6 +528,7 @@ static void run_load(struct session *m)
         return;
     }
     m->seen_ns = m->progress_ns = m->phase_ns = clock_now_ns();
+    live_begin(&m->live, m->client_pid, m->phase_ns);
     if (!watch_until(m, &m->client.header->window_start_ns)) {
         return;
     }
@@ -762,6 +768,7 @@ static void tell_waiting(void *ctx, double waited_s, double timeout_s)
         .phase_s = waited_s,
         .phase_total_s = timeout_s,
         .output_tok_per_s = STATS_UNKNOWN,
+        .client = PROGRESS_CLIENT_UNKNOWN,
     };
     if (m->options->progress != NULL) {
         m->options->progress(m->options->ctx, &p);

@@ -8,6 +8,7 @@
 #ifndef HARNESS_RUN_MEASURE_H
 #define HARNESS_RUN_MEASURE_H
 
+#include "harness/report/progress.h"
 #include "harness/report/result.h"
 
 /* What a person may want to see while it runs; at most ten times a second. */
@@ -19,6 +20,7 @@ struct measure_progress {
     uint64_t sent_count;
     uint64_t done_count;
     uint64_t inflight;
+    struct progress_client client;
 };
 
 struct measure_options {

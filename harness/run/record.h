@@ -39,6 +39,19 @@ MUST_CHECK enum status record_session(const char *folder, const struct scenario 
                                       const struct run_host *host, struct run_host *out,
                                       FILE *differences, struct error *error);
 
+/* What a folder's session was about, for who makes no run. */
+struct record_about {
+    struct run_host host; /* as it was written, with the client's ceiling */
+    char *config;         /* every value of the scenario, as a scenario file; the caller frees it */
+    uint64_t plan_hash;
+};
+/* NOT_FOUND: the folder has no records. INVALID: they are damaged or of another revision of the
+ * program than `git_rev`. */
+MUST_CHECK enum status record_about_read(const char *folder, const char *git_rev,
+                                         struct record_about *out, struct error *error);
+/* Whether `scenario` has the session's cells and runs. */
+bool record_has_plan(const struct record_about *about, const struct scenario *scenario);
+
 /* On disk when it returns OK. IO names the file. */
 MUST_CHECK enum status record_write(const char *folder, const struct run_result *result,
                                     struct error *error);

@@ -297,3 +297,40 @@ enum status record_session(const char *folder, const struct scenario *scenario,
     *out = head.host;
     return STATUS_OK;
 }
+
+/* ---- to read one ---- */
+
+enum status record_about_read(const char *folder, const char *git_rev, struct record_about *out,
+                              struct error *error)
+{
+    char path[RECORD_PATH_BYTES];
+    unsigned char *data = NULL;
+    size_t bytes = 0;
+    struct session_head head;
+    name_file(folder, path);
+    TRY(record_file_read(path, &session_kind, &data, &bytes, error));
+    if (bytes <= sizeof head) {
+        free(data);
+        return error_set(error, STATUS_INVALID, "%s: damaged", path);
+    }
+    memcpy(&head, data, sizeof head);
+    char *config = strndup((const char *)data + sizeof head, bytes - sizeof head);
+    free(data);
+    if (config == NULL) {
+        return error_set(error, STATUS_NOMEM, "no memory for the record of a session");
+    }
+    if (strcmp(head.host.git_rev, git_rev) != 0) {
+        free(config);
+        return error_set(error, STATUS_INVALID,
+                         "%s: written by revision %s of this program and read by that one only; "
+                         "this is %s",
+                         path, head.host.git_rev, git_rev);
+    }
+    *out = (struct record_about){.host = head.host, .config = config, .plan_hash = head.plan_hash};
+    return STATUS_OK;
+}
+
+bool record_has_plan(const struct record_about *about, const struct scenario *scenario)
+{
+    return about->plan_hash == hash_plan(scenario);
+}

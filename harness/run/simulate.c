@@ -256,6 +256,7 @@ static void tell_progress(struct session *m)
         .sent_count = load_get(&h->sent_count),
         .done_count = load_get(&h->outcome_count[LOAD_OUTCOME_OK]),
         .inflight = load_get(&h->inflight),
+        .client = PROGRESS_CLIENT_UNKNOWN,
     };
     m->progress_ns = m->now_ns;
     m->progress_tokens = tokens;

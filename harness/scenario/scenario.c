@@ -164,24 +164,21 @@ int64_t scenario_run_ns(const struct scenario *scenario, const struct scenario_c
 
 int64_t scenario_expected_ns(const struct scenario *scenario, const struct scenario_run *run)
 {
-    const struct scenario_cell *cell = &scenario->cells[run->cell];
-    int64_t ns = scenario_run_ns(scenario, cell);
-    if (!run->simulated || ns < 0) {
-        return ns;
-    }
-    int64_t simulated_ns = cell->load.warmup_ns + cell->load.measure_ns;
-    return simulated_ns / SCENARIO_SIMULATED_SPEED * cell->topology.engines_count;
+    return run->simulated ? -1 : scenario_run_ns(scenario, &scenario->cells[run->cell]);
 }
 
 int64_t scenario_total_ns(const struct scenario *scenario)
 {
     int64_t total = 0;
     int64_t longest = 0;
-    if (scenario->find.what != 0) {
+    if (scenario->find.what != 0 || scenario->general.mode == (uint32_t)SCENARIO_SIMULATE) {
         return -1;
     }
     for (uint32_t i = 0; i < scenario->runs_count; i++) {
         int64_t run = scenario_expected_ns(scenario, &scenario->runs[i]);
+        if (scenario->runs[i].simulated) {
+            continue;
+        }
         if (run < 0 || __builtin_add_overflow(total, run, &total)) {
             return -1;
         }

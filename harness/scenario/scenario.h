@@ -35,9 +35,6 @@ enum {
     SCENARIO_ENGINES_MAX = 4096, /* of a simulated system; TOPOLOGY_ENGINES_MAX of a real one */
 };
 
-/* Simulated time of one engine core that passes in a unit of real time. An estimate. */
-#define SCENARIO_SIMULATED_SPEED 20
-
 /* Time between runs that is not warm-up, window or cool-down: starting and stopping the system. An
  * estimate. */
 #define SCENARIO_START_STOP_NS ((int64_t)1000000000)
@@ -393,9 +390,9 @@ void scenario_close(struct scenario *scenario);
 int64_t scenario_run_ns(const struct scenario *scenario, const struct scenario_cell *cell);
 /* Runs of the elasticity probe; 0: none. */
 uint32_t scenario_probe_runs(const struct scenario *scenario);
-/* The same of a run that may be simulated. */
+/* The same of a run that may be simulated: then -1, what a simulation costs is not known before. */
 int64_t scenario_expected_ns(const struct scenario *scenario, const struct scenario_run *run);
-/* Of all runs, those of a probe included; -1 if unknown. */
+/* Of all measured runs, those of a probe included; -1 if unknown, or if all are simulated. */
 int64_t scenario_total_ns(const struct scenario *scenario);
 /* The value of `axis` ("dp") in a cell, NULL if there is no such axis. */
 const char *scenario_axis_value(const struct scenario *scenario, const struct scenario_cell *cell,

@@ -147,8 +147,8 @@ void scenario_write_runs(const struct scenario *scenario, FILE *out)
         const struct scenario_run *run = &scenario->runs[i];
         const struct scenario_cell *cell = &scenario->cells[run->cell];
         int64_t ns = scenario_expected_ns(scenario, run);
-        bool past = budget > 0 && at > budget;
-        if (at < 0) {
+        bool past = budget > 0 && at > budget && !run->simulated;
+        if (at < 0 || run->simulated) {
             (void)fprintf(out, "r%04u  %-11s  %s", i, "-", cell->name);
         } else {
             int64_t s = at / 1000000000;
@@ -158,7 +158,9 @@ void scenario_write_runs(const struct scenario *scenario, FILE *out)
         (void)fprintf(out, " rep %u%s%s\n", run->replicate + 1, run->simulated ? " simulated" : "",
                       past ? "  skipped" : "");
         late += past ? 1 : 0;
-        at = at < 0 || ns < 0 ? -1 : at + ns;
+        if (!run->simulated) {
+            at = at < 0 || ns < 0 ? -1 : at + ns;
+        }
     }
     if (budget == 0) {
         (void)fprintf(out, "budget: none\n");
@@ -166,7 +168,9 @@ void scenario_write_runs(const struct scenario *scenario, FILE *out)
     }
     (void)fprintf(out, "budget: ");
     write_time(budget, out);
-    if (at < 0) {
+    if (scenario->general.mode == (uint32_t)SCENARIO_SIMULATE) {
+        (void)fprintf(out, ": cannot be judged, what a simulated run takes is not known before\n");
+    } else if (at < 0) {
         (void)fprintf(out, ": cannot be judged, a trace or a search says how long a run is\n");
     } else if (late == 0) {
         (void)fprintf(out, ": enough\n");
@@ -174,6 +178,16 @@ void scenario_write_runs(const struct scenario *scenario, FILE *out)
         (void)fprintf(out, ": NOT enough, %u of %u runs would be skipped\n", late,
                       scenario->runs_count);
     }
+}
+
+/* Of a simulated run the virtual time, without start, stop and cool-down. */
+static void write_run_time(const struct scenario *scenario, const struct scenario_cell *cell,
+                           FILE *out)
+{
+    int64_t ns = scenario_run_ns(scenario, cell);
+    bool simulated = scenario->general.mode == (uint32_t)SCENARIO_SIMULATE;
+    write_time(simulated && ns >= 0 ? cell->load.warmup_ns + cell->load.measure_ns : ns, out);
+    (void)fprintf(out, simulated ? " of virtual time a run" : " a run");
 }
 
 /* How long a command takes until it serves is not known before. */
@@ -185,6 +199,27 @@ static bool launches_any(const struct scenario *scenario)
         }
     }
     return false;
+}
+
+/* What a simulation costs depends on the steps it comes to, which only the simulation tells. */
+static void write_total(const struct scenario *scenario, FILE *out)
+{
+    int64_t total = scenario_total_ns(scenario);
+    int64_t budget = scenario->general.budget_ns;
+    if (scenario->general.mode == (uint32_t)SCENARIO_SIMULATE) {
+        (void)fprintf(out, ", in virtual time: how long they take shows after the first");
+        return;
+    }
+    (void)fprintf(out, ", about ");
+    write_time(total, out);
+    if (scenario->general.mode == (uint32_t)SCENARIO_BOTH) {
+        (void)fprintf(out, " and what simulating takes");
+    }
+    (void)fprintf(out, "%s", launches_any(scenario) ? " and what launched servers take" : "");
+    if (budget > 0 && total > budget) {
+        (void)fprintf(out, ", MORE than the budget of ");
+        write_time(budget, out);
+    }
 }
 
 void scenario_write_cells(const struct scenario *scenario, FILE *out)
@@ -201,8 +236,7 @@ void scenario_write_cells(const struct scenario *scenario, FILE *out)
         (void)fprintf(out, "  %s: ", cell->load.name);
         write_load(&cell->load, out);
         (void)fprintf(out, "  %s  ", cell->workload.name);
-        write_time(scenario_run_ns(scenario, cell), out);
-        (void)fprintf(out, " a run");
+        write_run_time(scenario, cell, out);
         scenario_write_pins(cell, out);
         (void)fprintf(out, "\n");
         if (cell->foreign.kind == SCENARIO_SERVER_LAUNCHED) {
@@ -225,15 +259,7 @@ void scenario_write_cells(const struct scenario *scenario, FILE *out)
     if (scenario->cells_skipped_count > 0) {
         (void)fprintf(out, " (%u cells skipped)", scenario->cells_skipped_count);
     }
-    int64_t total = scenario_total_ns(scenario);
-    int64_t budget = scenario->general.budget_ns;
-    (void)fprintf(out, ", about ");
-    write_time(total, out);
-    (void)fprintf(out, "%s", launches_any(scenario) ? " and what launched servers take" : "");
-    if (budget > 0 && total > budget) {
-        (void)fprintf(out, ", MORE than the budget of ");
-        write_time(budget, out);
-    }
+    write_total(scenario, out);
     (void)fprintf(out, "\n");
 }
 

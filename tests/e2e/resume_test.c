@@ -3,7 +3,8 @@
  * resumes, until a last call comes to its end: every run is there exactly once, a row that stood in
  * a file after any of the kills stands there unchanged at the end, every CSV file can be read after
  * each kill, and in the end the rows are those of a session that nobody killed. A search for rates
- * goes on in the same way. ^C once drains and concludes, twice ends at once.
+ * goes on in the same way. A report that is written again from the records is the session's. ^C
+ * once drains and concludes, twice ends at once.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -76,6 +77,7 @@ static char whole_folder[128]; /* of one that is not */
 /* ---- the command ---- */
 
 static const char same[] = "scenario.seed=3";
+static const char no_change[] = "plots.format=svg";
 
 static pid_t start(const char *how, const char *set, const char *set_too)
 {
@@ -89,6 +91,23 @@ static pid_t start(const char *how, const char *set, const char *set_too)
         log = log != NULL ? freopen("/dev/null", "w", stderr) : NULL;
         (void)execl(program, program, "run", scenario, how, folder, "--progress", "none", "--set",
                     set, "--set", set_too, (char *)NULL);
+        _exit(log != NULL ? 127 : 126);
+    }
+    return pid;
+}
+
+/* `harness report` of the folder. */
+static pid_t start_report(const char *set)
+{
+    char program[512];
+    child_program_folder(program, sizeof program - 16);
+    (void)strcat(program, "/harness"); // NOLINT: room was left above
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        FILE *log = freopen("/dev/null", "w", stdout);
+        log = log != NULL ? freopen("/dev/null", "w", stderr) : NULL;
+        (void)execl(program, program, "report", folder, "--set", set, (char *)NULL);
         _exit(log != NULL ? 127 : 126);
     }
     return pid;
@@ -213,6 +232,13 @@ static char *read_file(const char *name, size_t *bytes)
     *bytes = fread(text, 1, FILE_BYTES - 1, file);
     (void)fclose(file);
     return text;
+}
+
+static int unlink_file(const char *name)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    return unlink(path);
 }
 
 /* The fields of the row at `at`, unquoted in place. Returns what is behind the row; NULL: the file
@@ -428,6 +454,96 @@ static void a_killed_session_is_completed(void **state)
     }
 }
 
+/* ---- a report without a run ---- */
+
+enum {
+    KEPT = 5 /* of told[]: what a report does not touch */
+};
+
+static const char *const told[] = {"runs.csv",        "stages.csv", "requests.csv", "timeline.csv",
+                                   "manifest.json",   "report.md",  "report.html",  "points.csv",
+                                   "plot_points.csv", "probe.csv"};
+
+enum {
+    TOLD = sizeof told / sizeof told[0]
+};
+
+static bool has(const char *name)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    return access(path, R_OK) == 0;
+}
+
+/* What the session said is said again; the caller has the files of before. */
+static void assert_told_again(char *before[TOLD])
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < TOLD; i++) {
+        if (before[i] == NULL) {
+            assert_false(has(told[i]));
+            continue;
+        }
+        char *now = read_file(told[i], &bytes);
+        if (strcmp(now, before[i]) != 0) {
+            fail_msg("%s is not what it was", told[i]);
+        }
+        free(now);
+    }
+}
+
+/* Of the session that stands in the folder: its own report, then one with a demand. */
+static void report_again(void)
+{
+    char *before[TOLD];
+    size_t bytes = 0;
+    for (size_t i = 0; i < TOLD; i++) {
+        before[i] = has(told[i]) ? read_file(told[i], &bytes) : NULL;
+        assert_true(i < KEPT || before[i] == NULL || unlink_file(told[i]) == 0);
+    }
+    assert_int_equal(wait_for(start_report(no_change)), 0);
+    assert_told_again(before);
+    assert_null(strstr(before[5], "120/s"));
+    assert_int_equal(wait_for(start_report("report.demand=120/s peak")), 0);
+    char *report = read_file("report.md", &bytes);
+    assert_non_null(strstr(report, "120/s"));
+    free(report);
+    assert_int_equal(wait_for(start_report("load.rate=61/s")), 2);
+    assert_int_equal(wait_for(start_report("report.price=much")), 2);
+    assert_int_equal(wait_for(start_report(no_change)), 0);
+    assert_told_again(before);
+    for (size_t i = 0; i < TOLD; i++) {
+        free(before[i]);
+    }
+}
+
+/* Whole, with a probe, and with runs for which there was no time. */
+static void a_report_is_written_again_from_records(void **state)
+{
+    (void)state;
+    char path[64];
+    assert_int_equal(wait_for(start("-o", "scenario.mode=simulate", "probe.elasticity=gpu by=10%")),
+                     0);
+    assert_true(has("probe.csv"));
+    report_again();
+    /* A run that has no record is missing, and the report says so. */
+    (void)snprintf(path, sizeof path, "runs/r%04d.run", RUNS - 1);
+    assert_int_equal(unlink_file(path), 0);
+    assert_int_equal(unlink_file("probe.csv"), 0);
+    assert_int_equal(wait_for(start_report(no_change)), 0);
+    size_t bytes = 0;
+    char *points = read_file("points.csv", &bytes);
+    assert_int_equal(lines_of(points), 1 + RUNS / 2);
+    free(points);
+    assert_int_equal(unlink_file("runs/session"), 0);
+    assert_int_equal(wait_for(start_report(no_change)), 2);
+    remove_all(folder);
+    assert_int_equal(wait_for(start_report(no_change)), 2);
+    assert_int_equal(wait_for(start("-o", "scenario.mode=simulate", "scenario.budget=1us")), 3);
+    report_again();
+    remove_all(folder);
+}
+
 /* A call that is waited for until it has written the rows of a run, or has ended. */
 struct call {
     pid_t pid;
@@ -485,6 +601,13 @@ static void a_killed_search_goes_on(void **state)
     assert_true(is_search_status(wait_for(start("--resume", same, same))));
     assert_int_equal(look(), runs);
     char *again = read_file("knee.csv", &bytes);
+    assert_string_equal(again, knee);
+    free(again);
+    /* So they do without a system. */
+    assert_int_equal(unlink_file("knee.csv"), 0);
+    assert_int_equal(wait_for(start_report(no_change)), 0);
+    assert_int_equal(look(), runs);
+    again = read_file("knee.csv", &bytes);
     assert_string_equal(again, knee);
     free(again);
     free(knee);
@@ -614,6 +737,7 @@ int main(void)
         cmocka_unit_test(a_second_interrupt_ends_at_once),
         cmocka_unit_test(one_interrupt_drains_and_concludes),
         cmocka_unit_test(a_budget_is_kept_and_the_rest_is_listed),
+        cmocka_unit_test(a_report_is_written_again_from_records),
         /* Last: a call that comes to its end sweeps up after those that did not. */
         cmocka_unit_test(a_killed_session_is_completed),
         cmocka_unit_test(a_killed_search_goes_on),

@@ -32,7 +32,8 @@ static struct progress_state state_of(const struct sweep *sweep, uint32_t run)
                                    .output_tok_per_s = 13200,
                                    .sent_count = 500,
                                    .done_count = 420,
-                                   .inflight = 80};
+                                   .inflight = 80,
+                                   .client = PROGRESS_CLIENT_UNKNOWN};
 }
 
 static uint32_t count_lines(const char *text)
@@ -72,13 +73,25 @@ static void files_get_a_line_every_ten_seconds(void **unused)
     text[bytes] = '\0';
     assert_int_equal(count_lines(text), 1 + 2 + 1 + 1);
     expect(text, "fake_sweep: 18 cells, 36 runs, about 1:40\n");
-    expect(text, "[1/36 api_servers=1,dp=1 rep 1/2] window 2/4s  13.2 k tok/s  sent 500  done 420  "
-                 "inflight 80  ETA ");
+    expect(text,
+           "[1/36 api_servers=1,dp=1 rep 1/2] window 2/4s  13.2 k tok/s  done 420  inflight 80  "
+           "ETA ");
     expect(text, "[1/36 api_servers=1,dp=1 rep 1] ok: 6.6 k tok/s, gpu  ETA 17:30\n");
     expect(text, "budget reached\n");
     assert_null(strchr(text, '\033'));
     (void)fclose(out);
     sweep_free(&sweep);
+}
+
+static const struct progress_client seen = {.offered_per_s = 210.04,
+                                            .done_per_s = 208.66,
+                                            .ttft_p99_ms = 231.4,
+                                            .lag_p99_ms = 0.34,
+                                            .cpu_frac = 0.184};
+
+static const char *member(const struct json_object *o, const char *key)
+{
+    return json_object_get_string(json_object_object_get(o, key));
 }
 
 /* Every line is an object by itself, whatever stands in a reason. */
@@ -98,6 +111,7 @@ static void programs_get_an_object_a_line(void **unused)
     struct progress *p = progress_begin(out, PROGRESS_JSONL, sweep.scenario, 100, 0);
     progress_resume(p, 1);
     for (int64_t t = 0; t <= 2 * SECOND; t += SECOND / 10) {
+        state.client = t > SECOND ? seen : PROGRESS_CLIENT_UNKNOWN;
         progress_update(p, &state, t);
     }
     progress_run_done(p, &sweep.results[1], 30 * SECOND);
@@ -116,6 +130,12 @@ static void programs_get_an_object_a_line(void **unused)
     assert_int_equal(json_object_get_int(json_object_object_get(objects[0], "runs")), 36);
     assert_int_equal(json_object_get_int(json_object_object_get(objects[2], "run")), 2);
     assert_int_equal(json_object_get_int(json_object_object_get(objects[2], "inflight")), 80);
+    assert_null(json_object_object_get(objects[2], "ttft_p99_ms"));
+    assert_string_equal(member(objects[3], "offered_per_s"), "210.04");
+    assert_string_equal(member(objects[3], "done_per_s"), "208.66");
+    assert_string_equal(member(objects[3], "ttft_p99_ms"), "231.4");
+    assert_string_equal(member(objects[3], "lag_p99_ms"), "0.34");
+    assert_string_equal(member(objects[3], "client_cpu_frac"), "0.184");
     assert_string_equal(json_object_get_string(json_object_object_get(objects[4], "reason")),
                         "it said \"no\"\nand died");
     /* The one run of this session took 30 s, and 34 more of the same length are to come. */
@@ -161,6 +181,7 @@ static void on_terminal(const struct sweep *sweep, unsigned short columns, char 
     FILE *out = fdopen(device, "w");
     assert_non_null(out);
     struct progress_state state = state_of(sweep, 0);
+    state.client = seen;
     struct progress *p = progress_begin(out, PROGRESS_TABLE, sweep->scenario, 100, 0);
     for (int64_t t = 0; t <= SECOND; t += SECOND / 100) {
         progress_update(p, &state, t);
@@ -207,6 +228,32 @@ static void terminals_get_a_live_line(void **unused)
     sweep_free(&sweep);
 }
 
+/* Narrower terminals lose the less important parts, then the end of the cell's name; the estimate
+ * stays. */
+static void lines_hold_what_the_width_has_room_for(void **unused)
+{
+    static const struct {
+        unsigned short columns;
+        const char *line;
+    } cases[] = {
+        {200, "\r[1/36 api_servers=1,dp=1 rep 1/2] window 2/4s  13.2 k tok/s  off 210.0/s  "
+              "done 208.7/s  inflight 80  ttft p99 231ms  lag p99 0.3ms  cli 18%  ETA "},
+        {100, "\r[1/36 api_servers=1,dp=1 rep 1/2] window 2/4s  13.2 k tok/s  off 210.0/s  "
+              "done 208.7/s  ETA "},
+        {90, "\r[1/36 api_servers=1,dp=1 rep 1/2] window 2/4s  13.2 k tok/s  done 208.7/s  ETA "},
+        {55, "\r[1/36 api_servers=1,dp= rep 1/2] window 2/4s  ETA "},
+    };
+    char text[16384];
+    struct sweep sweep = sweep_make();
+    (void)unused;
+    assert_int_equal(setenv("TERM", "xterm", 1), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        on_terminal(&sweep, cases[i].columns, text, sizeof text);
+        expect(text, cases[i].line);
+    }
+    sweep_free(&sweep);
+}
+
 static void silence_is_possible(void **unused)
 {
     struct sweep sweep = sweep_make();
@@ -232,6 +279,7 @@ int main(void)
         cmocka_unit_test(failed_runs_say_why),
         cmocka_unit_test(programs_get_an_object_a_line),
         cmocka_unit_test(terminals_get_a_live_line),
+        cmocka_unit_test(lines_hold_what_the_width_has_room_for),
         cmocka_unit_test(silence_is_possible),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,11 +8,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "harness/report/elasticity.h"
 #include "harness/report/figures.h"
 #include "helper_report.h"
 
@@ -28,8 +30,8 @@ static bool have_gnuplot(void)
     return false;
 }
 
-static struct report_conclusion write_report(const char *folder, const struct sweep *sweep,
-                                             uint32_t formats)
+static struct report_conclusion write_probed(const char *folder, const struct sweep *sweep,
+                                             uint32_t formats, const struct elasticity *probe)
 {
     char plots[512];
     const char *root = getenv("HARNESS_SOURCE_DIR");
@@ -46,12 +48,21 @@ static struct report_conclusion write_report(const char *folder, const struct sw
     for (uint32_t i = 0; i < sweep->count; i++) {
         assert_int_equal(report_run(report, &sweep->results[i], &error), STATUS_OK);
     }
+    if (probe != NULL) {
+        report_elasticity(report, probe);
+    }
     if (report_conclude(report, sweep->results, sweep->count, false, &conclusion, &error) !=
         STATUS_OK) {
         fail_msg("%s", error.text);
     }
     report_close(report);
     return conclusion;
+}
+
+static struct report_conclusion write_report(const char *folder, const struct sweep *sweep,
+                                             uint32_t formats)
+{
+    return write_probed(folder, sweep, formats, NULL);
 }
 
 static void expect_in(const char *folder, const char *name, const char *words)
@@ -77,7 +88,7 @@ static void figures_hold_their_series(void **state)
     folder_make(folder);
     (void)snprintf(odd, sizeof odd, "%s/it's a folder", folder);
     struct report_conclusion c = write_report(odd, &sweep, SCENARIO_PLOT_SVG | SCENARIO_PLOT_DUMB);
-    assert_int_equal(c.figures_count, 9);
+    assert_int_equal(c.figures_count, 10);
     expect_in(odd, "figures/01-capacity.svg", "1 API server: more stop helping at 3 [3, 4)");
     expect_in(odd, "figures/01-capacity.svg", "predicted by closed forms");
     expect_in(odd, "figures/01-capacity.svg", "2 API servers: more stop helping at 6 [6, 8)");
@@ -87,6 +98,11 @@ static void figures_hold_their_series(void **state)
     expect_in(odd, "figures/02-efficiency.svg", "parallel efficiency");
     expect_in(odd, "figures/03-limits.svg", "52.2 k");
     expect_in(odd, "figures/08-stages.svg", "API server");
+    expect_in(odd, "figures/01-capacity.svg", "law of scaling");
+    expect_in(odd, "figures/09-ceilings.svg", "1 API server, 8 engine cores");
+    expect_in(odd, "figures/09-ceilings.svg", "measured: 18.4 k tokens/s");
+    expect_in(odd, "figures/09-ceilings.svg", ">lowest<");
+    expect_in(odd, "figures/09-ceilings.svg", ">next<");
     expect_in(odd, "figures/10-launch.svg", "waiting for results");
     expect_in(odd, "figures/12-timeline.svg", "in flight");
     expect_in(odd, "figures/01-capacity.txt", "engine cores");
@@ -110,7 +126,7 @@ static void odd_data_breaks_no_script(void **state)
         skip(); /* figures are text then, which another test checks */
     }
     folder_make(folder);
-    assert_int_equal(write_report(folder, &sweep, SCENARIO_PLOT_SVG).figures_count, 9);
+    assert_int_equal(write_report(folder, &sweep, SCENARIO_PLOT_SVG).figures_count, 10);
     for (uint32_t i = 0; i < sweep.count; i++) {
         sweep_fail(&sweep.results[i], RUN_SERVER_FAILED, "no model");
     }
@@ -178,7 +194,185 @@ static void a_folder_is_drawn_again(void **state)
     }
     if (have_gnuplot()) {
         expect_in(folder, "figures/02-efficiency.txt", "engine cores");
+        expect_in(folder, "figures/09-ceilings.txt", "lowest");
     }
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
+/* ---- what the figures are drawn from ---- */
+
+/* Field `column` of the row that begins with `row`, in a table apart by tabs. */
+static void field_of(const char *folder, const char *name, const char *row, const char *column,
+                     char out[64])
+{
+    char *text = file_text(folder, name);
+    assert_non_null(text);
+    const char *at = text;
+    uint32_t index = 0;
+    size_t bytes = 0;
+    while (bytes = strcspn(at, "\t\n"), strncmp(at, column, bytes) != 0 || column[bytes] != '\0') {
+        assert_int_equal(at[bytes], '\t');
+        at += bytes + 1;
+        index++;
+    }
+    at = strstr(text, row);
+    assert_non_null(at);
+    assert_int_equal(at[-1], '\n');
+    for (; index > 0; index--) {
+        at += strcspn(at, "\t\n");
+        assert_int_equal(*at++, '\t');
+    }
+    (void)snprintf(out, 64, "%.*s", (int)strcspn(at, "\t\n"), at);
+    free(text);
+}
+
+static void expect_near(const char *folder, const char *name, const char *row, const char *column,
+                        double value)
+{
+    char field[64];
+    field_of(folder, name, row, column, field);
+    double found = strtod(field, NULL);
+    if (field[0] == '\0' || fabs(found / value - 1) > 0.03) {
+        fail_msg("%s, %s: \"%s\" instead of %g", row, column, field, value);
+    }
+}
+
+static void expect_field(const char *folder, const char *name, const char *row, const char *column,
+                         const char *value)
+{
+    char field[64];
+    field_of(folder, name, row, column, field);
+    assert_string_equal(field, value);
+}
+
+/* The sweep's rule: 6.6 k tokens/s an engine core, up to some 19 k an API server; its API servers
+ * are full at 19.2 k. */
+static void laws_and_ceilings_are_those_of_the_sweep(void **state)
+{
+    static const char one_cell[] = "[scenario]\nname = one\nrepeats = 6\n[server s]\n"
+                                   "topology = api_servers=1 dp=%{dp} tp=1\n[workload w]\n"
+                                   "[load l]\nusers = 1\nmeasure = 1s\n"
+                                   "[sweep]\naxis.dp = 2\n[scaling]\nalong = dp\n";
+    static const char four_cells[] = "[scenario]\nname = four\nrepeats = 3\n[server s]\n"
+                                     "topology = api_servers=4 dp=%{dp} tp=1\n[workload w]\n"
+                                     "[load l]\nusers = 1\nmeasure = 1s\n"
+                                     "[sweep]\naxis.dp = 1,2,4,6\n[scaling]\nalong = dp\n";
+    static const char curves[] = "plot_curves.tsv";
+    static const char ceilings[] = "plot_ceilings.tsv";
+    static const char api[] = "0\t1 API server, 8 engine cores\tapi_server\t";
+    char folder[256];
+    struct sweep sweep = sweep_make();
+    (void)state;
+    folder_make(folder);
+    (void)write_report(folder, &sweep, 0);
+    expect_field(folder, curves, "0\t1 API server\t", "law", "plateau");
+    expect_near(folder, curves, "0\t1 API server\t", "law_gamma_tok_per_s", 6600);
+    expect_near(folder, curves, "0\t1 API server\t", "law_plateau_tok_per_s", 18750);
+    expect_field(folder, curves, "0\t1 API server\t", "law_from_cores", "1");
+    expect_field(folder, curves, "0\t1 API server\t", "law_to_cores", "8");
+    expect_near(folder, ceilings, api, "ceiling_tok_per_s", 19200);
+    expect_near(folder, ceilings, api, "tok_per_s", 18400);
+    expect_field(folder, ceilings, api, "place", "2");
+    expect_near(folder, ceilings, "1\t2 API servers, 8 engine cores\tapi_server\t",
+                "ceiling_tok_per_s", 38400);
+    folder_remove(folder);
+    sweep_free(&sweep);
+    sweep = sweep_of(four_cells);
+    folder_make(folder);
+    (void)write_report(folder, &sweep, 0);
+    expect_field(folder, curves, "0\t4 API servers\t", "law", "linear");
+    expect_field(folder, curves, "0\t4 API servers\t", "law_plateau_tok_per_s", "");
+    expect_field(folder, curves, "0\t4 API servers\t", "law_to_cores", "6");
+    folder_remove(folder);
+    sweep_free(&sweep);
+    /* One count of engine cores follows any law. */
+    sweep = sweep_of(one_cell);
+    folder_make(folder);
+    (void)write_report(folder, &sweep, 0);
+    expect_field(folder, curves, "0\t1 API server\t", "law", "");
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
+static struct elasticity probe_of(const struct scenario_cell *cell)
+{
+    return (struct elasticity){
+        .cell = cell,
+        .observed = {.kind = STAGE_NAMED, .first = "api_server", .second = "gpu"},
+        .by_frac = 0.1,
+        .complete = true,
+        .rows = {{.stage = "api_server",
+                  .use_frac = 0.99,
+                  .slowable = true,
+                  .pairs_count = 3,
+                  .elasticity = {1.01, 0.88, 1.14},
+                  .finding = ELASTICITY_LIMITS,
+                  .agreement = ELASTICITY_CONFIRMED},
+                 {.stage = "gpu",
+                  .use_frac = 0.7,
+                  .slowable = true,
+                  .pairs_count = 1,
+                  .elasticity = {0.625, STATS_UNKNOWN, STATS_UNKNOWN},
+                  .finding = ELASTICITY_LIMITS,
+                  .agreement = ELASTICITY_CONTRADICTED},
+                 {.stage = "ipc", .use_frac = 0.1, .elasticity = {1, 2, 3}}},
+        .rows_count = 3};
+}
+
+static void a_probe_is_drawn(void **state)
+{
+    static const char *const words[] = {
+        "limits alone", "half: it limits", "API server",   "1.01",
+        "0.62",         "does not limit",  "contradicted", "slowed on purpose"};
+    char folder[256];
+    struct sweep sweep = sweep_make();
+    struct elasticity probe = probe_of(sweep.results[0].cell);
+    (void)state;
+    folder_make(folder);
+    (void)write_probed(folder, &sweep, SCENARIO_PLOT_SVG | SCENARIO_PLOT_DUMB, &probe);
+    expect_in(
+        folder, "plot_probe.tsv",
+        "api_servers=1,dp=1\tapi_server\t0.1\t1.01\t0.88\t1.14\tlimits\tlimits\tconfirmed\t1\n"
+        "api_servers=1,dp=1\tgpu\t0.1\t0.625\t\t\tdoes not limit\tlimits\tcontradicted\t1\n"
+        "api_servers=1,dp=1\tipc\t0.1\t\t\t\tdoes not limit\tcannot be slowed\t\t1\n");
+    for (size_t i = 0; i < sizeof words / sizeof words[0] && have_gnuplot(); i++) {
+        expect_in(folder, "figures/19-elasticity.svg", words[i]);
+    }
+    if (have_gnuplot()) {
+        expect_in(folder, "figures/19-elasticity.txt", "contradicted");
+        expect_in(folder, "report.html", "<figure id=\"figure-19-elasticity\">");
+        expect_in(folder, "report.md", "(figures/19-elasticity.svg)");
+    }
+    folder_remove(folder);
+    sweep_free(&sweep);
+}
+
+static void what_was_observed_is_said_for_each_stage(void **state)
+{
+    char folder[256];
+    struct error error;
+    struct sweep sweep = sweep_make();
+    struct elasticity probe = probe_of(sweep.results[0].cell);
+    (void)state;
+    folder_make(folder);
+    probe.observed.kind = STAGE_MIXED;
+    assert_int_equal(elasticity_plot(&probe, folder, &error), STATUS_OK);
+    expect_in(folder, "plot_probe.tsv", "\t1.14\tlimits with another\tlimits\t");
+    expect_in(folder, "plot_probe.tsv", "\t0.625\t\t\tlimits with another\tlimits\t");
+    expect_in(folder, "plot_probe.tsv", "\tdoes not limit\tcannot be slowed\t");
+    probe.observed.kind = STAGE_UNEXPLAINED;
+    assert_int_equal(elasticity_plot(&probe, folder, &error), STATUS_OK);
+    expect_in(folder, "plot_probe.tsv", "\t1.14\tno stage is full\tlimits\t");
+    probe.load_limits = true;
+    assert_int_equal(elasticity_plot(&probe, folder, &error), STATUS_OK);
+    expect_in(folder, "plot_probe.tsv", "\t1.14\tthe load limits\tlimits\t");
+    /* Nothing could be slowed, or nothing was evidence: no figure. */
+    probe.rows[0].pairs_count = 0;
+    assert_true(elasticity_any(&probe));
+    probe.rows[1].pairs_count = 0;
+    assert_false(elasticity_any(&probe));
+    assert_false(elasticity_any(NULL));
     folder_remove(folder);
     sweep_free(&sweep);
 }
@@ -223,6 +417,9 @@ int main(void)
         cmocka_unit_test(odd_data_breaks_no_script),
         cmocka_unit_test(without_gnuplot_there_is_text),
         cmocka_unit_test(a_folder_is_drawn_again),
+        cmocka_unit_test(laws_and_ceilings_are_those_of_the_sweep),
+        cmocka_unit_test(a_probe_is_drawn),
+        cmocka_unit_test(what_was_observed_is_said_for_each_stage),
         cmocka_unit_test(the_report_has_its_sections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,4 +60,7 @@ want 2 "[report] has no demand" plan "$smoke"
 want 2 "'120' is no rate: write 50/s" plan "$smoke" --set 'report.demand=120 peak'
 want 0 "120/s at the peak: " plan "$smoke" --set 'report.demand=120/s peak'
 want 2 "unknown section 'foo'" keys foo
+want 2 "one result folder is needed" report
+want 2 "--set wants report.KEY=VALUE or plots.KEY=VALUE, got 'load.users=3'" report /nowhere --set load.users=3
+want 2 "/nowhere/runs/session" report /nowhere
 [ "$failures" -eq 0 ]
