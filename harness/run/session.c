@@ -273,23 +273,40 @@ static uint32_t tell_all(const struct session_head *was, const char *config,
     return count + tell_cores(&was->host, host, out);
 }
 
-enum status record_session(const char *folder, const struct scenario *scenario,
-                           const struct run_host *host, struct run_host *out, FILE *differences,
-                           struct error *error)
+/* The caller frees *config, the text of the session's values. */
+static enum status read_session(const char *folder, struct session_head *head, char **config,
+                                struct error *error)
 {
     char path[RECORD_PATH_BYTES];
     unsigned char *data = NULL;
     size_t bytes = 0;
-    struct session_head head;
     name_file(folder, path);
     TRY(record_file_read(path, &session_kind, &data, &bytes, error));
-    if (bytes <= sizeof head) {
+    if (bytes <= sizeof *head) {
         free(data);
         return error_set(error, STATUS_INVALID, "%s: damaged", path);
     }
-    memcpy(&head, data, sizeof head);
-    uint32_t count = tell_all(&head, (const char *)data + sizeof head, scenario, host, differences);
+    size_t text_bytes = bytes - sizeof *head;
+    char *text = calloc(text_bytes + 1, 1); /* what is read need not end with a NUL */
+    if (text != NULL) {
+        memcpy(head, data, sizeof *head);
+        memcpy(text, data + sizeof *head, text_bytes);
+    }
     free(data);
+    *config = text;
+    return text != NULL ? STATUS_OK
+                        : error_set(error, STATUS_NOMEM, "no memory for the record of a session");
+}
+
+enum status record_session(const char *folder, const struct scenario *scenario,
+                           const struct run_host *host, struct run_host *out, FILE *differences,
+                           struct error *error)
+{
+    struct session_head head;
+    char *config = NULL;
+    TRY(read_session(folder, &head, &config, error));
+    uint32_t count = tell_all(&head, config, scenario, host, differences);
+    free(config);
     if (count > 0) {
         return error_set(error, STATUS_INVALID, "%s: its runs were of another configuration",
                          folder);
@@ -303,28 +320,15 @@ enum status record_session(const char *folder, const struct scenario *scenario,
 enum status record_about_read(const char *folder, const char *git_rev, struct record_about *out,
                               struct error *error)
 {
-    char path[RECORD_PATH_BYTES];
-    unsigned char *data = NULL;
-    size_t bytes = 0;
     struct session_head head;
-    name_file(folder, path);
-    TRY(record_file_read(path, &session_kind, &data, &bytes, error));
-    if (bytes <= sizeof head) {
-        free(data);
-        return error_set(error, STATUS_INVALID, "%s: damaged", path);
-    }
-    memcpy(&head, data, sizeof head);
-    char *config = strndup((const char *)data + sizeof head, bytes - sizeof head);
-    free(data);
-    if (config == NULL) {
-        return error_set(error, STATUS_NOMEM, "no memory for the record of a session");
-    }
+    char *config = NULL;
+    TRY(read_session(folder, &head, &config, error));
     if (strcmp(head.host.git_rev, git_rev) != 0) {
         free(config);
         return error_set(error, STATUS_INVALID,
                          "%s: written by revision %s of this program and read by that one only; "
                          "this is %s",
-                         path, head.host.git_rev, git_rev);
+                         folder, head.host.git_rev, git_rev);
     }
     *out = (struct record_about){.host = head.host, .config = config, .plan_hash = head.plan_hash};
     return STATUS_OK;
