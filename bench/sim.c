@@ -3,7 +3,8 @@
  * prompt and 256 output tokens, Poisson arrivals at 6 requests/s for each engine core, every step
  * through the shared engine core, every message through the shared front end (level L0). The
  * ceiling beside it is the event queue alone: as many events as that run had, each of which takes
- * the first entry and puts it back at a random later time.
+ * the first entry and puts it back at a random later time. Then the engine cores alone, all else
+ * being free of charge, at both levels of sim/simulation.h, with and without prefix caching.
  *
  *     ./dev bench sim [ENGINES [API_SERVERS]]
  */
@@ -53,7 +54,7 @@ static bool next_arrival(void *ctx, struct simulation_request *request)
     return true;
 }
 
-static uint64_t simulate(uint32_t engines, uint32_t api_servers, const char *host)
+static struct simulation_options system_of(uint32_t engines, uint32_t api_servers, const char *host)
 {
     struct simulation_options options = simulation_options_default();
     options.engines_count = engines;
@@ -62,6 +63,12 @@ static uint64_t simulate(uint32_t engines, uint32_t api_servers, const char *hos
     options.gpu = gpu_shape_find("h100");
     options.engine.max_model_len = 1024;
     options.host = *host_profile_find(host);
+    return options;
+}
+
+static uint64_t simulate(struct simulation_options options, const char *costs)
+{
+    uint32_t engines = options.engines_count;
     struct arrivals arrivals = {.random = random_stream(1, "arrivals", 0),
                                 .requests_per_s = REQUESTS_PER_S * engines};
     struct simulation_source source = {.ctx = &arrivals, .next = next_arrival};
@@ -78,15 +85,27 @@ static uint64_t simulate(uint32_t engines, uint32_t api_servers, const char *hos
     }
     double elapsed = now_s() - start;
     struct simulation_totals totals = simulation_totals(s);
-    (void)printf("engines=%u level=L0 host=%s requests_per_s=%.0f tok_per_s=%.0f events=%llu "
-                 "simulated_s=%.1f times_real_time=%.0f\n",
-                 engines, host, REQUESTS / elapsed, (double)totals.output_tokens / elapsed,
-                 (unsigned long long)totals.events_count,
+    (void)printf("engines=%u level=L%d host=%s costs=%s prefix_caching=%d requests_per_s=%.0f "
+                 "tok_per_s=%.0f events=%llu simulated_s=%.1f times_real_time=%.0f\n",
+                 engines, (int)simulation_level(s), options.host.name, costs,
+                 options.engine.prefix_caching, REQUESTS / elapsed,
+                 (double)totals.output_tokens / elapsed, (unsigned long long)totals.events_count,
                  (double)simulation_now(s) / (double)PS_PER_S,
                  (double)simulation_now(s) / (double)PS_PER_S / elapsed);
     uint64_t events = totals.events_count;
     simulation_destroy(s);
     return events;
+}
+
+static void simulate_engines(uint32_t engines, bool prefix_caching)
+{
+    struct simulation_options options = system_of(engines, 1, "native");
+    options.costs = simulation_costs_none();
+    options.engine.prefix_caching = prefix_caching;
+    options.level_max = SIMULATION_L0;
+    (void)simulate(options, "none");
+    options.level_max = SIMULATION_L1;
+    (void)simulate(options, "none");
 }
 
 static void hold(uint32_t entities, uint64_t events)
@@ -119,8 +138,10 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: bench sim [ENGINES [API_SERVERS]]\n");
         return 2;
     }
-    uint64_t events = simulate(engines, api_servers, "native");
+    uint64_t events = simulate(system_of(engines, api_servers, "native"), "default");
     hold(5 * engines + api_servers + 2, events);
-    (void)simulate(engines, api_servers, "vllm-python");
+    (void)simulate(system_of(engines, api_servers, "vllm-python"), "default");
+    simulate_engines(engines, true);
+    simulate_engines(engines, false);
     return 0;
 }

@@ -88,6 +88,7 @@ static void add(struct simulation *s, struct engine_thread *e, struct ticket *t)
     struct station *me = &e->station;
     struct error refused;
     uint32_t tokens = t->request.prompt_tokens;
+    t->withheld_steps = e->withheld_steps;
     if (s->source.prompt != NULL && tokens < s->options.engine.max_model_len) {
         s->source.prompt(s->source.ctx, &t->request, s->prompt);
         t->add.prompt_token_ids = s->prompt;
@@ -114,6 +115,58 @@ static void handle(struct simulation *s, struct engine_thread *e, const struct l
     }
 }
 
+/* ---- quiet steps ---- */
+
+static bool in_quiet(const struct engine_thread *e)
+{
+    return e->quiet.steps_count > 0;
+}
+
+static void enter_quiet(struct engine_thread *e)
+{
+    engine_core_quiet(e->core, &e->quiet);
+    e->quiet_planned = 0;
+    e->quiet_completed = 0;
+    e->quiet_computed_tokens = e->quiet.computed_tokens;
+}
+
+static void leave_quiet(struct engine_thread *e)
+{
+    ASSERT(e->quiet_planned == e->quiet_completed);
+    engine_core_advance(e->core, e->quiet_completed);
+    e->quiet.steps_count = 0;
+}
+
+static const struct step_plan *plan_quietly(const struct simulation *s, struct engine_thread *e)
+{
+    e->quiet_plan = (struct step_plan){
+        .step = e->submitted + 1,
+        .seqs_count = e->quiet.seqs_count,
+        .tokens_count = e->quiet.seqs_count,
+        .block_ids_count = e->quiet.blocks[e->quiet_planned % s->options.engine.block_tokens],
+    };
+    e->quiet_computed_tokens =
+        e->quiet.computed_tokens + e->quiet_planned * (uint64_t)e->quiet.seqs_count;
+    e->quiet_planned++;
+    e->quiet_blocks += e->quiet_plan.block_ids_count;
+    return &e->quiet_plan;
+}
+
+/* As complete_step(), but that nobody hears of it yet. */
+static void complete_quietly(struct simulation *s, struct engine_thread *e)
+{
+    struct simulation_thread *books = e->station.books;
+    e->quiet_completed++;
+    e->withheld_steps++;
+    books->kv_used_blocks += e->quiet_blocks;
+    e->quiet_blocks = 0;
+    books->output_tokens += e->quiet.seqs_count;
+    books->messages_out_count += e->quiet.clients_count;
+    e->output.books->output_tokens += e->quiet.seqs_count;
+    e->output.books->messages_out_count += e->quiet.clients_count;
+    s->progress_at = e->station.cursor;
+}
+
 /* False: the segment is over. */
 static bool take_input(struct simulation *s, struct engine_thread *e)
 {
@@ -123,6 +176,9 @@ static bool take_input(struct simulation *s, struct engine_thread *e)
         station_wait(me, 1U << REQUESTS_INBOX, &me->books->idle);
         return false;
     }
+    if (in_quiet(e) && (letter != NULL || e->quiet_completed == e->quiet.steps_count)) {
+        leave_quiet(e);
+    }
     while (letter != NULL) {
         struct letter taken = *letter;
         station_drop(me, REQUESTS_INBOX);
@@ -131,6 +187,9 @@ static bool take_input(struct simulation *s, struct engine_thread *e)
     }
     send_notices(e);
     publish_counts(s, e);
+    if (s->level >= SIMULATION_L1 && !in_quiet(e)) {
+        enter_quiet(e);
+    }
     e->worked = false;
     me->phase = ENGINE_TURN;
     return true;
@@ -196,7 +255,7 @@ static void submit(struct simulation *s, struct engine_thread *e, const struct w
     struct flight *f = flight_of(e, ++e->submitted);
     ASSERT(e->submitted - e->taken <= FLIGHTS_MAX);
     *f = (struct flight){.step = e->plan != NULL ? e->plan->step : 0, .submitted = me->cursor};
-    launch_plan(s, f, e->plan, agreed, agreed != NULL ? s->step_barrier.agreed_all_tokens : 0);
+    launch_plan(e, f, agreed, agreed != NULL ? s->step_barrier.agreed_all_tokens : 0);
     if (e->plan != NULL) {
         me->books->step_seqs += e->plan->seqs_count;
         me->books->step_tokens += e->plan->tokens_count;
@@ -289,18 +348,13 @@ static void stamp_outputs(struct simulation *s, struct engine_thread *e,
     e->station.books->finished_count += outputs->finished_ids_count;
 }
 
-static void complete(struct simulation *s, struct engine_thread *e)
+static void complete_step(struct simulation *s, struct engine_thread *e, const struct flight *f)
 {
     struct station *me = &e->station;
-    struct flight *f = flight_of(e, ++e->taken);
     time_ps now = me->cursor;
     struct step_result result = {
         .step = f->step, .tokens = s->zero_tokens, .tokens_count = f->sampled_count};
     struct engine_core_messages messages;
-    skip_dummies(e);
-    me->books->steps_count++;
-    me->books->backlog_steps_count += me->books->waiting_now > 0 ? 1 : 0;
-    me->books->step += now - f->submitted;
     engine_core_complete(e->core, now, &result, &messages);
     station_work(me,
                  station_cost(&s->options.costs.engine_commit, f->sampled_count, f->sampled_count));
@@ -312,6 +366,23 @@ static void complete(struct simulation *s, struct engine_thread *e)
         }
         engine_send(e, (int32_t)messages.items[i].client_index, outputs);
     }
+}
+
+static void complete(struct simulation *s, struct engine_thread *e)
+{
+    struct station *me = &e->station;
+    const struct flight *f = flight_of(e, ++e->taken);
+    skip_dummies(e);
+    me->books->steps_count++;
+    me->books->backlog_steps_count += me->books->waiting_now > 0 ? 1 : 0;
+    me->books->step += me->cursor - f->submitted;
+    if (!in_quiet(e)) {
+        complete_step(s, e, f);
+        return;
+    }
+    complete_quietly(s, e);
+    station_work(me,
+                 station_cost(&s->options.costs.engine_commit, f->sampled_count, f->sampled_count));
 }
 
 /* ---- the wave, and the end of a turn ---- */
@@ -379,12 +450,26 @@ static bool await_dummy(struct simulation *s, struct engine_thread *e)
     return follow_wave(s, e);
 }
 
+/* A quiet turn submits a step and awaits the oldest. */
+static enum engine_turn next_turn(const struct simulation *s, struct engine_thread *e,
+                                  const struct step_plan **plan)
+{
+    if (!in_quiet(e)) {
+        return engine_core_turn(e->core, e->station.cursor, plan);
+    }
+    if (e->quiet_planned > e->quiet_completed) {
+        return ENGINE_TURN_AWAIT;
+    }
+    *plan = plan_quietly(s, e);
+    return ENGINE_TURN_SUBMIT;
+}
+
 /* False: the segment is over. */
 static bool turn(struct simulation *s, struct engine_thread *e)
 {
     struct station *me = &e->station;
     const struct step_plan *plan;
-    switch (engine_core_turn(e->core, me->cursor, &plan)) {
+    switch (next_turn(s, e, &plan)) {
     case ENGINE_TURN_SUBMIT:
         e->plan = plan;
         e->worked = true;

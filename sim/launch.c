@@ -22,30 +22,47 @@ static uint64_t metadata_bytes(const struct step_plan *plan)
     return 12ULL * plan->tokens_count + 16ULL * plan->seqs_count + 4ULL * plan->block_ids_count;
 }
 
-static bool add_plan(struct flight *f, const struct step_plan *plan, struct step_load *load)
+/* Sequences that compute a token each; a quiet plan says only how many. */
+static void add_quiet_plan(const struct step_plan *plan, uint64_t computed_tokens,
+                           struct step_load *load)
 {
-    bool uniform = plan->seqs_count <= SIMULATION_GRAPH_SEQS_MAX;
+    uint64_t contexts = computed_tokens + plan->seqs_count;
+    *load = (struct step_load){.seqs_count = plan->seqs_count,
+                               .tokens_count = plan->seqs_count,
+                               .kv_read_tokens = contexts,
+                               .attention_pairs = contexts,
+                               .sampled_count = plan->seqs_count};
+}
+
+static bool add_plan(const struct step_plan *plan, struct step_load *load)
+{
+    bool uniform = true;
     for (uint32_t i = 0; i < plan->seqs_count; i++) {
         const struct step_seq *seq = &plan->seqs[i];
         bool samples = (seq->flags & STEP_SEQ_SAMPLES) != 0;
         step_load_add(load, seq->computed_tokens, seq->scheduled_tokens, samples);
         uniform = uniform && seq->scheduled_tokens == 1;
     }
-    f->seqs_count = plan->seqs_count;
-    f->sampled_count = load->sampled_count;
     return uniform;
 }
 
-void launch_plan(const struct simulation *s, struct flight *f, const struct step_plan *plan,
-                 const struct wave_forward *agreed, uint64_t all_tokens)
+void launch_plan(const struct engine_thread *e, struct flight *f, const struct wave_forward *agreed,
+                 uint64_t all_tokens)
 {
+    const struct simulation *s = simulation_of(&e->station);
     const struct simulation_options *o = &s->options;
+    const struct step_plan *plan = e->plan;
     struct step_load load = {0};
     uint64_t bytes = plan != NULL ? metadata_bytes(plan) : 0;
     bool graph = o->graphs;
-    if (plan != NULL) {
-        graph = add_plan(f, plan, &load) && graph;
+    if (plan == &e->quiet_plan) {
+        add_quiet_plan(plan, e->quiet_computed_tokens, &load);
+    } else if (plan != NULL) {
+        graph = add_plan(plan, &load) && graph;
     }
+    graph = graph && load.seqs_count <= SIMULATION_GRAPH_SEQS_MAX;
+    f->seqs_count = load.seqs_count;
+    f->sampled_count = load.sampled_count;
     if (agreed != NULL) {
         graph = graph && agreed->graph;
         load.tokens_count =

@@ -131,10 +131,14 @@ struct outputs_parcel *parcel_of_outputs(struct simulation *s, int32_t client,
         s, sizeof *p + rows * sizeof *p->rows + ids * sizeof(const char *));
     p->client = client;
     p->outputs = *outputs;
+    uint64_t withheld_steps = s->engines[outputs->engine_index].withheld_steps;
     for (size_t i = 0; i < rows; i++) {
+        struct ticket *t = ticket_of_id(s, outputs->outputs[i].id);
         p->rows[i] = outputs->outputs[i];
-        p->rows[i].id = ticket_of_id(s, p->rows[i].id)->id;
+        p->rows[i].id = t->id;
         p->rows[i].new_token_ids = s->zero_tokens;
+        p->rows[i].new_tokens_count += (uint32_t)(withheld_steps - t->withheld_steps);
+        t->withheld_steps = withheld_steps;
     }
     const char **finished = (const char **)&p->rows[rows];
     for (size_t i = 0; i < ids; i++) {

@@ -226,6 +226,7 @@ enum status simulation_create(const struct simulation_options *options,
     s->options = resolved;
     s->source = *source;
     s->observer = observer != NULL ? *observer : (struct simulation_observer){.ctx = NULL};
+    s->level = simulation_options_level(&s->options, &s->source, &s->observer);
     enum status status = open_all(s, error);
     if (status != STATUS_OK) {
         simulation_destroy(s);
@@ -327,6 +328,11 @@ enum status simulation_run(struct simulation *s, time_ps until, struct error *er
 time_ps simulation_now(const struct simulation *s)
 {
     return s->scene.now;
+}
+
+enum simulation_level simulation_level(const struct simulation *s)
+{
+    return s->level;
 }
 
 uint32_t simulation_kv_blocks(const struct simulation *s)

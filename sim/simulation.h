@@ -97,6 +97,23 @@ struct simulation_extra_costs {
     time_ps engine_output_token;
 };
 
+/*
+ * How much is gone through step by step. Levels give the same requests the same times, and threads
+ * the same work, to the picosecond; what a level does not do one by one it does not count one by
+ * one: events, turns, and messages and writes behind the engine cores.
+ */
+enum simulation_level {
+    SIMULATION_L0, /* every step through the engine core, every token through the API server */
+    /*
+     * Steps in which an engine core does nothing but decode (engine_core_quiet()) are one event and
+     * no message each; a request's tokens of such steps come with its next. For systems in which
+     * nothing behind the engine core takes time or a place and nobody looks: no client and API
+     * server costs, no output thread's, no wake-ups and late sleeps, a core for each thread, no
+     * interpreter lock, no lock-step, no prompts, no observer.read.
+     */
+    SIMULATION_L1,
+};
+
 enum simulation_gpus {
     SIMULATION_GPU_OWN,
     SIMULATION_GPU_TIME_SLICED,
@@ -150,10 +167,11 @@ struct simulation_options {
     struct simulation_costs costs;
     uint32_t cores_count; /* modelled CPU cores; 0: as many as there are threads */
     uint64_t seed;
+    enum simulation_level level_max; /* L0 where this one would not be exact */
 };
 
 /* A = D = tp = 1, engine core as vLLM's defaults, graphs, depth 2, blocking waits, native host, the
- * default costs, unlimited cores; model and gpu are still to be set. */
+ * default costs, unlimited cores, the highest level; model and gpu are still to be set. */
 struct simulation_options simulation_options_default(void);
 
 struct simulation_request {
@@ -328,6 +346,7 @@ bool simulation_done(const struct simulation *s);
 time_ps simulation_now(const struct simulation *s);
 /* Every thread of the system, the client's included; valid until the next call. */
 const struct simulation_thread *simulation_threads(struct simulation *s, uint32_t *count);
+enum simulation_level simulation_level(const struct simulation *s);
 /* KV blocks of each engine core, as given or found. */
 uint32_t simulation_kv_blocks(const struct simulation *s);
 

@@ -84,7 +84,36 @@ struct simulation_options simulation_options_default(void)
         .heartbeat_interval = 5 * PS_PER_S,
         .host = {.name = "native"},
         .costs = simulation_costs_default(),
+        .level_max = SIMULATION_L1,
     };
+}
+
+static bool free_of_charge(const struct simulation_cost *c)
+{
+    return c->call == 0 && c->item == 0 && c->token == 0;
+}
+
+/* What an engine core sends takes no time of anybody. */
+static bool outputs_are_free(const struct simulation_options *o)
+{
+    const struct simulation_costs *c = &o->costs;
+    const struct host_profile *h = &o->host;
+    return free_of_charge(&c->client_request) && free_of_charge(&c->client_read) &&
+           free_of_charge(&c->api_request) && free_of_charge(&c->api_message) &&
+           free_of_charge(&c->api_output) && free_of_charge(&c->api_write) &&
+           free_of_charge(&c->api_state) && free_of_charge(&c->engine_output) && c->wake == 0 &&
+           c->wake_cpu == 0 && c->sleep_late == 0 && c->sleep_cpu == 0 && h->api_request == 0 &&
+           h->api_prompt_token == 0 && h->api_message == 0 && h->api_output_token == 0 &&
+           o->extra.engine_output_message == 0 && o->extra.engine_output_token == 0;
+}
+
+enum simulation_level simulation_options_level(const struct simulation_options *o,
+                                               const struct simulation_source *source,
+                                               const struct simulation_observer *observer)
+{
+    bool exact = outputs_are_free(o) && o->cores_count == 0 && !o->interpreter_lock &&
+                 !o->lockstep && source->prompt == NULL && observer->read == NULL;
+    return exact ? o->level_max : SIMULATION_L0;
 }
 
 static enum status check_counts(const struct simulation_options *o, struct error *error)

@@ -10,5 +10,9 @@
  * the option that is out of range. */
 MUST_CHECK enum status simulation_options_resolve(struct simulation_options *o,
                                                   struct error *error);
+/* The highest one that is exact for this system, and asked for. */
+enum simulation_level simulation_options_level(const struct simulation_options *o,
+                                               const struct simulation_source *source,
+                                               const struct simulation_observer *observer);
 
 #endif

@@ -76,6 +76,7 @@ struct ticket {
     uint32_t engine;
     uint32_t cached_tokens;
     uint32_t next_free;
+    uint64_t withheld_steps; /* of its engine core, when an output of it was sent last */
 };
 
 /* Memory of one message; a typed struct begins with it. */
@@ -202,6 +203,14 @@ struct engine_thread {
     uint64_t taken;
     const struct step_plan *plan; /* being submitted; NULL: a dummy */
     bool worked;                  /* this turn submitted something */
+    /* Level L1: quiet steps, which the engine core hears of when they end. */
+    struct engine_core_quiet quiet; /* steps_count 0: it is not in them */
+    uint64_t quiet_planned;         /* of them */
+    uint64_t quiet_completed;
+    uint64_t quiet_computed_tokens; /* before the step being planned */
+    uint32_t quiet_blocks;          /* taken since the last stats */
+    struct step_plan quiet_plan;    /* says no more than counts */
+    uint64_t withheld_steps;        /* quiet ones so far: a token of every request that runs */
     struct wave_ballot ballot;
     uint32_t wave_before;
 };
@@ -227,6 +236,7 @@ struct gpu_shared_state {
 
 struct simulation {
     struct simulation_options options;
+    enum simulation_level level;
     struct simulation_source source;
     struct simulation_observer observer;
     struct scene scene;
@@ -313,9 +323,9 @@ void worker_output_run(struct station *station);
 
 /* launch.c */
 MUST_CHECK enum status launch_open(struct simulation *s, struct worker *w, struct error *error);
-/* Fills in what a plan (NULL: a dummy) takes on each GPU of the engine core. */
-void launch_plan(const struct simulation *s, struct flight *f, const struct step_plan *plan,
-                 const struct wave_forward *agreed, uint64_t all_tokens);
+/* Fills in what the plan being submitted takes on each GPU of the engine core. */
+void launch_plan(const struct engine_thread *e, struct flight *f, const struct wave_forward *agreed,
+                 uint64_t all_tokens);
 void launch_begin(struct worker *w, struct station *on, uint64_t flight);
 /* Launches on the thread `on` as far as the queue has room. False: it is full, and the segment ends
  * with waiting for room. */

@@ -478,6 +478,74 @@ void engine_core_complete(struct engine_core *e, time_ps now, const struct step_
     *messages = (struct engine_core_messages){.items = e->messages, .count = e->messages_count};
 }
 
+/* ---- quiet steps ---- */
+
+static uint32_t clients_of_running(struct engine_core *e)
+{
+    const struct scheduler *s = &e->scheduler;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < s->running_count; i++) {
+        struct client_box *box = &e->boxes[e->table.requests[s->running[i]].client_index];
+        count += box->sampled_count == 0 ? 1 : 0;
+        box->sampled_count = 1;
+    }
+    for (uint32_t i = 0; i < s->running_count; i++) {
+        e->boxes[e->table.requests[s->running[i]].client_index].sampled_count = 0;
+    }
+    return count;
+}
+
+/* Between two loops, and what is in flight is the same sequences. */
+static bool at_top(struct engine_core *e)
+{
+    const struct scheduler *s = &e->scheduler;
+    uint32_t ahead = e->options.async_depth - 1;
+    return !wave_lockstep(&e->wave) && e->options.pipeline_stages <= 1 && !e->awaiting &&
+           !e->just_submitted && in_flight(e) == ahead &&
+           s->running_count == e->published_running && s->waiting.count == e->published_waiting &&
+           (ahead == 0 || buffer_of(e, e->submitted_steps)->plan.seqs_count == s->running_count);
+}
+
+void engine_core_quiet(struct engine_core *e, struct engine_core_quiet *quiet)
+{
+    *quiet = (struct engine_core_quiet){.steps_count = 0};
+    if (!at_top(e)) {
+        return;
+    }
+    scheduler_quiet(&e->scheduler, e->options.async_depth - 1, quiet);
+    if (quiet->steps_count > 0) {
+        quiet->clients_count = clients_of_running(e);
+    }
+}
+
+/* All steps but the last at once; the last one as it is, so that what is left in flight is its
+ * plan.
+ */
+void engine_core_advance(struct engine_core *e, uint64_t steps)
+{
+    uint32_t ahead = e->options.async_depth - 1;
+    ASSERT(at_top(e));
+    if (steps == 0) {
+        return;
+    }
+    scheduler_advance(&e->scheduler, steps - 1);
+    if (ahead == 1 && steps % 2 == 0) { /* the plan in flight stands in the other buffer */
+        struct step_buffer buffer = e->buffers[0];
+        e->buffers[0] = e->buffers[1];
+        e->buffers[1] = buffer;
+    }
+    e->submitted_steps += steps - 1;
+    e->completed_steps += steps - 1;
+    (void)plan_step(e, 0);
+    const struct step_plan *plan = &buffer_of(e, e->completed_steps + 1)->plan;
+    for (uint32_t i = 0; i < plan->seqs_count; i++) {
+        struct commit_outcome outcome;
+        bool sampled = scheduler_commit(&e->scheduler, &plan->seqs[i], 0, &outcome);
+        ASSERT(sampled && outcome.finish == FINISH_NONE);
+    }
+    e->completed_steps++;
+}
+
 bool engine_core_counts_changed(struct engine_core *e, struct scheduler_stats *stats)
 {
     const struct scheduler *s = &e->scheduler;

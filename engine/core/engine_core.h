@@ -204,6 +204,31 @@ enum engine_turn engine_core_turn(struct engine_core *e, time_ps now,
 void engine_core_complete(struct engine_core *e, time_ps now, const struct step_result *result,
                           struct engine_core_messages *messages);
 
+/*
+ * Steps that bring nothing new: from now on, the requests that run compute a token each, none
+ * begins, ends, waits or gives way, and no count changes. A driver that shows nobody the tokens
+ * need not go through them one by one.
+ */
+struct engine_core_quiet {
+    uint64_t steps_count;     /* 0: none */
+    uint32_t seqs_count;      /* in each of these steps, all of which sample */
+    uint32_t clients_count;   /* whose requests they are */
+    uint64_t computed_tokens; /* by all sequences before the next step to be planned */
+    const uint32_t
+        *blocks; /* the i-th of them takes blocks[i % block_tokens]; until the next call */
+};
+
+/*
+ * Looks ahead, with an independent engine core of one stage, at the top of the loop above: all
+ * steps but depth - 1 are completed, counts are published. Tokens cannot be known to be harmless
+ * where a request has stop tokens or an end of text, or is held with its prompt: then there are no
+ * quiet steps. Costs about as much as a step.
+ */
+void engine_core_quiet(struct engine_core *e, struct engine_core_quiet *quiet);
+/* As `steps` (at most quiet->steps_count, which nothing came behind) turns of the loop, each of
+ * which submits and completes a step; their messages are not made. */
+void engine_core_advance(struct engine_core *e, uint64_t steps);
+
 /* True, and fills *stats, if (running, waiting) differ from what this function gave last. For the
  * coordinator. In lock-step they carry the wave and the step at which they were true. */
 bool engine_core_counts_changed(struct engine_core *e, struct scheduler_stats *stats);

@@ -45,7 +45,10 @@ size_t scheduler_arena_bytes(const struct engine_core_options *options)
     return block_pool_arena_bytes(options->num_gpu_blocks) + wait_queue_arena_bytes(options) +
            ARENA_BYTES(options->max_num_seqs, uint32_t) +
            ARENA_BYTES(options->num_gpu_blocks, uint32_t) +
-           2 * ARENA_BYTES(options->requests_max, uint32_t);
+           2 * ARENA_BYTES(options->requests_max, uint32_t) +
+           ARENA_BYTES(options->block_tokens, uint32_t) +
+           ARENA_BYTES((size_t)options->block_tokens + 1, uint32_t) +
+           2 * ARENA_BYTES(options->max_num_seqs, uint32_t);
 }
 
 void scheduler_init(struct scheduler *s, struct arena *arena,
@@ -57,6 +60,9 @@ void scheduler_init(struct scheduler *s, struct arena *arena,
         .running = ARENA_NEW(arena, uint32_t, options->max_num_seqs),
         .worker_finished = ARENA_NEW(arena, uint32_t, options->requests_max),
         .unreported = ARENA_NEW(arena, uint32_t, options->requests_max),
+        .quiet_blocks = ARENA_NEW(arena, uint32_t, options->block_tokens),
+        .quiet_first = ARENA_NEW(arena, uint32_t, (size_t)options->block_tokens + 1),
+        .quiet_events = ARENA_NEW(arena, uint32_t, 2 * (size_t)options->max_num_seqs),
         .refs_scratch = ARENA_NEW(arena, uint32_t, options->num_gpu_blocks),
         .watermark_blocks = (uint32_t)(options->watermark * (double)options->num_gpu_blocks),
     };
@@ -576,4 +582,125 @@ void scheduler_reported(struct scheduler *s)
         }
     }
     s->unreported_count = 0;
+}
+
+/* ---- quiet steps ---- */
+
+/* Its next steps are all alike; `in_flight` of them are submitted. */
+static bool decodes_quietly(const struct scheduler *s, const struct request *r, uint32_t in_flight)
+{
+    bool endless = r->ignore_eos || r->eos_token_id == TOKEN_NONE;
+    return r->in_flight == in_flight && r->placeholders == in_flight &&
+           r->computed_tokens + 1 == r->tokens_count + in_flight && r->first_sent &&
+           !r->has_prompt && endless && r->stop_ids_count == 0 &&
+           r->capacity_tokens >= r->computed_tokens &&
+           r->capacity_tokens - r->computed_tokens < s->options.block_tokens;
+}
+
+/* As many of `steps` as the free blocks last. */
+static uint64_t steps_with_blocks(const struct scheduler *s, uint64_t steps)
+{
+    uint64_t left = s->pool.free_count;
+    if (s->running_count * (steps / s->options.block_tokens + 1) <= left) {
+        return steps;
+    }
+    for (uint64_t i = 0; i < steps; i++) {
+        uint32_t need = s->quiet_blocks[i % s->options.block_tokens];
+        if (need > left) {
+            return i;
+        }
+        left -= need;
+    }
+    return steps;
+}
+
+void scheduler_quiet(struct scheduler *s, uint32_t in_flight, struct engine_core_quiet *quiet)
+{
+    *quiet = (struct engine_core_quiet){.blocks = s->quiet_blocks};
+    if (s->running_count == 0 || s->waiting.count + s->unreported_count > 0 ||
+        s->worker_finished_count > 0 || s->pause != UNPAUSED) {
+        return;
+    }
+    uint64_t steps = UINT64_MAX;
+    memset(s->quiet_blocks, 0, s->options.block_tokens * sizeof *s->quiet_blocks);
+    for (uint32_t i = 0; i < s->running_count; i++) {
+        const struct request *r = &s->table->requests[s->running[i]];
+        if (!decodes_quietly(s, r, in_flight) || r->tokens_count + 1 >= r->limit_tokens) {
+            return;
+        }
+        uint64_t own = r->limit_tokens - r->tokens_count - 1;
+        steps = own < steps ? own : steps;
+        quiet->computed_tokens += r->computed_tokens;
+        s->quiet_blocks[r->capacity_tokens - r->computed_tokens]++;
+    }
+    quiet->seqs_count = s->running_count;
+    quiet->steps_count = steps_with_blocks(s, steps);
+}
+
+/* In which step, modulo the tokens of a block, the request takes its next block, or its next full
+ * block enters the prefix cache; block_tokens: never. */
+static uint32_t event_step(const struct scheduler *s, uint32_t event)
+{
+    const struct request *r = &s->table->requests[s->running[event / 2]];
+    if (event % 2 == 0) {
+        return r->capacity_tokens - r->computed_tokens;
+    }
+    return r->register_at_tokens == UINT32_MAX ? s->options.block_tokens
+                                               : r->register_at_tokens - r->tokens_count;
+}
+
+/* Events in the order in which steps make them: by step, then by request, blocks first. */
+static void sort_events(struct scheduler *s)
+{
+    uint32_t period = s->options.block_tokens;
+    uint32_t *first = s->quiet_first;
+    memset(first, 0, ((size_t)period + 1) * sizeof *first);
+    for (uint32_t event = 0; event < 2 * s->running_count; event++) {
+        uint32_t step = event_step(s, event);
+        ASSERT(step <= period);
+        first[step]++;
+    }
+    uint32_t before = 0;
+    for (uint32_t step = 0; step <= period; step++) {
+        uint32_t count = first[step];
+        first[step] = before;
+        before += count;
+    }
+    for (uint32_t event = 0; event < 2 * s->running_count; event++) {
+        s->quiet_events[first[event_step(s, event)]++] = event;
+    }
+    /* Each now is where the next step's begin. */
+}
+
+static void do_event(struct scheduler *s, uint32_t event)
+{
+    uint32_t slot = s->running[event / 2];
+    struct request *r = &s->table->requests[slot];
+    if (event % 2 == 1) {
+        register_full_blocks(s, slot, r->register_at_tokens);
+        return;
+    }
+    block_pool_take(&s->pool, 1, request_table_blocks(s->table, slot) + r->blocks_count);
+    r->blocks_count++;
+    r->capacity_tokens += s->options.block_tokens;
+}
+
+void scheduler_advance(struct scheduler *s, uint64_t steps)
+{
+    uint32_t period = s->options.block_tokens;
+    sort_events(s);
+    for (uint64_t i = 0; i < steps; i++) {
+        uint32_t step = (uint32_t)(i % period);
+        uint32_t end = s->quiet_first[step];
+        for (uint32_t k = step > 0 ? s->quiet_first[step - 1] : 0; k < end; k++) {
+            do_event(s, s->quiet_events[k]);
+        }
+    }
+    s->passes_count += (uint32_t)steps;
+    for (uint32_t i = 0; i < s->running_count; i++) {
+        struct request *r = &s->table->requests[s->running[i]];
+        r->tokens_count += (uint32_t)steps;
+        r->computed_tokens += (uint32_t)steps;
+        r->sampled_pass = s->passes_count;
+    }
 }

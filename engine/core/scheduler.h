@@ -37,6 +37,9 @@ struct scheduler {
     uint32_t worker_finished_count;
     uint32_t *unreported; /* ended requests whose client was not told yet */
     uint32_t unreported_count;
+    uint32_t *quiet_blocks; /* [block_tokens] of scheduler_quiet(): blocks by step */
+    uint32_t *quiet_first;  /* [block_tokens + 1] of scheduler_advance(): its events by step */
+    uint32_t *quiet_events; /* [2 x max_num_seqs] */
     uint32_t *refs_scratch; /* [num_gpu_blocks], of scheduler_check() only */
     uint32_t watermark_blocks;
     uint32_t preemptions_count;
@@ -76,6 +79,15 @@ void scheduler_attach_finished(struct scheduler *s, struct step_buffer *buffer);
 bool scheduler_commit(struct scheduler *s, const struct step_seq *seq, uint32_t token,
                       struct commit_outcome *outcome);
 void scheduler_commit_end(struct scheduler *s);
+
+/*
+ * Steps from now on in which every running request has `in_flight` steps submitted and one token
+ * computed, samples, and does not end, and in which nobody waits or gives way: what
+ * engine_core_quiet() says, apart from clients and published counts.
+ */
+void scheduler_quiet(struct scheduler *s, uint32_t in_flight, struct engine_core_quiet *quiet);
+/* `steps` of them were planned, and as many committed. */
+void scheduler_advance(struct scheduler *s, uint64_t steps);
 
 /* The client of unreported[i], for all i, was told: forgets them and frees the slots that no step
  * in flight uses. */

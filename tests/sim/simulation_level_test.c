@@ -1,0 +1,273 @@
+/*
+ * simulation_level_test.c - level L1 against level L0: random systems and loads, in which every
+ * request must have the same times and every thread the same work to the picosecond.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/helper_load.h"
+
+enum {
+    SYSTEMS = 40
+};
+
+struct witness {
+    struct test_load *load;
+    struct simulation_observer inner;
+    uint64_t hash; /* of all that a client sees of requests, in this order */
+    uint64_t events_count;
+};
+
+static void note(struct witness *w, uint64_t value)
+{
+    w->hash = random_at(w->hash ^ value, 1);
+}
+
+static void sent(void *ctx, const struct simulation_request *request, time_ps now)
+{
+    struct witness *w = ctx;
+    note(w, request->number);
+    note(w, (uint64_t)now);
+    w->inner.sent(w->load, request, now);
+}
+
+static void ended(void *ctx, const struct simulation_end *end)
+{
+    struct witness *w = ctx;
+    note(w, end->request->number);
+    note(w, (uint64_t)end->first);
+    note(w, (uint64_t)end->ended);
+    note(w, (uint64_t)end->output_tokens << 32 | end->cached_tokens);
+    note(w, (uint64_t)end->engine << 32 | end->api_server);
+    note(w, end->failed);
+    for (uint32_t i = 0; i < SIMULATION_HOPS_COUNT; i++) {
+        note(w, (uint64_t)end->hops[i]);
+    }
+    w->load->tokens[end->request->number] = end->output_tokens;
+    w->inner.ended(w->load, end);
+}
+
+/* What the levels promise alike: all but turns, and messages behind the engine cores; while a
+ * message is on its way, its output thread may have booked its wait for it. */
+static struct simulation_thread promised(const struct simulation_thread *t, bool done)
+{
+    struct simulation_thread p = *t;
+    p.turns_count = 0;
+    p.queue_max = 0;
+    if (t->kind == SIMULATION_THREAD_API || t->kind == SIMULATION_THREAD_CLIENT) {
+        p.messages_in_count = 0;
+        p.messages_out_count = 0;
+        p.output_tokens = 0; /* those of quiet steps come with the next */
+    }
+    if (t->kind == SIMULATION_THREAD_ENGINE_OUTPUT && !done) {
+        p.idle = 0;
+        p.busy = 0;
+    }
+    return p;
+}
+
+static void note_threads(struct witness *w, struct simulation *s)
+{
+    uint32_t count;
+    const struct simulation_thread *threads = simulation_threads(s, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct simulation_thread p = promised(&threads[i], simulation_done(s));
+        uint64_t words[sizeof p / sizeof(uint64_t)];
+        memcpy(words, &p, sizeof words);
+        for (uint32_t k = 0; k < sizeof words / sizeof words[0]; k++) {
+            note(w, words[k]);
+        }
+    }
+}
+
+/* In pieces of 70 ms at first, whose ends fall into quiet steps. */
+static struct witness run(struct simulation_options o, struct test_load load,
+                          enum simulation_level level)
+{
+    struct witness w = {.load = &load};
+    struct simulation_source source;
+    struct simulation *s;
+    struct error error = {.text = ""};
+    test_load_begin(&load, &source, &w.inner);
+    struct simulation_observer observer = {.ctx = &w, .sent = sent, .ended = ended};
+    o.level_max = level;
+    if (simulation_create(&o, &source, &observer, &s, &error) != STATUS_OK) {
+        fail_msg("%s", error.text);
+    }
+    assert_int_equal(simulation_level(s), level);
+    for (time_ps at = 70 * PS_PER_MS; !simulation_done(s) && at < 60 * PS_PER_S; at = at * 5 / 4) {
+        if (simulation_run(s, at, &error) != STATUS_OK) {
+            fail_msg("%s", error.text);
+        }
+        const char *broken = simulation_check(s);
+        if (broken != NULL) {
+            fail_msg("%s", broken);
+        }
+        note_threads(&w, s);
+    }
+    if (simulation_run(s, TIME_NEVER, &error) != STATUS_OK) {
+        fail_msg("%s", error.text);
+    }
+    assert_null(simulation_check(s));
+    note_threads(&w, s);
+    struct simulation_totals totals = simulation_totals(s);
+    assert_int_equal(totals.ended_count, load.requests_count);
+    w.events_count = totals.events_count;
+    note(&w, totals.output_tokens);
+    note(&w, totals.inflight_max);
+    note(&w, load.wrong_count);
+    assert_int_equal(load.wrong_count, 0);
+    simulation_destroy(s);
+    test_load_end(&load);
+    return w;
+}
+
+static struct simulation_cost draw_cost(struct random *r)
+{
+    if (random_range(r, 0, 1) == 0) {
+        return (struct simulation_cost){.call = 0};
+    }
+    return (struct simulation_cost){.call = (time_ps)random_range(r, 0, 20) * PS_PER_US,
+                                    .item = (time_ps)random_range(r, 0, 500) * PS_PER_NS,
+                                    .token = (time_ps)random_range(r, 0, 20) * PS_PER_NS};
+}
+
+static void draw_costs(struct random *r, struct simulation_options *o)
+{
+    o->costs.coordinator_message = draw_cost(r);
+    o->costs.coordinator_publish = draw_cost(r);
+    o->costs.engine_input = draw_cost(r);
+    o->costs.engine_add = draw_cost(r);
+    o->costs.engine_step = draw_cost(r);
+    o->costs.engine_commit = draw_cost(r);
+    o->costs.worker_plan = draw_cost(r);
+    o->costs.worker_result = draw_cost(r);
+    o->costs.ipc = (time_ps)random_range(r, 0, 1) * 60 * PS_PER_US;
+    o->costs.ring = (time_ps)random_range(r, 0, 1) * PS_PER_US;
+    o->costs.tcp = (time_ps)random_range(r, 0, 1) * 5 * PS_PER_US;
+    o->host.engine_step = (time_ps)random_range(r, 0, 2) * 2 * PS_PER_MS;
+    o->host.engine_seq = (time_ps)random_range(r, 0, 1) * 30 * PS_PER_US;
+}
+
+static struct simulation_options draw_system(struct random *r)
+{
+    uint32_t api_servers = (uint32_t)random_range(r, 1, 3);
+    struct simulation_options o = test_options(api_servers, (uint32_t)random_range(r, 1, 5));
+    o.engine.async_depth = (uint32_t)random_range(r, 1, 2);
+    o.engine.prefix_caching = random_range(r, 0, 1) == 1;
+    o.engine.block_tokens = 1U << random_range(r, 0, 5);
+    o.engine.policy = random_range(r, 0, 1) == 0 ? POLICY_FCFS : POLICY_PRIORITY;
+    o.engine.max_num_seqs = (uint32_t)random_range(r, 1, 40);
+    o.router_rule = (enum router_rule)random_range(r, 0, ROUTER_WEIGHTED_SUM_FIXED_START);
+    o.graphs = random_range(r, 0, 3) > 0;
+    o.uniproc = random_range(r, 0, 2) == 0;
+    o.publish_off = random_range(r, 0, 4) == 0;
+    o.gpu_slower_ppm = (uint32_t)random_range(r, 0, 1) * 50000;
+    if (random_range(r, 0, 1) == 0) { /* blocks run out now and then */
+        o.engine.max_model_len = 512;
+        o.engine.reserve_full_isl = false;
+        o.engine.num_gpu_blocks = 1 + 1024 / o.engine.block_tokens;
+    }
+    if (random_range(r, 0, 3) == 0) {
+        o.model = model_shape_find("qwen2.5-0.5b");
+        o.engines_per_gpu = 2;
+        o.gpu_sharing = SIMULATION_GPU_SIDE_BY_SIDE;
+    }
+    if (random_range(r, 0, 2) > 0) {
+        draw_costs(r, &o);
+    }
+    return o;
+}
+
+static struct test_load draw_load(struct random *r)
+{
+    struct test_load load = {.requests_count = (uint64_t)random_range(r, 20, 200),
+                             .prompt_tokens = (uint32_t)random_range(r, 1, 200),
+                             .output_lo = (uint32_t)random_range(r, 1, 100),
+                             .prompts_count = (uint32_t)random_range(r, 0, 5),
+                             .seed = (uint64_t)random_range(r, 0, 1 << 20)};
+    load.output_hi = load.output_lo + (uint32_t)random_range(r, 0, 200);
+    if (random_range(r, 0, 1) == 0) {
+        load.users_count = (uint32_t)random_range(r, 1, 30);
+    } else {
+        load.requests_per_s = (double)random_range(r, 1, 60);
+    }
+    return load;
+}
+
+static void levels_give_requests_the_same_times(void **state)
+{
+    (void)state;
+    uint64_t events[2] = {0};
+    for (uint64_t i = 0; i < SYSTEMS; i++) {
+        struct random r = random_stream(11, "systems", i);
+        struct simulation_options o = draw_system(&r);
+        struct test_load load = draw_load(&r);
+        struct witness l0 = run(o, load, SIMULATION_L0);
+        struct witness l1 = run(o, load, SIMULATION_L1);
+        if (l0.hash != l1.hash) {
+            fail_msg("system %llu differs", (unsigned long long)i);
+        }
+        events[0] += l0.events_count;
+        events[1] += l1.events_count;
+    }
+    print_message("events: L0 %llu, L1 %llu\n", (unsigned long long)events[0],
+                  (unsigned long long)events[1]);
+    assert_true(events[1] < events[0]);
+}
+
+/* The level that a system gets. */
+static enum simulation_level level_of(const struct simulation_options *o, bool reads)
+{
+    struct test_load load = {.requests_count = 1, .requests_per_s = 1, .prompt_tokens = 1};
+    struct simulation_source source;
+    struct simulation_observer observer;
+    struct simulation *s;
+    struct error error;
+    test_load_begin(&load, &source, &observer);
+    load.output_lo = load.output_hi = 1;
+    if (!reads) {
+        observer.read = NULL;
+    }
+    assert_int_equal(simulation_create(o, &source, &observer, &s, &error), STATUS_OK);
+    enum simulation_level level = simulation_level(s);
+    simulation_destroy(s);
+    test_load_end(&load);
+    return level;
+}
+
+static void a_level_that_is_not_exact_is_not_taken(void **state)
+{
+    (void)state;
+    struct simulation_options o = test_options(1, 2);
+    assert_int_equal(level_of(&o, false), SIMULATION_L1);
+    assert_int_equal(level_of(&o, true), SIMULATION_L0);
+    o.level_max = SIMULATION_L0;
+    assert_int_equal(level_of(&o, false), SIMULATION_L0);
+    o = test_options(1, 2);
+    o.costs.api_write.call = 1;
+    assert_int_equal(level_of(&o, false), SIMULATION_L0);
+    o = test_options(1, 2);
+    o.host.api_message = 1;
+    assert_int_equal(level_of(&o, false), SIMULATION_L0);
+    o = test_options(1, 2);
+    o.cores_count = 4;
+    assert_int_equal(level_of(&o, false), SIMULATION_L0);
+    o = test_options(1, 2);
+    o.lockstep = true;
+    assert_int_equal(level_of(&o, false), SIMULATION_L0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(levels_give_requests_the_same_times),
+        cmocka_unit_test(a_level_that_is_not_exact_is_not_taken),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
