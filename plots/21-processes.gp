@@ -3,7 +3,8 @@
 #     gnuplot -e "folder='results/x'" plots/21-processes.gp
 #
 # A bar is a process from its start to its end: grey until its main() runs, dark until it is ready, light while it serves, grey
-# once it was told to end. Ticks are what launcher and coordinator do. Time is cut out between the three parts.
+# once it was told to end. Ticks are what launcher and coordinator do. Time is cut out between the three parts. A run in virtual
+# time has neither start nor end: all processes are ready when it begins.
 here = '.'
 do for [i = 1:strlen(ARG0)] { if (ARG0[i:i] eq '/') { here = ARG0[1:i-1] } }
 if (!exists("folder")) folder = '.'
@@ -29,6 +30,7 @@ stats bars using (process[int(column("row")) + 1] = strcol("process"), serving =
     to = known("piece_to_s"), stop = known("first_stop_s"), end = known("done_s"), 1) nooutput
 title = ''
 stats bars using (title = strcol("title"), 1) nooutput
+virtual = !(serving == serving) && !(stop == stop) && from == from
 if (!(serving == serving)) { serving = end == end ? end : 1 }
 if (!(end > stop)) { end = stop + 0.001 }
 
@@ -73,8 +75,8 @@ gap = 0.025
 top = dumb ? 0.84 : 1 - 72.0 / height
 bottom = dumb ? 0.12 : 66.0 / height
 unit = (right - left - (panels - 1) * gap) / (panels == 3 ? 1.0 : panels == 2 ? 0.76 : 0.42)
-edge(i) = i == 0 ? left : i == 1 ? left + 0.42 * unit + gap : left + 0.76 * unit + 2 * gap
-stretch(i) = i == 0 ? 0.42 * unit : i == 1 ? 0.34 * unit : 0.24 * unit
+edge(i) = i == 0 || virtual ? left : i == 1 ? left + 0.42 * unit + gap : left + 0.76 * unit + 2 * gap
+stretch(i) = virtual ? right - left : i == 0 ? 0.42 * unit : i == 1 ? 0.34 * unit : 0.24 * unit
 
 set multiplot
 if (dumb) {
@@ -87,7 +89,7 @@ if (dumb) {
     do for [line = 0:1] {
         at = left
         do for [i = 4 * line + 1:4 * line + 4] {
-            if (i != 4 || waves > 0) {
+            if ((i != 4 || waves > 0) && (!virtual || i == 3 || i == 4 || i > 6)) {
                 set label 10 + i words[i] at screen at, screen 1 - (38.0 + 15 * line) / height left point pt 5 ps 0.8 lc rgb shade[i] \
                     offset 0.8, 0 font ',9' textcolor rgb ink noenhanced
                 at = at + (strlen(words[i]) * 6.1 + 34) / width
@@ -110,7 +112,8 @@ set arrow 1 from serving * 1e3, graph 0 to serving * 1e3, graph 1 nohead dt 3 lc
 box(a, b) = b > a ? (a + b) / 2.0 : NaN
 begin(what) = low(or_else(ms(what), x1), x0)
 until(what) = high(or_else(ms(what), x1), x1)
-plot bars using (box(begin("spawned_s"), until("started_s"))):(row(0)):(begin("spawned_s")):(until("started_s")):(row(0) - half):(row(0) + half) \
+if (!virtual) {
+    plot bars using (box(begin("spawned_s"), until("started_s"))):(row(0)):(begin("spawned_s")):(until("started_s")):(row(0) - half):(row(0) + half) \
     with boxxyerror lc rgb '#e4e4e4' fs solid notitle, \
     bars using (box(begin("started_s"), until("ready_s"))):(row(0)):(begin("started_s")):(until("ready_s")):(row(0) - half):(row(0) + half):(deep(0)) \
     with boxxyerror lc rgb variable fs solid notitle, \
@@ -118,9 +121,10 @@ plot bars using (box(begin("spawned_s"), until("started_s"))):(row(0)):(begin("s
     with boxxyerror lc rgb variable fs solid notitle, \
     marks using (mark(1, x0, x1, 1e3)):(row(0) - 0.46):(0):(0.92) with vectors nohead lw 2 lc rgb '#56B4E9' notitle, \
     marks using (mark(0, x0, x1, 1e3)):(row(0) - 0.46):(0):(0.92) with vectors nohead lw 2 lc rgb '#E69F00' notitle
-unset label
+    unset label
+    unset ytics
+}
 unset arrow 1
-unset ytics
 
 # A piece of the window.
 if (panels > 1) {
@@ -129,7 +133,7 @@ if (panels > 1) {
     set rmargin at screen edge(1) + stretch(1)
     set xrange [x0:x1]
     set xtics step(x1 - x0)
-    set xlabel (dumb ? 'window, s' : 'part of the window: s since the same') textcolor rgb ink
+    set xlabel (dumb ? 'window, s' : virtual ? 'part of the window: s of virtual time' : 'part of the window: s since the same') textcolor rgb ink
     plot bars using (box(x0, x1)):(row(0)):(x0):(x1):(row(0) - half):(row(0) + half):(faint(0)) \
         with boxxyerror lc rgb variable fs solid notitle, \
         marks using (wave(x0, x1)):(row(0)):(low(column("from_s"), x0)):(high(column("to_s"), x1)):(row(0) - half):(row(0) + half) \

@@ -29,15 +29,20 @@ enum api_phase {
 
 /* ---- requests ---- */
 
-static void mark(struct api_thread *a, struct ticket *t)
+static void grow_dirty(struct api_thread *a)
+{
+    a->dirty_capacity = a->dirty_capacity == 0 ? 64 : 2 * a->dirty_capacity;
+    a->dirty = realloc(a->dirty, a->dirty_capacity * sizeof(struct ticket *));
+    ASSERT(a->dirty != NULL);
+}
+
+static inline void mark(struct api_thread *a, struct ticket *t)
 {
     if (t->unwritten) {
         return;
     }
     if (a->dirty_count == a->dirty_capacity) {
-        a->dirty_capacity = a->dirty_capacity == 0 ? 64 : 2 * a->dirty_capacity;
-        a->dirty = realloc(a->dirty, a->dirty_capacity * sizeof(struct ticket *));
-        ASSERT(a->dirty != NULL);
+        grow_dirty(a);
     }
     t->unwritten = true;
     a->dirty[a->dirty_count++] = t;
@@ -122,9 +127,10 @@ static void flush(struct simulation *s, struct api_thread *a)
     struct writes_parcel *p =
         (struct writes_parcel *)parcel_take(s, sizeof *p + a->dirty_count * sizeof p->writes[0]);
     p->count = a->dirty_count;
-    for (uint32_t i = 0; i < a->dirty_count; i++) {
+    struct simulation_cost cost = s->options.costs.api_write;
+    for (uint32_t i = 0; i < p->count; i++) {
         struct ticket *t = a->dirty[i];
-        station_work(me, station_cost(&s->options.costs.api_write, 1, t->unwritten_tokens));
+        station_work(me, station_cost(&cost, 1, t->unwritten_tokens));
         if (t->unwritten_first) {
             t->hops[SIMULATION_HOP_API_FIRST_WRITE] = me->cursor;
         }
@@ -157,6 +163,7 @@ static void deliver(struct simulation *s, struct api_thread *a, const struct fro
     me->books->output_tokens += d->new_tokens_count;
     if (d->first) {
         t->hops[SIMULATION_HOP_API_FIRST_OUTPUT] = a->message_at;
+        tell_wait(me, t->hops[SIMULATION_HOP_ENGINE_FIRST_TOKEN], a->message_at);
         t->cached_tokens = d->cached_tokens;
         t->unwritten_first = true;
     }
@@ -166,6 +173,7 @@ static void deliver(struct simulation *s, struct api_thread *a, const struct fro
     }
     if (d->finish != FINISH_NONE) {
         t->hops[SIMULATION_HOP_API_LAST_OUTPUT] = a->message_at;
+        tell_wait(me, t->hops[SIMULATION_HOP_ENGINE_LAST_TOKEN], a->message_at);
         t->unwritten_last = true;
         me->books->finished_count++;
     }
@@ -195,16 +203,14 @@ static bool settle(struct api_thread *a, enum api_phase phase)
 /* Deltas until a slice is owed (false) or there are no more. */
 static bool deliver_deltas(struct simulation *s, struct api_thread *a)
 {
-    struct frontend_delta delta;
-    do {
-        while (frontend_take(a->frontend, &delta)) {
-            deliver(s, a, &delta);
-            if (slice_is_owed(a)) {
-                (void)settle(a, API_FLUSH);
-                return false;
-            }
+    const struct frontend_delta *delta;
+    while ((delta = frontend_pull(a->frontend)) != NULL) {
+        deliver(s, a, delta);
+        if (slice_is_owed(a)) {
+            (void)settle(a, API_FLUSH);
+            return false;
         }
-    } while (frontend_outputs_slice(a->frontend, a->station.cursor) > 0);
+    }
     return true;
 }
 
@@ -252,7 +258,12 @@ static void take_states(struct simulation *s, struct api_thread *a)
         station_work(me, station_cost(&s->options.costs.api_state, 1, 0));
     }
     if (last != NULL) {
-        frontend_coordinator_state(a->frontend, &((const struct state_parcel *)last)->state);
+        const struct coordinator_state *state = &((const struct state_parcel *)last)->state;
+        if (!a->heard_coordinator) {
+            a->heard_coordinator = true;
+            tell_event(me, SIMULATION_EVENT_FIRST_STATE, state->wave, 0);
+        }
+        frontend_coordinator_state(a->frontend, state);
         parcel_give(s, last);
     }
 }

@@ -158,21 +158,18 @@ static void end_request(struct simulation *s, struct ticket *t, time_ps now)
     }
 }
 
-static void read_write(struct simulation *s, const struct api_write *w)
+/* `at`: the work of reading it is done. */
+static void read_write(struct simulation *s, const struct api_write *w, time_ps at)
 {
-    struct station *me = &s->client.station;
     struct ticket *t = w->ticket;
-    time_ps readable = w->at + s->options.costs.tcp;
-    me->cursor = me->cursor > readable ? me->cursor : readable;
-    station_work(me, station_cost(&s->options.costs.client_read, 1, w->tokens));
-    me->books->output_tokens += w->tokens;
-    s->totals.output_tokens += w->tokens;
     if (w->tokens > 0) {
-        t->first = w->first ? me->cursor : t->first;
+        if (w->first) {
+            t->first = at;
+        }
         t->read_tokens += w->tokens;
         if (s->observer.read != NULL) {
             struct simulation_read read = {.number = t->request.number,
-                                           .at = me->cursor,
+                                           .at = at,
                                            .tokens = w->tokens,
                                            .first = w->first,
                                            .last = w->last};
@@ -180,18 +177,28 @@ static void read_write(struct simulation *s, const struct api_write *w)
         }
     }
     if (w->last) {
-        end_request(s, t, me->cursor);
+        end_request(s, t, at);
     }
 }
 
 /* All that was written in one turn of an API server. */
 static void read_writes(struct simulation *s, const struct writes_parcel *p)
 {
+    struct station *me = &s->client.station;
+    struct simulation_cost cost = s->options.costs.client_read;
+    time_ps tcp = s->options.costs.tcp;
+    uint64_t tokens = 0;
     for (uint32_t i = 0; i < p->count; i++) {
-        read_write(s, &p->writes[i]);
+        const struct api_write *w = &p->writes[i];
+        me->cursor = me->cursor > w->at + tcp ? me->cursor : w->at + tcp;
+        station_work(me, station_cost(&cost, 1, w->tokens));
+        tokens += w->tokens;
+        read_write(s, w, me->cursor);
     }
-    s->client.station.books->messages_in_count++;
-    s->progress_at = s->client.station.cursor;
+    me->books->output_tokens += tokens;
+    s->totals.output_tokens += tokens;
+    me->books->messages_in_count++;
+    s->progress_at = me->cursor;
 }
 
 void client_run(struct station *station)

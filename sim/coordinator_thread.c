@@ -67,15 +67,19 @@ static void send_start_wave(struct simulation *s, const struct start_wave *start
 
 static void send_actions(struct simulation *s)
 {
+    const struct station *me = &s->coordinator->station;
     struct coordinator_action action;
     while (coordinator_take_action(s->coordinator->coordinator, &action)) {
         switch (action.kind) {
         case COORDINATOR_READY:
             break; /* the simulation begins with everybody ready */
         case COORDINATOR_START_WAVE:
+            tell_event(me, SIMULATION_EVENT_START_WAVE_SENT, action.start.wave, 0);
             send_start_wave(s, &action.start);
             break;
         case COORDINATOR_PUBLISH:
+            tell_event(me, SIMULATION_EVENT_WAVE_PUBLISHED, action.state.wave,
+                       action.state.running ? 1 : 0);
             send_state(s, copy_state(s, &action.state));
             break;
         }
@@ -115,7 +119,12 @@ static void publish(struct simulation *s)
     struct coordinator_thread *c = s->coordinator;
     struct coordinator_state state;
     bool pending = c->front_ready || c->counts_ready;
+    bool changed = coordinator_changed(c->coordinator);
     if (coordinator_publish(c->coordinator, c->station.cursor, pending, &state)) {
+        uint64_t heard_count = c->station.books->messages_in_count;
+        tell_event(&c->station, SIMULATION_EVENT_PUBLISHED, changed ? 1 : 0,
+                   (int64_t)(heard_count - c->told_count));
+        c->told_count = heard_count;
         c->publishing = copy_state(s, &state);
         settle(&c->station, COORDINATOR_SEND_STATE);
         return;
@@ -181,9 +190,8 @@ static void poll_sockets(struct simulation *s)
     }
 }
 
-void coordinator_run(struct station *station)
+static void go_on(struct simulation *s, struct station *station)
 {
-    struct simulation *s = simulation_of(station);
     struct coordinator_thread *c = s->coordinator;
     switch ((enum coordinator_phase)station->phase) {
     case COORDINATOR_POLL:
@@ -207,6 +215,20 @@ void coordinator_run(struct station *station)
         station->phase = COORDINATOR_POLL;
         station_again(station);
         break;
+    }
+}
+
+/* Where segments are no events of their own, all that follow without time in between: at one time
+ * nobody comes before the coordinator. */
+void coordinator_run(struct station *station)
+{
+    struct simulation *s = simulation_of(station);
+    bool more = true;
+    while (more) {
+        station->private_next = false;
+        go_on(s, station);
+        more = s->level > SIMULATION_L0 && s->scene.cores_count == 0 && !station->waiting &&
+               station->cursor == station->now && station->next_at == station->now;
     }
 }
 

@@ -21,6 +21,7 @@ static void begin_input(const struct simulation *s, struct station *station,
                                        t != NULL ? t->request.prompt_tokens : 0));
     if (t != NULL) {
         t->hops[SIMULATION_HOP_ENGINE_RECEIVED] = station->cursor;
+        tell_wait(station, t->hops[SIMULATION_HOP_API_SENT], station->cursor);
         station->books->requests_count++;
         station_charge(station, s->options.extra.engine_input_request);
     }
@@ -60,6 +61,9 @@ void engine_input_run(struct station *station)
         passed.at = station->cursor;
         station_drop(station, ONLY_INBOX);
         letter_send(station, &e->station, REQUESTS_INBOX, passed);
+        if (e->tally != NULL) {
+            engine_flow_arrival(e);
+        }
     }
     wait_for_letter(station);
 }
@@ -79,10 +83,28 @@ void engine_send(struct engine_thread *e, int32_t client, const struct engine_ou
         (struct letter){.at = e->station.cursor, .kind = LETTER_PARCEL, .as.parcel = &p->parcel});
 }
 
-static void begin_output(const struct simulation *s, struct station *station,
-                         const struct outputs_parcel *p)
+/* The real thread takes all messages at once: as many as came since it did so last. */
+static void book_queue(const struct simulation *s, struct engine_thread *e, time_ps sent)
 {
+    struct simulation_thread *books = e->output.books;
+    time_ps waited = e->output.now - sent;
+    books->queue_length += waited;
+    tell_spans(s, books, SIMULATION_SPAN_WAIT, waited, 1);
+    if (sent > e->output_taken_at) {
+        e->output_taken_at = e->output.now;
+        e->output_taken_count = 0;
+    }
+    e->output_taken_count++;
+    books->queue_max =
+        e->output_taken_count > books->queue_max ? e->output_taken_count : books->queue_max;
+}
+
+static void begin_output(const struct simulation *s, struct station *station,
+                         const struct letter *letter)
+{
+    const struct outputs_parcel *p = (const struct outputs_parcel *)letter->as.parcel;
     uint32_t tokens = p->outputs.outputs_count;
+    book_queue(s, station->owner, letter->at);
     station_work(station, station_cost(&s->options.costs.engine_output, tokens, tokens));
     station->books->output_tokens += tokens;
     station_charge(station, s->options.extra.engine_output_message +
@@ -107,7 +129,7 @@ void engine_output_run(struct station *station)
     const struct letter *letter = station_letter(station, ONLY_INBOX, station->now);
     if (letter != NULL) {
         if (station->phase == IO_LOOK) {
-            begin_output(s, station, (const struct outputs_parcel *)letter->as.parcel);
+            begin_output(s, station, letter);
         }
         if (!settled(station)) {
             return;

@@ -6,6 +6,10 @@
  * (submits ahead, or waits for the oldest step), and publishes again. In lock-step it then does
  * what the wave needs.
  */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/simulation_options.h"
 #include "sim/simulation_state.h"
 
 enum engine_phase {
@@ -54,6 +58,16 @@ static void publish_counts(struct simulation *s, struct engine_thread *e)
     engine_send(e, COORDINATOR_CLIENT, &outputs);
 }
 
+/* Requests wait in the scheduler's own list: to be called whenever its length may have changed. */
+static void count_waiting(struct engine_thread *e, time_ps now)
+{
+    struct simulation_thread *books = e->station.books;
+    books->queue_length += (time_ps)e->waiting_count * (now - e->waiting_since);
+    e->waiting_count = engine_core_waiting(e->core);
+    e->waiting_since = now;
+    books->queue_max = e->waiting_count > books->queue_max ? e->waiting_count : books->queue_max;
+}
+
 static void send_notices(struct engine_thread *e)
 {
     struct engine_outputs notice;
@@ -62,11 +76,11 @@ static void send_notices(struct engine_thread *e)
     }
 }
 
-/* The client of a request that the engine core refuses must not wait for ever. */
-static void refuse(struct engine_thread *e, const struct ticket *t)
+void engine_refuse(struct engine_thread *e, const struct ticket *t)
 {
     const char *id = t->id;
-    struct engine_output output = {.id = id, .finish = FINISH_ERROR, .stop_token_id = TOKEN_NONE};
+    struct engine_output output = {
+        .id = id, .finish = FINISH_ERROR, .stop_token_id = TOKEN_NONE, .tag = t->add.tag};
     struct engine_outputs outputs = {
         .engine_index = e->index,
         .outputs = &output,
@@ -96,7 +110,7 @@ static void add(struct simulation *s, struct engine_thread *e, struct ticket *t)
     enum status status = engine_core_add(e->core, &t->add, me->cursor, &refused);
     station_work(me, station_cost(&s->options.costs.engine_add, 1, tokens));
     if (status != STATUS_OK) {
-        refuse(e, t);
+        engine_refuse(e, t);
         return;
     }
     me->books->requests_count++;
@@ -109,6 +123,7 @@ static void handle(struct simulation *s, struct engine_thread *e, const struct l
                                .exclude = (int32_t)(uint32_t)letter->as.number - 1};
     e->station.books->messages_in_count++;
     if (letter->kind == LETTER_ADD) {
+        e->station.books->queue_length += e->station.now - letter->at;
         add(s, e, ticket_at(s, (uint32_t)letter->as.number));
     } else {
         engine_core_start_wave(e->core, &start);
@@ -179,11 +194,15 @@ static bool take_input(struct simulation *s, struct engine_thread *e)
     if (in_quiet(e) && (letter != NULL || e->quiet_completed == e->quiet.steps_count)) {
         leave_quiet(e);
     }
+    bool took = letter != NULL;
     while (letter != NULL) {
         struct letter taken = *letter;
         station_drop(me, REQUESTS_INBOX);
         handle(s, e, &taken);
         letter = station_letter(me, REQUESTS_INBOX, me->now);
+    }
+    if (took) {
+        count_waiting(e, me->now);
     }
     send_notices(e);
     publish_counts(s, e);
@@ -243,10 +262,33 @@ static void meet(struct simulation *s, struct engine_thread *e, struct barrier *
 static void meet_for_forward(struct simulation *s, struct engine_thread *e)
 {
     struct barrier *b = &s->step_barrier;
+    if (!e->in_wave) {
+        e->in_wave = true;
+        tell_event(&e->station, SIMULATION_EVENT_WAVE_BEGAN,
+                   engine_core_wave(e->core)->current_wave, 0);
+    }
     struct wave_forward own = engine_core_forward(e->core, e->plan);
     b->forward = b->arrived_count == 0 ? own : wave_forward_merge(b->forward, own);
     b->tokens += own.tokens_count;
     meet(s, e, b, ENGINE_AGREED);
+}
+
+/* The newest flight that samples a token which the plan computes; 0: none does. */
+static uint64_t sampled_before(struct engine_thread *e)
+{
+    uint64_t newest = 0;
+    for (uint32_t i = 0; e->plan != NULL && i < e->plan->seqs_count; i++) {
+        const struct step_seq *seq = &e->plan->seqs[i];
+        uint64_t *sampled_by = &e->sampled_by[seq->slot];
+        if ((seq->flags & STEP_SEQ_NEW) != 0) {
+            *sampled_by = 0; /* all its tokens came with it */
+        }
+        newest = *sampled_by > newest ? *sampled_by : newest;
+        if ((seq->flags & STEP_SEQ_SAMPLES) != 0) {
+            *sampled_by = e->submitted;
+        }
+    }
+    return newest;
 }
 
 static void submit(struct simulation *s, struct engine_thread *e, const struct wave_forward *agreed)
@@ -256,6 +298,10 @@ static void submit(struct simulation *s, struct engine_thread *e, const struct w
     ASSERT(e->submitted - e->taken <= FLIGHTS_MAX);
     *f = (struct flight){.step = e->plan != NULL ? e->plan->step : 0, .submitted = me->cursor};
     launch_plan(e, f, agreed, agreed != NULL ? s->step_barrier.agreed_all_tokens : 0);
+    if (s->options.pp > 1) {
+        memset(stage_of(s, e, e->submitted, 0), 0, s->options.pp * sizeof *e->stages);
+        f->needs = sampled_before(e);
+    }
     if (e->plan != NULL) {
         me->books->step_seqs += e->plan->seqs_count;
         me->books->step_tokens += e->plan->tokens_count;
@@ -265,7 +311,7 @@ static void submit(struct simulation *s, struct engine_thread *e, const struct w
         me->phase = ENGINE_LAUNCH;
         return;
     }
-    for (uint32_t i = 0; i < s->options.tp; i++) {
+    for (uint32_t i = 0; i < workers_per_engine(s); i++) {
         letter_send(
             me, &e->workers[i].station, ONLY_INBOX,
             (struct letter){.at = me->cursor + s->options.costs.ring, .as.number = e->submitted});
@@ -335,8 +381,9 @@ static void stamp_outputs(struct simulation *s, struct engine_thread *e,
         if (!o->first && o->finish == FINISH_NONE) {
             continue;
         }
-        struct ticket *t = ticket_of_id(s, o->id);
+        struct ticket *t = ticket_at(s, frontend_tag_serial(o->tag));
         if (o->first) {
+            tell_wait(&e->station, t->hops[SIMULATION_HOP_ENGINE_RECEIVED], o->scheduled_at);
             t->hops[SIMULATION_HOP_ENGINE_SCHEDULED] = o->scheduled_at;
             t->hops[SIMULATION_HOP_ENGINE_FIRST_TOKEN] = now;
         }
@@ -376,6 +423,7 @@ static void complete(struct simulation *s, struct engine_thread *e)
     me->books->steps_count++;
     me->books->backlog_steps_count += me->books->waiting_now > 0 ? 1 : 0;
     me->books->step += me->cursor - f->submitted;
+    tell_spans(s, me->books, SIMULATION_SPAN_STEP, me->cursor - f->submitted, 1);
     if (!in_quiet(e)) {
         complete_step(s, e, f);
         return;
@@ -387,13 +435,23 @@ static void complete(struct simulation *s, struct engine_thread *e)
 
 /* ---- the wave, and the end of a turn ---- */
 
+static void end_wave(struct engine_thread *e)
+{
+    uint32_t wave = engine_core_wave(e->core)->current_wave;
+    e->station.books->waves_count += wave - e->wave_before;
+    if (wave != e->wave_before) {
+        e->in_wave = false;
+        tell_event(&e->station, SIMULATION_EVENT_WAVE_ENDED, (int64_t)wave - 1, 0);
+    }
+}
+
 /* False: the segment is over. */
 static bool follow_wave(struct simulation *s, struct engine_thread *e)
 {
     struct station *me = &e->station;
     switch (engine_core_wave_next(e->core, &e->ballot)) {
     case WAVE_NEED_NOTHING:
-        me->books->waves_count += engine_core_wave(e->core)->current_wave - e->wave_before;
+        end_wave(e);
         send_notices(e);
         me->phase = ENGINE_INPUT;
         if (me->cursor > me->now) {
@@ -473,6 +531,7 @@ static bool turn(struct simulation *s, struct engine_thread *e)
     case ENGINE_TURN_SUBMIT:
         e->plan = plan;
         e->worked = true;
+        count_waiting(e, me->cursor);
         station_work(
             me, station_cost(&s->options.costs.engine_step, plan->seqs_count, plan->tokens_count));
         station_charge(me, s->options.host.engine_step +
@@ -541,10 +600,13 @@ void engine_run(struct station *station)
 enum status engine_open(struct simulation *s, struct engine_thread *e, struct error *error)
 {
     const struct simulation_options *o = &s->options;
+    if (s->level > SIMULATION_L0 && simulation_options_countable(o)) {
+        return engine_flow_open(s, e, error);
+    }
     struct engine_core_options options = o->engine;
     options.engine_index = e->index;
     options.clients_count = o->api_servers_count;
-    options.pipeline_stages = 1;
+    options.pipeline_stages = o->pp;
     options.wave = (struct wave_options){0};
     if (o->lockstep) {
         options.wave = (struct wave_options){
@@ -556,6 +618,13 @@ enum status engine_open(struct simulation *s, struct engine_thread *e, struct er
             .graph_tokens_max = o->graphs ? SIMULATION_GRAPH_SEQS_MAX : 0,
             .dummy_graph = !o->dummy_eager,
         };
+    }
+    if (o->pp > 1) {
+        e->stages = calloc((size_t)FLIGHTS_MAX * o->pp, sizeof *e->stages);
+        e->sampled_by = calloc(options.requests_max, sizeof *e->sampled_by);
+        if (e->stages == NULL || e->sampled_by == NULL) {
+            return error_set(error, STATUS_NOMEM, "simulation: no memory for pipeline stages");
+        }
     }
     TRY(arena_create(engine_core_arena_bytes(&options), &e->arena, error));
     return engine_core_create(&e->arena, &options, &e->core, error);

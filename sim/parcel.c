@@ -132,12 +132,14 @@ struct outputs_parcel *parcel_of_outputs(struct simulation *s, int32_t client,
     p->client = client;
     p->outputs = *outputs;
     uint64_t withheld_steps = s->engines[outputs->engine_index].withheld_steps;
+    const uint32_t *zero_tokens = s->zero_tokens;
     for (size_t i = 0; i < rows; i++) {
-        struct ticket *t = ticket_of_id(s, outputs->outputs[i].id);
-        p->rows[i] = outputs->outputs[i];
-        p->rows[i].id = t->id;
-        p->rows[i].new_token_ids = s->zero_tokens;
-        p->rows[i].new_tokens_count += (uint32_t)(withheld_steps - t->withheld_steps);
+        struct ticket *t = ticket_at(s, frontend_tag_serial(outputs->outputs[i].tag));
+        struct engine_output *row = &p->rows[i];
+        *row = outputs->outputs[i];
+        row->id = t->id;
+        row->new_token_ids = zero_tokens;
+        row->new_tokens_count += (uint32_t)(withheld_steps - t->withheld_steps);
         t->withheld_steps = withheld_steps;
     }
     const char **finished = (const char **)&p->rows[rows];

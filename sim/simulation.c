@@ -74,7 +74,7 @@ static enum status open_engines(struct opening *o, struct error *error)
         struct engine_thread *e = &s->engines[i];
         struct interpreter *lock = s->options.interpreter_lock ? &e->interpreter : NULL;
         e->index = i;
-        e->workers = &s->workers[(size_t)i * s->options.tp];
+        e->workers = &s->workers[(size_t)i * workers_per_engine(s)];
         e->input.run = engine_input_run;
         e->station.run = engine_run;
         e->output.run = engine_output_run;
@@ -108,7 +108,9 @@ static void open_worker(struct opening *o, struct worker *w)
     if (s->options.uniproc) {
         w->books = w->engine->station.books;
     } else {
-        bool in_line = s->scene.cores_count == 0 && s->options.gpu_sharing == SIMULATION_GPU_OWN;
+        /* The stages of a pipeline wait for each other. */
+        bool in_line = s->scene.cores_count == 0 && s->options.gpu_sharing == SIMULATION_GPU_OWN &&
+                       s->options.pp == 1;
         w->station.run = worker_run;
         w->output.run = worker_output_run;
         w->station.owner = w->output.owner = w;
@@ -120,7 +122,7 @@ static void open_worker(struct opening *o, struct worker *w)
             open_station(o, &w->output, SIMULATION_THREAD_WORKER_OUTPUT, rank, w->index);
         }
     }
-    w->books->gpu = rank / engines_per_gpu(&s->options) * s->options.tp + w->index;
+    w->books->gpu = rank / engines_per_gpu(&s->options) * workers_per_engine(s) + w->index;
 }
 
 static enum status open_workers(struct opening *o, struct error *error)
@@ -128,8 +130,9 @@ static enum status open_workers(struct opening *o, struct error *error)
     struct simulation *s = o->s;
     for (uint32_t i = 0; i < s->workers_count; i++) {
         struct worker *w = &s->workers[i];
-        w->engine = &s->engines[i / s->options.tp];
-        w->index = i % s->options.tp;
+        w->engine = &s->engines[i / workers_per_engine(s)];
+        w->index = i % workers_per_engine(s);
+        w->stage_index = w->index / s->options.tp;
         open_worker(o, w);
         TRY(launch_open(s, w, error));
     }
@@ -168,12 +171,12 @@ static enum status allocate(struct simulation *s, struct error *error)
 {
     const struct simulation_options *o = &s->options;
     uint32_t engines = o->engines_count;
-    s->workers_count = engines * o->tp;
+    s->workers_count = engines * workers_per_engine(s);
     s->threads_count = 1 + o->api_servers_count + (engines > 1 ? 1 : 0) + 3 * engines;
     if (!o->uniproc) {
         s->threads_count += s->workers_count * (o->engine.async_depth > 1 ? 2 : 1);
     }
-    s->kernels_count = model_step_kernels(o->model);
+    cost_model_of(o->model, &s->cost_model);
     s->apis = calloc(o->api_servers_count, sizeof *s->apis);
     s->engines = calloc(engines, sizeof *s->engines);
     s->workers = calloc(s->workers_count, sizeof *s->workers);
@@ -244,6 +247,8 @@ static void destroy_engines(struct simulation *s)
         station_close(&e->station);
         station_close(&e->output);
         arena_destroy(&e->arena);
+        free(e->stages);
+        free(e->sampled_by);
     }
     for (uint32_t i = 0; s->workers != NULL && i < s->workers_count; i++) {
         station_close(&s->workers[i].station);
@@ -335,6 +340,15 @@ enum simulation_level simulation_level(const struct simulation *s)
     return s->level;
 }
 
+struct simulation_queue simulation_queue(const struct simulation *s, uint32_t engine)
+{
+    ASSERT(engine < s->options.engines_count);
+    /* The books of the main threads stand behind each other. */
+    const struct simulation_thread *books = s->engines[0].station.books + engine;
+    return (struct simulation_queue){.running_count = books->running_now,
+                                     .waiting_count = books->waiting_now};
+}
+
 uint32_t simulation_kv_blocks(const struct simulation *s)
 {
     return s->options.engine.num_gpu_blocks;
@@ -351,10 +365,6 @@ static void show(const struct simulation *s, struct station *station,
         *station->wait_books += ongoing;
     }
     *shown = *books;
-    for (uint32_t i = 0; i < INBOXES_MAX; i++) {
-        uint64_t most = station->inboxes[i].count_max;
-        shown->queue_max = most > shown->queue_max ? most : shown->queue_max;
-    }
     if (station->wait_books != NULL && ongoing > 0) {
         *station->wait_books -= ongoing;
     }
@@ -375,6 +385,11 @@ static void show(const struct simulation *s, struct station *station,
 const struct simulation_thread *simulation_threads(struct simulation *s, uint32_t *count)
 {
     uint32_t next = 0;
+    for (uint32_t i = 0; i < s->options.engines_count; i++) {
+        if (s->engines[i].tally != NULL) {
+            engine_flow_pass(&s->engines[i], s->scene.now);
+        }
+    }
     for (uint32_t i = 0; i < s->scene.queue.count; i++) {
         if (s->scene.stations[i] != NULL) {
             show(s, s->scene.stations[i], &s->shown[next++]);
@@ -396,7 +411,8 @@ struct simulation_totals simulation_totals(const struct simulation *s)
 static const char *check_done(const struct simulation *s)
 {
     for (uint32_t i = 0; i < s->options.engines_count; i++) {
-        if (engine_core_unfinished(s->engines[i].core) > 0) {
+        const struct engine_thread *e = &s->engines[i];
+        if ((e->tally != NULL ? tally_unfinished(e->tally) : engine_core_unfinished(e->core)) > 0) {
             return "all requests have ended, but an engine core holds some";
         }
     }
@@ -413,7 +429,8 @@ const char *simulation_check(const struct simulation *s)
     const char *broken =
         s->coordinator != NULL ? coordinator_check(s->coordinator->coordinator) : NULL;
     for (uint32_t i = 0; broken == NULL && i < s->options.engines_count; i++) {
-        broken = engine_core_check(s->engines[i].core);
+        const struct engine_thread *e = &s->engines[i];
+        broken = e->tally != NULL ? tally_check(e->tally) : engine_core_check(e->core);
     }
     for (uint32_t i = 0; broken == NULL && i < s->options.api_servers_count; i++) {
         /* Between the slices of a message its books are not closed. */

@@ -33,6 +33,7 @@ enum {
     SIMULATION_API_SERVERS_MAX = 64,
     SIMULATION_ENGINES_MAX = 4096,
     SIMULATION_TP_MAX = 16,
+    SIMULATION_PP_MAX = 8,
     SIMULATION_CORES_MAX = 1024,
     SIMULATION_GRAPH_SEQS_MAX = 512, /* as EMULATED_GRAPH_SEQS_MAX of engine/device/emulated.h */
 };
@@ -109,9 +110,50 @@ enum simulation_level {
      * no message each; a request's tokens of such steps come with its next. For systems in which
      * nothing behind the engine core takes time or a place and nobody looks: no client and API
      * server costs, no output thread's, no wake-ups and late sleeps, a core for each thread, no
-     * interpreter lock, no lock-step, no prompts, no observer.read.
+     * interpreter lock, no lock-step, no prompts, no observer.read, no witness.
      */
     SIMULATION_L1,
+    /*
+     * The same, and steps that nobody can tell apart are no events: an engine core is an array of
+     * counts (engine/core/tally.h) that is brought up to date when a request comes to it, one of
+     * its requests gets its first or its last token, or somebody reads. Besides, wants GPUs that
+     * are not shared, whose queue holds all launches of the steps in flight, first come first
+     * served, no prefix caching, no long_prefill_token_threshold, and not ROUTER_RUST. Where these
+     * hold, L1 goes by counts as well, each step being an event.
+     */
+    SIMULATION_L2,
+};
+
+/* Times that a thread's histograms in the ledger hold (struct ledger_thread), one by one. */
+enum simulation_span {
+    SIMULATION_SPAN_WAIT,   /* of what it takes in, in front of it */
+    SIMULATION_SPAN_STEP,   /* engine core: from submission to completion */
+    SIMULATION_SPAN_LAUNCH, /* one kernel or graph, time in a full queue left out */
+    SIMULATION_SPAN_GAP,    /* a GPU of its own: idle between two kernels or graphs */
+    SIMULATION_SPANS_COUNT
+};
+
+/* What happens now and then, as the events of engine/ledger/events.h with these names. */
+enum simulation_event_kind {
+    SIMULATION_EVENT_PUBLISHED,       /* coordinator: counts changed?, messages since the last */
+    SIMULATION_EVENT_START_WAVE_SENT, /* coordinator: wave */
+    SIMULATION_EVENT_WAVE_PUBLISHED,  /* coordinator: wave, does it run? */
+    SIMULATION_EVENT_FIRST_STATE,     /* API server: wave */
+    SIMULATION_EVENT_WAVE_BEGAN,      /* engine core: wave */
+    SIMULATION_EVENT_WAVE_ENDED,      /* engine core: wave */
+};
+
+/*
+ * Who is told of what sums do not say. What one thread does comes in the order of its time;
+ * threads may be told of ahead of each other. Both functions are there.
+ */
+struct simulation_event;
+struct simulation_witness {
+    void *ctx;
+    /* `count` times of the same length, of the thread with this index in simulation_threads(). */
+    void (*lasted)(void *ctx, uint32_t thread, enum simulation_span what, time_ps time,
+                   uint32_t count);
+    void (*happened)(void *ctx, const struct simulation_event *event);
 };
 
 enum simulation_gpus {
@@ -130,10 +172,11 @@ struct simulation_options {
     uint32_t api_servers_count; /* A */
     uint32_t engines_count;     /* D */
     uint32_t tp;
-    uint32_t pp; /* must be 1 */
-    /* Workers are processes of their own: always with D x tp > 1 (as vLLM); else as said here. */
+    uint32_t pp; /* pipeline stages, each on GPUs of its own */
+    /* Workers are processes of their own: always with D x tp x pp > 1 (as vLLM); else as said. */
     bool workers;
-    bool uniproc; /* engine cores launch themselves, also with D > 1; excludes `workers`, tp > 1 */
+    bool uniproc; /* engine cores launch themselves, also with D > 1; excludes `workers`, and more
+                     than one of them */
 
     const struct model_shape *model;
     const struct gpu_shape *gpu;
@@ -167,7 +210,8 @@ struct simulation_options {
     struct simulation_costs costs;
     uint32_t cores_count; /* modelled CPU cores; 0: as many as there are threads */
     uint64_t seed;
-    enum simulation_level level_max; /* L0 where this one would not be exact */
+    enum simulation_level level_max;          /* L0 where this one would not be exact */
+    const struct simulation_witness *witness; /* NULL: nobody is told */
 };
 
 /* A = D = tp = 1, engine core as vLLM's defaults, graphs, depth 2, blocking waits, native host, the
@@ -268,6 +312,14 @@ enum simulation_thread_kind {
 };
 const char *simulation_thread_kind_name(enum simulation_thread_kind kind);
 
+struct simulation_event {
+    enum simulation_event_kind kind;
+    enum simulation_thread_kind by;
+    uint32_t instance;
+    time_ps at;
+    int64_t value[2];
+};
+
 enum simulation_launch {
     SIMULATION_LAUNCH_KERNEL,
     SIMULATION_LAUNCH_GRAPH,
@@ -298,7 +350,10 @@ struct simulation_thread {
     uint64_t failed_count;
     uint64_t prompt_tokens;
     uint64_t output_tokens;
-    uint64_t queue_max;
+    uint64_t queue_max;   /* these two: engine core, and its output thread */
+    time_ps queue_length; /* x time */
+    time_ps lock_held;    /* interpreter lock */
+    time_ps lock_wait;
     /* engine core */
     uint64_t steps_count;
     uint64_t backlog_steps_count;
@@ -315,6 +370,7 @@ struct simulation_thread {
     /* launching threads */
     uint64_t launches_count[SIMULATION_LAUNCHES_COUNT];
     time_ps launch[SIMULATION_LAUNCHES_COUNT];
+    time_ps launch_max;
     time_ps prepare;
     time_ps queue_full;
     time_ps sync_wait;
@@ -347,6 +403,13 @@ time_ps simulation_now(const struct simulation *s);
 /* Every thread of the system, the client's included; valid until the next call. */
 const struct simulation_thread *simulation_threads(struct simulation *s, uint32_t *count);
 enum simulation_level simulation_level(const struct simulation *s);
+/* Requests that run and wait at one engine core, as it counted last. Unlike simulation_threads() it
+ * looks at nothing else. */
+struct simulation_queue {
+    uint64_t running_count;
+    uint64_t waiting_count;
+};
+struct simulation_queue simulation_queue(const struct simulation *s, uint32_t engine);
 /* KV blocks of each engine core, as given or found. */
 uint32_t simulation_kv_blocks(const struct simulation *s);
 

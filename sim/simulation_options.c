@@ -4,6 +4,7 @@
  */
 #include "sim/simulation_options.h"
 
+#include "engine/core/tally.h"
 #include "engine/device/gpu_share.h"
 
 /*
@@ -84,7 +85,7 @@ struct simulation_options simulation_options_default(void)
         .heartbeat_interval = 5 * PS_PER_S,
         .host = {.name = "native"},
         .costs = simulation_costs_default(),
-        .level_max = SIMULATION_L1,
+        .level_max = SIMULATION_L2,
     };
 }
 
@@ -107,13 +108,23 @@ static bool outputs_are_free(const struct simulation_options *o)
            o->extra.engine_output_message == 0 && o->extra.engine_output_token == 0;
 }
 
+bool simulation_options_countable(const struct simulation_options *o)
+{
+    uint32_t launches = 1 + model_step_kernels(o->model);
+    return tally_fits(&o->engine) && o->pp == 1 && o->gpu_sharing == SIMULATION_GPU_OWN &&
+           o->queue_depth >= o->engine.async_depth * launches && o->router_rule != ROUTER_RUST;
+}
+
 enum simulation_level simulation_options_level(const struct simulation_options *o,
                                                const struct simulation_source *source,
                                                const struct simulation_observer *observer)
 {
     bool exact = outputs_are_free(o) && o->cores_count == 0 && !o->interpreter_lock &&
-                 !o->lockstep && source->prompt == NULL && observer->read == NULL;
-    return exact ? o->level_max : SIMULATION_L0;
+                 !o->lockstep && source->prompt == NULL && observer->read == NULL &&
+                 o->witness == NULL;
+    enum simulation_level most = simulation_options_countable(o) ? SIMULATION_L2 : SIMULATION_L1;
+    enum simulation_level level = o->level_max < most ? o->level_max : most;
+    return exact ? level : SIMULATION_L0;
 }
 
 static enum status check_counts(const struct simulation_options *o, struct error *error)
@@ -127,7 +138,7 @@ static enum status check_counts(const struct simulation_options *o, struct error
         {"api_servers_count", o->api_servers_count, 1, SIMULATION_API_SERVERS_MAX},
         {"engines_count", o->engines_count, 1, SIMULATION_ENGINES_MAX},
         {"tp", o->tp, 1, SIMULATION_TP_MAX},
-        {"pp", o->pp, 1, 1},
+        {"pp", o->pp, 1, SIMULATION_PP_MAX},
         {"queue_depth", o->queue_depth, 1, 1U << 20},
         {"cores_count", o->cores_count, 0, SIMULATION_CORES_MAX},
         {"engine.block_tokens", o->engine.block_tokens, 1, 4096},
@@ -149,14 +160,16 @@ static enum status check_system(const struct simulation_options *o, struct error
     if (o->model == NULL || o->gpu == NULL) {
         return error_set(error, STATUS_INVALID, "simulation: want a model and a gpu");
     }
-    if (o->uniproc && (o->workers || o->tp > 1)) {
-        return error_set(error, STATUS_INVALID, "simulation: uniproc excludes workers and tp > 1");
-    }
-    if (shared &&
-        (o->tp > 1 || o->engines_per_gpu < 1 || o->engines_per_gpu > GPU_SHARE_CONTEXTS_MAX)) {
+    if (o->uniproc && (o->workers || o->tp * o->pp > 1)) {
         return error_set(error, STATUS_INVALID,
-                         "simulation: shared GPUs want tp 1 and engines_per_gpu 1..%d, got %u, %u",
-                         GPU_SHARE_CONTEXTS_MAX, o->tp, o->engines_per_gpu);
+                         "simulation: uniproc excludes workers, tp > 1 and pp > 1");
+    }
+    if (shared && (o->tp * o->pp > 1 || o->engines_per_gpu < 1 ||
+                   o->engines_per_gpu > GPU_SHARE_CONTEXTS_MAX)) {
+        return error_set(error, STATUS_INVALID,
+                         "simulation: shared GPUs want tp 1, pp 1 and engines_per_gpu 1..%d, got "
+                         "%u, %u, %u",
+                         GPU_SHARE_CONTEXTS_MAX, o->tp, o->pp, o->engines_per_gpu);
     }
     if (o->lockstep && (o->engines_count < 2 || o->finish_check_steps < 1)) {
         return error_set(error, STATUS_INVALID,
@@ -204,6 +217,6 @@ enum status simulation_options_resolve(struct simulation_options *o, struct erro
 {
     TRY(check_counts(o, error));
     TRY(check_system(o, error));
-    o->uniproc = o->uniproc || (o->engines_count * o->tp == 1 && !o->workers);
+    o->uniproc = o->uniproc || (o->engines_count * o->tp * o->pp == 1 && !o->workers);
     return find_blocks(o, error);
 }

@@ -14,5 +14,7 @@ MUST_CHECK enum status simulation_options_resolve(struct simulation_options *o,
 enum simulation_level simulation_options_level(const struct simulation_options *o,
                                                const struct simulation_source *source,
                                                const struct simulation_observer *observer);
+/* Are engine cores, workers and GPUs simple enough for engine_flow.c? */
+bool simulation_options_countable(const struct simulation_options *o);
 
 #endif

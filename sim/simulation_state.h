@@ -10,6 +10,8 @@
  *     api_thread.c           an API server
  *     coordinator_thread.c   the coordinator
  *     engine_thread.c        an engine core's main thread
+ *     engine_flow.c          the same and its workers, by counts alone
+ *     engine_steady.c        many steps of it at once
  *     engine_io_thread.c     its input and output threads
  *     worker_thread.c        a worker's two threads
  *     launch.c               launches, GPUs
@@ -22,17 +24,21 @@
 
 #include "engine/core/coordinator.h"
 #include "engine/core/frontend.h"
+#include "engine/core/tally.h"
 #include "engine/device/gpu_share.h"
 #include "sim/station.h"
 
 enum {
-    FLIGHTS_MAX = 8,      /* plans and dummies submitted and not taken: depth 2 and a dummy */
+    FLIGHTS_MAX = 16,     /* plans and dummies submitted and not taken: depth 2, a plan in each
+                             further stage of a pipeline, and a dummy; a power of two */
     TICKET_ID_BYTES = 12, /* "r-0000002a" */
     TICKET_DIGITS_AT = 2,
     TICKET_CHUNK = 256,
     CACHE_LINE_BYTES = 64,
     PARCEL_CLASSES = 32,
 };
+
+#define GPU_SUBMIT_LATENCY (3 * PS_PER_US) /* SUBMIT_LATENCY_NS of engine/device/launch_cost.h */
 
 enum {
     HTTP_INBOX = 0, /* API server: tickets */
@@ -68,6 +74,7 @@ struct ticket {
     bool unwritten_last;
     bool failed;
     time_ps first;
+    uint64_t withheld_steps; /* of its engine core, when an output of it was sent last */
     struct simulation_request request;
     struct engine_request add; /* as the API server sent it */
     time_ps sent;
@@ -76,7 +83,6 @@ struct ticket {
     uint32_t engine;
     uint32_t cached_tokens;
     uint32_t next_free;
-    uint64_t withheld_steps; /* of its engine core, when an output of it was sent last */
 };
 
 /* Memory of one message; a typed struct begins with it. */
@@ -126,6 +132,7 @@ struct client_thread {
 struct api_thread {
     struct station station;
     uint32_t index;
+    bool heard_coordinator;
     struct arena arena;
     struct frontend *frontend;
     uint32_t turn_messages; /* taken in this turn */
@@ -147,6 +154,7 @@ struct coordinator_thread {
     struct coordinator *coordinator;
     bool front_ready;
     bool counts_ready;
+    uint64_t told_count;             /* messages, when it published last */
     struct state_parcel *publishing; /* leaves when its time is over; NULL: none */
 };
 
@@ -164,8 +172,18 @@ struct flight {
     time_ps kernel_time; /* of each kernel but the last, if it is no graph */
     uint32_t sm_ppm;
     uint32_t bandwidth_ppm;
-    uint32_t workers_launched;
-    time_ps done; /* on the last of them; a GPU of its own only */
+    uint32_t workers_launched; /* of the last stage of a pipeline */
+    time_ps done;              /* on the last of them; a GPU of its own only */
+    uint64_t needs;    /* a pipeline: the flight that samples what this one begins with; 0: none */
+    time_ps handover;  /* from one stage's end to the next one's begin */
+    time_ps result_at; /* engine_flow.c: the main thread can read it */
+    uint32_t clients_count;
+};
+
+/* A flight in a stage of a pipeline. */
+struct stage {
+    uint32_t launched_count; /* workers */
+    time_ps done;            /* on the last of them */
 };
 
 struct worker {
@@ -174,10 +192,15 @@ struct worker {
     struct engine_thread *engine;
     struct simulation_thread *books; /* of the launching thread */
     uint32_t index;
-    uint64_t launching; /* flight */
+    uint32_t stage_index;
+    const struct stage *awaited; /* it waits until all workers of it have launched; NULL: it does
+                                    not */
+    time_ps not_before;          /* what the flight begins with is there; 0: it is */
+    uint64_t launching;          /* flight */
     uint32_t next_launch;
     time_ps flight_done[FLIGHTS_MAX];
     /* its own GPU */
+    time_ps gpu_gap; /* idle since the last kernel or graph; negative: there was none yet */
     time_ps gpu_end;
     time_ps gpu_ready;
     time_ps *queue_ends; /* [queue_depth] ring of the ends of what is queued or running */
@@ -196,8 +219,10 @@ struct engine_thread {
     uint32_t index;
     struct arena arena;
     struct engine_core *core;
-    struct worker *workers; /* [tp] */
+    struct worker *workers; /* [pp x tp], those of a stage behind each other */
     struct flight flights[FLIGHTS_MAX];
+    struct stage *stages; /* [FLIGHTS_MAX x pp] of a pipeline, else NULL */
+    uint64_t *sampled_by; /* [slot] the last flight that samples a token of it; likewise */
     uint64_t submitted;
     uint64_t received;
     uint64_t taken;
@@ -211,8 +236,20 @@ struct engine_thread {
     uint32_t quiet_blocks;          /* taken since the last stats */
     struct step_plan quiet_plan;    /* says no more than counts */
     uint64_t withheld_steps;        /* quiet ones so far: a token of every request that runs */
+    /* engine_flow.c, in place of the engine core */
+    struct tally *tally; /* NULL: it has one */
+    time_ps phase_at;    /* when its next phase begins */
+    time_ps flow_cursor; /* the main thread's, while others run */
+    time_ps submitted_at;
+    time_ps looked_at; /* at its input, before the last quiet step that was submitted */
     struct wave_ballot ballot;
     uint32_t wave_before;
+    bool in_wave; /* its first forward was agreed on */
+    /* its queues: requests without a place, messages that its output thread has not begun */
+    uint32_t waiting_count;
+    time_ps waiting_since;
+    uint32_t output_taken_count; /* at once, when the output thread looked last */
+    time_ps output_taken_at;
 };
 
 /* A meeting of all ranks. */
@@ -248,9 +285,9 @@ struct simulation {
     struct barrier finish_barrier;
     struct gpu_shared_state *gpus; /* shared ones */
     uint32_t gpus_count;
-    uint32_t kernels_count; /* of a step */
+    struct cost_model cost_model;
     struct worker *workers;
-    uint32_t workers_count; /* launchers: D x tp */
+    uint32_t workers_count; /* launchers: D x pp x tp */
     struct simulation_thread *books;
     struct simulation_thread *shown;
     uint32_t threads_count;
@@ -310,6 +347,21 @@ void coordinator_destroy(struct coordinator_thread *c);
 MUST_CHECK enum status engine_open(struct simulation *s, struct engine_thread *e,
                                    struct error *error);
 void engine_run(struct station *station);
+/* The client of a request that the engine core refuses must not wait for ever. */
+void engine_refuse(struct engine_thread *e, const struct ticket *t);
+
+/* engine_flow.c */
+MUST_CHECK enum status engine_flow_open(struct simulation *s, struct engine_thread *e,
+                                        struct error *error);
+void engine_flow_run(struct station *station);
+/* It has got a request: its next look comes with its next phase. */
+void engine_flow_arrival(struct engine_thread *e);
+/* engine_steady.c: takes some of up to `steps_max` quiet steps, those whose look at the input comes
+ * by `until`, of which *plan is the next one, and books them; 0: they have to be gone through. */
+uint64_t engine_steady_pass(struct engine_thread *e, const struct tally_quiet *quiet,
+                            struct tally_plan *plan, uint64_t steps_max, time_ps until);
+/* What it does by this time, which no event comes before. */
+void engine_flow_pass(struct engine_thread *e, time_ps until);
 
 /* engine_io_thread.c */
 void engine_input_run(struct station *station);
@@ -321,11 +373,24 @@ void engine_send(struct engine_thread *e, int32_t client, const struct engine_ou
 void worker_run(struct station *station);
 void worker_output_run(struct station *station);
 
+static inline uint32_t workers_per_engine(const struct simulation *s)
+{
+    return s->options.tp * s->options.pp;
+}
+static inline struct stage *stage_of(const struct simulation *s, const struct engine_thread *e,
+                                     uint64_t flight, uint32_t stage)
+{
+    return &e->stages[flight % FLIGHTS_MAX * s->options.pp + stage];
+}
+
 /* launch.c */
 MUST_CHECK enum status launch_open(struct simulation *s, struct worker *w, struct error *error);
 /* Fills in what the plan being submitted takes on each GPU of the engine core. */
 void launch_plan(const struct engine_thread *e, struct flight *f, const struct wave_forward *agreed,
                  uint64_t all_tokens);
+/* Is it known when the stage before, or what samples the first one's tokens, is done with it? If
+ * not, the segment ends with waiting for that. */
+bool launch_await(struct worker *w, struct station *on, uint64_t flight);
 void launch_begin(struct worker *w, struct station *on, uint64_t flight);
 /* Launches on the thread `on` as far as the queue has room. False: it is full, and the segment ends
  * with waiting for room. */
@@ -337,6 +402,38 @@ bool launch_done(struct worker *w, struct station *on, uint64_t flight, bool all
 static inline struct simulation *simulation_of(const struct station *s)
 {
     return s->scene->simulation;
+}
+
+/* For the witness, if there is one. */
+static inline void tell_spans(const struct simulation *s, const struct simulation_thread *books,
+                              enum simulation_span what, time_ps time, uint32_t count)
+{
+    const struct simulation_witness *w = s->options.witness;
+    if (w != NULL) {
+        w->lasted(w->ctx, (uint32_t)(books - s->books), what, time, count);
+    }
+}
+
+/* A wait since a hop; none without that stamp. */
+static inline void tell_wait(const struct station *s, time_ps since, time_ps until)
+{
+    if (since > 0) {
+        tell_spans(simulation_of(s), s->books, SIMULATION_SPAN_WAIT, until - since, 1);
+    }
+}
+
+static inline void tell_event(const struct station *s, enum simulation_event_kind kind,
+                              int64_t first, int64_t second)
+{
+    const struct simulation_witness *w = simulation_of(s)->options.witness;
+    if (w != NULL) {
+        const struct simulation_event event = {.kind = kind,
+                                               .by = s->books->kind,
+                                               .instance = s->books->instance,
+                                               .at = s->cursor,
+                                               .value = {first, second}};
+        w->happened(w->ctx, &event);
+    }
 }
 
 #endif

@@ -51,7 +51,6 @@ static void inbox_put(struct inbox *b, const struct letter *letter)
     }
     b->letters[place & mask] = *letter;
     b->count++;
-    b->count_max = b->count > b->count_max ? b->count : b->count_max;
 }
 
 /* ---- occupancy ---- */
@@ -86,25 +85,28 @@ static void wake(struct station *s, time_ps now)
     }
 }
 
-void station_charge(struct station *s, time_ps cost)
+void station_occupy(struct station *s, time_ps cost)
 {
-    if (cost <= 0) {
-        return;
-    }
     s->books->occupancy += cost;
     if (s->interpreter == NULL) {
         s->busy_until += cost;
         return;
     }
     awake(s);
+    time_ps waited = s->interpreter->busy_until - s->busy_until; /* for the turns of others */
     s->interpreter->busy_until += cost;
     s->busy_until = s->interpreter->busy_until;
+    s->books->lock_held += cost;
+    s->books->lock_wait += waited > 0 ? waited : 0;
 }
 
 /* ---- waits ---- */
 
 static time_ps latency(const struct station *s)
 {
+    if (s->books_waits) {
+        return 0;
+    }
     return s->spinning ? s->scene->costs->poll : s->scene->costs->wake;
 }
 
@@ -117,9 +119,10 @@ static time_ps wait_end(const struct station *s, time_ps at)
 static time_ps earliest_letter(const struct station *s)
 {
     time_ps earliest = TIME_NEVER;
-    for (uint32_t i = 0; i < INBOXES_MAX; i++) {
-        const struct inbox *b = &s->inboxes[i];
-        if ((s->wait_mask >> i & 1U) != 0 && b->count > 0) {
+    uint32_t all = s->letters_count > 0 ? s->wait_mask : 0;
+    for (uint32_t mask = all; mask != 0; mask &= mask - 1) {
+        const struct inbox *b = &s->inboxes[__builtin_ctz(mask)];
+        if (b->count > 0) {
             time_ps at = b->letters[b->first & (b->capacity - 1)].at;
             earliest = at < earliest ? at : earliest;
         }
@@ -171,6 +174,9 @@ static void end_wait(struct station *s, time_ps now)
     const struct simulation_costs *costs = s->scene->costs;
     time_ps ready = s->scene->cores_count > 0 ? s->runnable_since : now;
     s->waiting = false;
+    if (s->books_waits) {
+        return;
+    }
     s->waited = ready > s->wait_since ? now - s->wait_since : 0;
     if (s->waited == 0) {
         return; /* it did not block; to be without a core is no wait of its own */
@@ -242,6 +248,7 @@ static void run_ahead(struct station *s)
 void station_send(struct station *to, uint32_t inbox, const struct letter *letter)
 {
     inbox_put(&to->inboxes[inbox], letter);
+    to->letters_count++;
     if (!to->waiting || to->queued || (to->wait_mask >> inbox & 1U) == 0) {
         return;
     }
@@ -432,17 +439,20 @@ void scene_step(struct scene *scene, time_ps until)
     uint32_t entity;
     time_ps at = event_queue_next(&scene->queue, &entity);
     ASSERT(at >= scene->now && at != TIME_NEVER);
-    scene->now = at;
     if (entity == SCENE_CORES_ENTITY) {
+        scene->now = at;
         cores_event(scene, at);
         return;
     }
     struct station *s = scene->stations[entity];
     if (scene->cores_count > 0) {
+        scene->now = at;
         run_limited(s, at);
         return;
     }
     do {
+        bool last = at > scene->now || entity > scene->latest_entity;
+        scene->latest_entity = last ? entity : scene->latest_entity;
         scene->now = at;
         run_free(s, at);
         at = next_time(s);

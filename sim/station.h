@@ -51,7 +51,6 @@ struct inbox {
     uint32_t capacity;      /* a power of two */
     uint32_t first;
     uint32_t count;
-    uint32_t count_max;
 };
 
 /* The interpreter lock of one engine core: engine/node/occupancy.h says how it is modelled. */
@@ -69,6 +68,7 @@ struct station {
     uint32_t phase; /* of its loop; the owner's */
     bool in_line;
     bool waits_spinning; /* in waits for results; its other waits block */
+    bool books_waits;    /* its owner does what the end of a wait does */
 
     time_ps now;    /* when this segment began */
     time_ps cursor; /* now + CPU time so far */
@@ -96,6 +96,7 @@ struct station {
     time_ps spin_since;
     struct station *next_runnable;
 
+    uint32_t letters_count; /* in all inboxes */
     struct inbox inboxes[INBOXES_MAX];
 };
 
@@ -113,6 +114,7 @@ struct scene {
     struct station **stations; /* [entities_count], NULL: not a thread */
     const struct simulation_costs *costs;
     time_ps now;
+    uint32_t latest_entity; /* that ran at this time, in their order */
     uint64_t events_count;
     uint64_t log_hash;
     uint32_t cores_count; /* 0: no limit */
@@ -151,7 +153,13 @@ static inline time_ps station_cost(const struct simulation_cost *c, uint64_t ite
 }
 
 /* Emulated host time. */
-void station_charge(struct station *s, time_ps cost);
+void station_occupy(struct station *s, time_ps cost); /* some */
+static inline void station_charge(struct station *s, time_ps cost)
+{
+    if (cost > 0) {
+        station_occupy(s, cost);
+    }
+}
 
 static inline bool station_owes(const struct station *s)
 {
@@ -211,6 +219,7 @@ static inline void station_drop(struct station *s, uint32_t inbox)
 {
     s->inboxes[inbox].first++;
     s->inboxes[inbox].count--;
+    s->letters_count--;
 }
 
 #endif

@@ -7,13 +7,15 @@
 
 enum worker_phase {
     WORKER_LOOK,
+    WORKER_STAGE, /* a pipeline: waits for another stage's launches */
     WORKER_LAUNCH,
     WORKER_DEVICE,
 };
 
 static bool answers(const struct worker *w)
 {
-    return w->index == 0; /* the first tensor-parallel rank of the last stage */
+    const struct simulation_options *o = &simulation_of(&w->engine->station)->options;
+    return w->index == o->tp * (o->pp - 1); /* the first tensor-parallel rank of the last stage */
 }
 
 /* False: the GPU is not done, and the segment ends with waiting for it. */
@@ -46,14 +48,15 @@ static void tell_outputs(struct worker *w, uint64_t flight)
 {
     struct engine_thread *e = w->engine;
     const struct simulation *s = simulation_of(&w->station);
-    bool all = e->flights[flight % FLIGHTS_MAX].workers_launched == s->options.tp;
+    bool all = w->stage_index == s->options.pp - 1 &&
+               e->flights[flight % FLIGHTS_MAX].workers_launched == s->options.tp;
     if (!answers(w)) {
         letter_send(&w->station, &w->output, ONLY_INBOX,
                     (struct letter){.at = w->station.cursor, .as.number = flight});
     }
     if (all) {
-        letter_send(&w->station, &e->workers[0].output, ONLY_INBOX,
-                    (struct letter){.at = w->station.cursor, .as.number = flight});
+        letter_send(&w->station, &e->workers[s->options.tp * (s->options.pp - 1)].output,
+                    ONLY_INBOX, (struct letter){.at = w->station.cursor, .as.number = flight});
     }
 }
 
@@ -72,6 +75,17 @@ static void launch(struct simulation *s, struct worker *w)
     station_again(me);
 }
 
+static void begin_launching(struct simulation *s, struct worker *w)
+{
+    struct station *me = &w->station;
+    me->phase = WORKER_STAGE;
+    if (s->options.pp == 1 || launch_await(w, me, w->launching)) {
+        launch_begin(w, me, w->launching);
+        me->phase = WORKER_LAUNCH;
+        launch(s, w);
+    }
+}
+
 static void take_plan(struct simulation *s, struct worker *w)
 {
     struct station *me = &w->station;
@@ -85,9 +99,8 @@ static void take_plan(struct simulation *s, struct worker *w)
     station_drop(me, ONLY_INBOX);
     me->books->messages_in_count++;
     station_work(me, station_cost(&s->options.costs.worker_plan, seqs, 0));
-    launch_begin(w, me, flight);
-    me->phase = WORKER_LAUNCH;
-    launch(s, w);
+    w->launching = flight;
+    begin_launching(s, w);
 }
 
 void worker_run(struct station *station)
@@ -97,6 +110,9 @@ void worker_run(struct station *station)
     switch ((enum worker_phase)station->phase) {
     case WORKER_LOOK:
         take_plan(s, w);
+        break;
+    case WORKER_STAGE:
+        begin_launching(s, w);
         break;
     case WORKER_LAUNCH:
         launch(s, w);

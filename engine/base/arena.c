@@ -19,6 +19,8 @@ enum status arena_create(size_t cap_bytes, struct arena *out, struct error *erro
         return error_set(error, STATUS_NOMEM, "cannot reserve %zu bytes of address space",
                          cap_bytes);
     }
+    /* A huge page would make 2 MiB of a single touched byte. A kernel without them refuses. */
+    (void)madvise(base, cap_bytes, MADV_NOHUGEPAGE);
     *out = (struct arena){.base = base, .used_bytes = 0, .cap_bytes = cap_bytes};
     return STATUS_OK;
 }

@@ -9,7 +9,8 @@
  *     arena_destroy(&arena);
  *
  * The reservation is address space (MAP_NORESERVE): pages that are never touched cost nothing, so
- * callers may ask for generous maxima. Running past the reservation is a programmer error: creators
+ * callers may ask for generous maxima. That holds whatever the host does with huge pages: arenas
+ * take none. Running past the reservation is a programmer error: creators
  * compute their size first (x_arena_bytes(options)).
  */
 #ifndef ENGINE_BASE_ARENA_H

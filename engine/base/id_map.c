@@ -8,13 +8,18 @@
 
 #include "engine/base/hash.h"
 
-static uint32_t entries_for(uint32_t capacity)
+enum {
+    FIRST_ENTRIES = 16
+};
+
+/* Of all tables that a map of this capacity may come to use. */
+static size_t entries_for(uint32_t capacity)
 {
-    uint32_t entries = 16;
+    uint32_t entries = FIRST_ENTRIES;
     while (entries < capacity * 2) {
         entries *= 2;
     }
-    return entries;
+    return 2 * (size_t)entries - FIRST_ENTRIES;
 }
 
 size_t id_map_arena_bytes(uint32_t capacity)
@@ -26,15 +31,32 @@ void id_map_init(struct id_map *map, struct arena *arena, uint32_t capacity, id_
                  const void *ctx)
 {
     ASSERT(capacity > 0 && capacity <= (1U << 30));
-    uint32_t entries = entries_for(capacity);
     *map = (struct id_map){
-        .entries = ARENA_NEW(arena, struct id_map_entry, entries),
-        .mask = entries - 1,
+        .entries = ARENA_NEW(arena, struct id_map_entry, entries_for(capacity)),
+        .mask = FIRST_ENTRIES - 1,
         .count = 0,
         .capacity = capacity,
         .key_of = key_of,
         .ctx = ctx,
     };
+}
+
+/* Moves all entries into the next table, which was never used. */
+static void grow(struct id_map *map)
+{
+    const struct id_map_entry *old = map->entries;
+    uint32_t old_count = map->mask + 1;
+    map->entries += old_count;
+    map->mask = 2 * old_count - 1;
+    for (uint32_t k = 0; k < old_count; k++) {
+        if (old[k].used) {
+            uint32_t i = (uint32_t)old[k].hash & map->mask;
+            while (map->entries[i].used) {
+                i = (i + 1) & map->mask;
+            }
+            map->entries[i] = old[k];
+        }
+    }
 }
 
 /* Index of the entry that holds `id`, or of the empty entry where the search ended. */
@@ -59,10 +81,13 @@ uint32_t id_map_get(const struct id_map *map, const char *id)
 
 void id_map_put(struct id_map *map, const char *id, uint32_t slot)
 {
+    ASSERT(map->count < map->capacity);
+    if (2 * (map->count + 1) > map->mask + 1) {
+        grow(map);
+    }
     uint64_t hash = hash64(id, strlen(id), 0);
     uint32_t i = find(map, id, hash);
     ASSERT(!map->entries[i].used);
-    ASSERT(map->count < map->capacity);
     map->entries[i] = (struct id_map_entry){.hash = hash, .slot = slot, .used = 1};
     map->count++;
 }

@@ -3,6 +3,9 @@
  * addressing with linear probing and backward-shift deletion; no allocation after creation;
  * iteration order is never exposed.
  *
+ * The table doubles when it is half full, into memory that was reserved for it and not touched
+ * before: a map made for many ids that holds few stays in few cache lines and pages.
+ *
  * The map does not copy keys: it stores their 64-bit hash and the slot, and asks `key_of(ctx,
  * slot)` for the text when two hashes agree, so a wrong match is impossible.
  */
@@ -21,8 +24,8 @@ struct id_map {
         uint64_t hash;
         uint32_t slot;
         uint32_t used;
-    } * entries;
-    uint32_t mask; /* entries - 1, a power of two at least twice the capacity */
+    } * entries;   /* the table in use; behind it the next ones: of 16 entries, of 32, ... */
+    uint32_t mask; /* its entries - 1, a power of two at least twice the count */
     uint32_t count;
     uint32_t capacity;
     id_map_key_fn *key_of;

@@ -1,10 +1,10 @@
 /*
  * block_pool.c - free list, ref counts and hash table of block_pool.h.
  *
- * The free list is kept as [front half][blocks never taken yet][back half]. Both halves are
- * circular lists through a sentinel of their own (block 0, and an extra entry behind the last
- * block), so a block can leave whichever half it is in without knowing which, and the untouched
- * middle is only a counter.
+ * The free list is kept as [front half][blocks never taken yet][back half]. Blocks come into the
+ * front half without a hash, so that nobody finds them there: it is a stack. The back half is a
+ * circular list through block 0, which a block that a lookup found can leave from anywhere. The
+ * untouched middle is only a counter.
  *
  * The hash table's buckets chain groups: a group is the list of the blocks under one hash, oldest
  * first, and only its first block is in the bucket's chain.
@@ -13,11 +13,11 @@
 
 #include "engine/base/hash.h"
 
+#define HASHED (1U << 31) /* in states[] */
+
 struct block {
-    uint64_t hash; /* valid while has_hash */
-    uint32_t refs;
-    uint32_t has_hash;
-    uint32_t free_prev;
+    uint64_t hash;      /* valid while it has one */
+    uint32_t free_prev; /* in the back half */
     uint32_t free_next;
     uint32_t bucket_prev; /* group heads only: neighbouring groups of the bucket, 0: none */
     uint32_t bucket_next;
@@ -37,7 +37,7 @@ static uint32_t buckets_for(uint32_t blocks_count)
 
 size_t block_pool_arena_bytes(uint32_t blocks_count)
 {
-    return ARENA_BYTES((size_t)blocks_count + 1, struct block) +
+    return 2 * ARENA_BYTES(blocks_count, uint32_t) + ARENA_BYTES(blocks_count, struct block) +
            ARENA_BYTES(buckets_for(blocks_count), uint32_t);
 }
 
@@ -46,16 +46,16 @@ void block_pool_init(struct block_pool *pool, struct arena *arena, uint32_t bloc
     ASSERT(blocks_count >= 2 && blocks_count <= (1U << 30));
     uint32_t buckets = buckets_for(blocks_count);
     *pool = (struct block_pool){
-        .blocks = ARENA_NEW(arena, struct block, (size_t)blocks_count + 1),
+        .states = ARENA_NEW(arena, uint32_t, blocks_count),
+        .front = ARENA_NEW(arena, uint32_t, blocks_count),
+        .blocks = ARENA_NEW(arena, struct block, blocks_count),
         .buckets = ARENA_NEW(arena, uint32_t, buckets),
         .bucket_mask = buckets - 1,
         .count = blocks_count,
         .free_count = blocks_count - 1,
         .fresh = 1,
     };
-    /* Zeroed memory already makes block 0 the empty front half. */
-    pool->blocks[blocks_count].free_prev = blocks_count;
-    pool->blocks[blocks_count].free_next = blocks_count;
+    /* Zeroed memory already makes block 0 the empty back half. */
 }
 
 uint64_t block_hash(uint64_t parent, const uint32_t *tokens, uint32_t tokens_count)
@@ -65,18 +65,28 @@ uint64_t block_hash(uint64_t parent, const uint32_t *tokens, uint32_t tokens_cou
 
 /* ---- free list ---- */
 
-static void free_insert_after(struct block_pool *pool, uint32_t id, uint32_t after)
+static uint32_t refs_of(const struct block_pool *pool, uint32_t id)
+{
+    return pool->states[id] & ~HASHED;
+}
+
+static bool has_hash(const struct block_pool *pool, uint32_t id)
+{
+    return (pool->states[id] & HASHED) != 0;
+}
+
+static void back_append(struct block_pool *pool, uint32_t id)
 {
     struct block *blocks = pool->blocks;
-    uint32_t next = blocks[after].free_next;
-    blocks[id].free_prev = after;
-    blocks[id].free_next = next;
-    blocks[after].free_next = id;
-    blocks[next].free_prev = id;
+    uint32_t last = blocks[BLOCK_NULL].free_prev;
+    blocks[id].free_prev = last;
+    blocks[id].free_next = BLOCK_NULL;
+    blocks[last].free_next = id;
+    blocks[BLOCK_NULL].free_prev = id;
     pool->free_count++;
 }
 
-static void free_remove(struct block_pool *pool, uint32_t id)
+static void back_remove(struct block_pool *pool, uint32_t id)
 {
     struct block *blocks = pool->blocks;
     blocks[blocks[id].free_prev].free_next = blocks[id].free_next;
@@ -84,29 +94,40 @@ static void free_remove(struct block_pool *pool, uint32_t id)
     pool->free_count--;
 }
 
+static uint32_t *bucket_of(const struct block_pool *pool, uint64_t hash)
+{
+    return &pool->buckets[(uint32_t)(hash ^ (hash >> 32)) & pool->bucket_mask];
+}
+
+/* What the next pops will touch, most of which was last used long ago: of the first block in the
+ * list, which was fetched when it was the second, and of the second. */
+static void prefetch_back(const struct block_pool *pool)
+{
+    const struct block *first = &pool->blocks[pool->blocks[BLOCK_NULL].free_next];
+    __builtin_prefetch(&pool->blocks[first->free_next], 1);
+    __builtin_prefetch(bucket_of(pool, first->hash), 1);
+    __builtin_prefetch(&pool->blocks[first->bucket_next], 1);
+    __builtin_prefetch(&pool->blocks[first->bucket_prev], 1);
+}
+
 static uint32_t free_pop(struct block_pool *pool)
 {
-    uint32_t front = pool->blocks[BLOCK_NULL].free_next;
-    if (front != BLOCK_NULL) {
-        free_remove(pool, front);
-        return front;
+    if (pool->front_count > 0) {
+        pool->free_count--;
+        return pool->front[--pool->front_count];
     }
     if (pool->fresh < pool->count) {
         pool->free_count--;
         return pool->fresh++;
     }
-    uint32_t back = pool->blocks[pool->count].free_next;
-    ASSERT(back != pool->count);
-    free_remove(pool, back);
+    uint32_t back = pool->blocks[BLOCK_NULL].free_next;
+    ASSERT(back != BLOCK_NULL);
+    back_remove(pool, back);
+    prefetch_back(pool);
     return back;
 }
 
 /* ---- hash table ---- */
-
-static uint32_t *bucket_of(const struct block_pool *pool, uint64_t hash)
-{
-    return &pool->buckets[(uint32_t)(hash ^ (hash >> 32)) & pool->bucket_mask];
-}
 
 uint32_t block_pool_lookup(const struct block_pool *pool, uint64_t hash)
 {
@@ -122,7 +143,7 @@ static void hash_insert(struct block_pool *pool, uint32_t id, uint64_t hash)
     struct block *blocks = pool->blocks;
     struct block *block = &blocks[id];
     block->hash = hash;
-    block->has_hash = 1;
+    pool->states[id] |= HASHED;
     block->group_next = 0;
     pool->cached_count++;
     uint32_t head = block_pool_lookup(pool, hash);
@@ -182,7 +203,7 @@ static void hash_remove(struct block_pool *pool, uint32_t id)
             blocks[block_pool_lookup(pool, block->hash)].group_tail = block->group_prev;
         }
     }
-    block->has_hash = 0;
+    pool->states[id] &= ~HASHED;
     pool->cached_count--;
 }
 
@@ -190,34 +211,39 @@ static void hash_remove(struct block_pool *pool, uint32_t id)
 
 bool block_pool_is_free(const struct block_pool *pool, uint32_t id)
 {
-    return pool->blocks[id].refs == 0;
+    return refs_of(pool, id) == 0;
 }
 
 void block_pool_touch(struct block_pool *pool, const uint32_t *ids, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        struct block *block = &pool->blocks[ids[i]];
-        if (block->refs == 0) {
-            free_remove(pool, ids[i]);
+        if (refs_of(pool, ids[i]) == 0) {
+            ASSERT(has_hash(pool, ids[i]));
+            back_remove(pool, ids[i]);
         }
-        block->refs++;
+        pool->states[ids[i]]++;
     }
 }
 
 void block_pool_take(struct block_pool *pool, uint32_t count, uint32_t *ids_out)
 {
+    uint32_t hashed = 0;
     ASSERT(count <= pool->free_count);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t id = free_pop(pool);
-        struct block *block = &pool->blocks[id];
-        block->refs = 1;
+        pool->states[id]++;
         ids_out[i] = id;
-        __builtin_prefetch(bucket_of(pool, block->hash), 1);
-        __builtin_prefetch(&pool->blocks[block->bucket_next], 1);
+        if (has_hash(pool, id)) {
+            const struct block *block = &pool->blocks[id];
+            __builtin_prefetch(bucket_of(pool, block->hash), 1);
+            __builtin_prefetch(&pool->blocks[block->bucket_next], 1);
+            hashed++;
+        }
     }
-    for (uint32_t i = 0; i < count; i++) {
-        if (pool->blocks[ids_out[i]].has_hash) {
+    for (uint32_t i = 0; i < count && hashed > 0; i++) {
+        if (has_hash(pool, ids_out[i])) {
             hash_remove(pool, ids_out[i]);
+            hashed--;
         }
     }
 }
@@ -232,16 +258,22 @@ void block_pool_prefetch(const struct block_pool *pool, const uint64_t *hashes, 
     }
 }
 
+void block_pool_prefetch_entry(const struct block_pool *pool, uint64_t hash, uint64_t after)
+{
+    __builtin_prefetch(&pool->blocks[*bucket_of(pool, hash)], 1);
+    __builtin_prefetch(bucket_of(pool, after), 1);
+}
+
 void block_pool_register(struct block_pool *pool, uint32_t id, uint64_t hash)
 {
-    ASSERT(pool->blocks[id].refs > 0 && !pool->blocks[id].has_hash);
+    ASSERT(refs_of(pool, id) > 0 && !has_hash(pool, id));
     hash_insert(pool, id, hash);
 }
 
 void block_pool_forget(struct block_pool *pool, uint32_t id)
 {
-    ASSERT(pool->blocks[id].refs > 0);
-    if (pool->blocks[id].has_hash) {
+    ASSERT(refs_of(pool, id) > 0);
+    if (has_hash(pool, id)) {
         hash_remove(pool, id);
     }
 }
@@ -252,7 +284,7 @@ bool block_pool_reset(struct block_pool *pool)
         return false;
     }
     for (uint32_t id = 1; id < pool->fresh; id++) {
-        if (pool->blocks[id].has_hash) {
+        if (has_hash(pool, id)) {
             hash_remove(pool, id);
         }
     }
@@ -265,24 +297,20 @@ void block_pool_release(struct block_pool *pool, const uint32_t *ids, uint32_t c
      * others may share. */
     uint32_t unhashed_count = 0;
     for (uint32_t i = count; i-- > 0;) {
-        struct block *block = &pool->blocks[ids[i]];
-        ASSERT(block->refs > 0);
-        block->refs--;
-        if (block->refs > 0) {
-            continue;
-        }
-        if (block->has_hash) {
-            free_insert_after(pool, ids[i], pool->blocks[pool->count].free_prev);
+        ASSERT(refs_of(pool, ids[i]) > 0);
+        pool->states[ids[i]]--;
+        if (pool->states[ids[i]] == HASHED) {
+            back_append(pool, ids[i]);
         } else {
-            unhashed_count++;
+            unhashed_count += pool->states[ids[i]] == 0;
         }
     }
     /* The others as one group at the head, in the same order: the last pushed is the last of the
      * sequence. */
     for (uint32_t i = 0; i < count && unhashed_count > 0; i++) {
-        const struct block *block = &pool->blocks[ids[i]];
-        if (block->refs == 0 && !block->has_hash) {
-            free_insert_after(pool, ids[i], BLOCK_NULL);
+        if (pool->states[ids[i]] == 0) {
+            pool->front[pool->front_count++] = ids[i];
+            pool->free_count++;
             unhashed_count--;
         }
     }
@@ -295,27 +323,26 @@ double block_pool_usage(const struct block_pool *pool)
 
 uint32_t block_pool_refs(const struct block_pool *pool, uint32_t id)
 {
-    return pool->blocks[id].refs;
+    return refs_of(pool, id);
 }
 
 bool block_pool_hash_of(const struct block_pool *pool, uint32_t id, uint64_t *hash)
 {
     *hash = pool->blocks[id].hash;
-    return pool->blocks[id].has_hash != 0;
+    return has_hash(pool, id);
 }
 
 uint32_t block_pool_free_list(const struct block_pool *pool, uint32_t *ids_out)
 {
     const struct block *blocks = pool->blocks;
     uint32_t n = 0;
-    for (uint32_t id = blocks[BLOCK_NULL].free_next; id != BLOCK_NULL && n < pool->count;
-         id = blocks[id].free_next) {
-        ids_out[n++] = id;
+    for (uint32_t i = pool->front_count; i > 0; i--) {
+        ids_out[n++] = pool->front[i - 1];
     }
     for (uint32_t id = pool->fresh; id < pool->count; id++) {
         ids_out[n++] = id;
     }
-    for (uint32_t id = blocks[pool->count].free_next; id != pool->count && n < pool->count;
+    for (uint32_t id = blocks[BLOCK_NULL].free_next; id != BLOCK_NULL && n < pool->count;
          id = blocks[id].free_next) {
         ids_out[n++] = id;
     }
@@ -324,21 +351,34 @@ uint32_t block_pool_free_list(const struct block_pool *pool, uint32_t *ids_out)
 
 /* ---- invariants ---- */
 
-/* Length of one half of the free list, or UINT32_MAX if a link or a member is wrong. */
-static uint32_t check_half(const struct block_pool *pool, uint32_t sentinel)
+/* Length of the back half of the free list, or UINT32_MAX if a link or a member is wrong. */
+static uint32_t check_back(const struct block_pool *pool, uint64_t *ids_sum)
 {
     const struct block *blocks = pool->blocks;
     uint32_t n = 0;
-    uint32_t prev = sentinel;
-    for (uint32_t id = blocks[sentinel].free_next; id != sentinel; id = blocks[id].free_next) {
-        bool usable = id != BLOCK_NULL && id < pool->fresh && blocks[id].refs == 0;
+    uint32_t prev = BLOCK_NULL;
+    for (uint32_t id = blocks[BLOCK_NULL].free_next; id != BLOCK_NULL; id = blocks[id].free_next) {
+        bool usable = id < pool->fresh && refs_of(pool, id) == 0;
         if (!usable || blocks[id].free_prev != prev || n >= pool->count) {
             return UINT32_MAX;
         }
         prev = id;
+        *ids_sum += id;
         n++;
     }
-    return blocks[sentinel].free_prev == prev ? n : UINT32_MAX;
+    return blocks[BLOCK_NULL].free_prev == prev ? n : UINT32_MAX;
+}
+
+static bool check_front(const struct block_pool *pool, uint64_t *ids_sum)
+{
+    for (uint32_t i = 0; i < pool->front_count; i++) {
+        uint32_t id = pool->front[i];
+        if (id == BLOCK_NULL || id >= pool->fresh || pool->states[id] != 0) {
+            return false;
+        }
+        *ids_sum += id;
+    }
+    return true;
 }
 
 /* Members of the group headed by `head`, or UINT32_MAX if a link is wrong. */
@@ -348,7 +388,7 @@ static uint32_t check_group(const struct block_pool *pool, uint32_t head)
     uint32_t n = 0;
     uint32_t prev = 0;
     for (uint32_t id = head; id != 0; id = blocks[id].group_next) {
-        if (!blocks[id].has_hash || blocks[id].hash != blocks[head].hash ||
+        if (!has_hash(pool, id) || blocks[id].hash != blocks[head].hash ||
             blocks[id].group_prev != prev || n >= pool->count) {
             return UINT32_MAX;
         }
@@ -381,24 +421,26 @@ static const char *check_table(const struct block_pool *pool)
 
 const char *block_pool_check(const struct block_pool *pool)
 {
-    uint32_t front = check_half(pool, BLOCK_NULL);
-    uint32_t back = check_half(pool, pool->count);
-    if (front == UINT32_MAX || back == UINT32_MAX) {
+    uint64_t ids_sum = 0;
+    uint32_t back = check_back(pool, &ids_sum);
+    if (back == UINT32_MAX || !check_front(pool, &ids_sum)) {
         return "free list: broken link, or a held block in it";
     }
     uint32_t unreferenced = pool->count - pool->fresh;
     uint32_t hashed = 0;
     for (uint32_t id = 1; id < pool->fresh; id++) {
-        unreferenced += pool->blocks[id].refs == 0;
-        hashed += pool->blocks[id].has_hash != 0;
+        bool unheld = refs_of(pool, id) == 0;
+        unreferenced += unheld;
+        ids_sum -= unheld ? id : 0;
+        hashed += has_hash(pool, id);
     }
-    if (front + back + (pool->count - pool->fresh) != pool->free_count) {
+    if (pool->front_count + back + (pool->count - pool->fresh) != pool->free_count) {
         return "free list: length differs from the count of free blocks";
     }
-    if (unreferenced != pool->free_count) {
-        return "a block without holders is not in the free list";
+    if (unreferenced != pool->free_count || ids_sum != 0) {
+        return "a block without holders is not in the free list, or twice";
     }
-    if (hashed != pool->cached_count || pool->blocks[BLOCK_NULL].refs != 0) {
+    if (hashed != pool->cached_count || pool->states[BLOCK_NULL] != 0) {
         return "count of cached blocks is wrong, or the null block is held";
     }
     return check_table(pool);

@@ -9,7 +9,8 @@
  * compute the same block at the same time each keep theirs, and a lookup gives the oldest.
  *
  * Driven by the scheduler only. Every call is O(blocks it names), block_pool_reset() O(blocks ever
- * taken); creation touches no block, so a pool that is never filled costs no memory.
+ * taken). Creation touches no block, so a pool that is never filled costs no memory, and a block
+ * that never held a prefix costs 8 bytes.
  */
 #ifndef ENGINE_CORE_BLOCK_POOL_H
 #define ENGINE_CORE_BLOCK_POOL_H
@@ -29,12 +30,14 @@ enum {
 struct block;
 
 struct block_pool {
-    struct block
-        *blocks; /* [count + 1]: 0 and count are the sentinels of the two halves of the free list */
+    uint32_t *states; /* [count], holders of each block; the top bit: it holds a hash */
+    uint32_t *front;  /* [count], front half of the free list, its head last: never with a hash */
+    struct block *blocks; /* [count], of those that hold a hash, and of the back half */
     uint32_t *buckets;    /* hash -> first block of the first group in this bucket, 0: none */
     uint32_t bucket_mask; /* buckets - 1 */
     uint32_t count;       /* the null block included */
     uint32_t free_count;
+    uint32_t front_count;
     uint32_t fresh;        /* blocks fresh.. were never taken: they stand between the two halves */
     uint32_t cached_count; /* blocks that hold a hash */
 };
@@ -59,6 +62,9 @@ void block_pool_take(struct block_pool *pool, uint32_t count, uint32_t *ids_out)
 /* These hashes are about to be registered: their places in the table, which are scattered over
  * memory, are fetched together. Changes nothing. */
 void block_pool_prefetch(const struct block_pool *pool, const uint64_t *hashes, uint32_t count);
+/* The same for one that is registered some steps later, which was `after` in the call before, and
+ * for the one after it. */
+void block_pool_prefetch_entry(const struct block_pool *pool, uint64_t hash, uint64_t after);
 /* The block, which is held and has no hash yet, now holds the prefix `hash`. */
 void block_pool_register(struct block_pool *pool, uint32_t id, uint64_t hash);
 /* The block no longer holds a known prefix. It must be held. */

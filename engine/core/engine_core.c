@@ -18,11 +18,12 @@ enum {
 /* What one client gets from the step being completed. */
 struct client_box {
     struct engine_output *outputs; /* its part of the step's */
-    const char **finished_ids;     /* [requests_max] */
+    const char **finished_ids;     /* likewise */
     uint32_t sampled_count;        /* its sequences that sample and have no place yet */
     uint32_t outputs_count;
     uint32_t finished_count;
-    uint32_t message; /* its place among the messages, MESSAGE_NONE: none yet */
+    uint32_t ended_count; /* its requests that ended and have no place in finished_ids yet */
+    uint32_t message;     /* its place among the messages, MESSAGE_NONE: none yet */
 };
 
 struct engine_core {
@@ -40,6 +41,7 @@ struct engine_core {
     struct engine_client_message *messages;
     uint32_t messages_count;
     uint32_t *new_tokens;                    /* [max_num_seqs] of the step being completed */
+    const char **finished_ids;               /* [requests_max] of ended requests, by client */
     char (*ended_ids)[REQUEST_ID_BYTES_MAX]; /* ids of ended requests: their slots are free for
                                                 others already */
     struct scheduler_stats stats;
@@ -121,9 +123,8 @@ size_t engine_core_arena_bytes(const struct engine_core_options *options)
            engine_core_batches_max(options) * step_buffer_arena_bytes(options) +
            ARENA_BYTES(options->clients_count, struct client_box) +
            ARENA_BYTES(options->clients_count, struct engine_client_message) +
-           ARENA_BYTES(seqs, struct engine_output) +
-           options->clients_count * ARENA_BYTES(slots, const char *) + ARENA_BYTES(seqs, uint32_t) +
-           ARENA_BYTES(slots, char[REQUEST_ID_BYTES_MAX]);
+           ARENA_BYTES(seqs, struct engine_output) + ARENA_BYTES(slots, const char *) +
+           ARENA_BYTES(seqs, uint32_t) + ARENA_BYTES(slots, char[REQUEST_ID_BYTES_MAX]);
 }
 
 enum status engine_core_create(struct arena *arena, const struct engine_core_options *options,
@@ -141,13 +142,13 @@ enum status engine_core_create(struct arena *arena, const struct engine_core_opt
     }
     e->boxes = ARENA_NEW(arena, struct client_box, options->clients_count);
     for (uint32_t i = 0; i < options->clients_count; i++) {
-        e->boxes[i].finished_ids = ARENA_NEW(arena, const char *, options->requests_max);
         e->boxes[i].message = MESSAGE_NONE;
     }
     e->outputs = ARENA_NEW(arena, struct engine_output, options->max_num_seqs);
     e->boxes[0].outputs = e->outputs; /* of an only client: all */
     e->messages = ARENA_NEW(arena, struct engine_client_message, options->clients_count);
     e->new_tokens = ARENA_NEW(arena, uint32_t, options->max_num_seqs);
+    e->finished_ids = ARENA_NEW(arena, const char *, options->requests_max);
     e->ended_ids = arena_alloc(arena, options->requests_max, REQUEST_ID_BYTES_MAX);
     *out = e;
     return STATUS_OK;
@@ -351,14 +352,16 @@ static void put_output(struct engine_core *e, uint32_t slot, const uint32_t *tok
     struct request *r = &e->table.requests[slot];
     struct client_box *box = box_of(e, r->client_index);
     struct engine_output *output = &box->outputs[box->outputs_count++];
-    *output = (struct engine_output){
-        .id = e->table.details[slot].id,
-        .new_token_ids = token,
-        .new_tokens_count = 1,
-        .finish = outcome->finish,
-        .stop_token_id = outcome->stop_token_id,
-    };
-    __builtin_prefetch(output->id); /* whoever takes the message copies it */
+    output->id = e->table.details[slot].id;
+    output->new_token_ids = token;
+    output->new_tokens_count = 1;
+    output->finish = outcome->finish;
+    output->stop_token_id = outcome->stop_token_id;
+    output->tag = r->tag;
+    output->first = false;
+    if (r->tag == 0) {
+        __builtin_prefetch(output->id); /* whoever takes the message copies it */
+    }
     if (!r->first_sent) {
         r->first_sent = true;
         put_first_output(e, slot, output);
@@ -377,7 +380,16 @@ static void put_ended(struct engine_core *e)
         uint32_t slot = s->unreported[i];
         const char *id = e->table.details[slot].id;
         memcpy(e->ended_ids[i], id, strlen(id) + 1);
-        struct client_box *box = box_of(e, e->table.requests[slot].client_index);
+        box_of(e, e->table.requests[slot].client_index)->ended_count++;
+    }
+    uint32_t placed = 0;
+    for (uint32_t i = 0; i < s->unreported_count; i++) {
+        struct client_box *box = &e->boxes[e->table.requests[s->unreported[i]].client_index];
+        if (box->ended_count > 0) {
+            box->finished_ids = e->finished_ids + placed;
+            placed += box->ended_count;
+            box->ended_count = 0;
+        }
         box->finished_ids[box->finished_count++] = e->ended_ids[i];
     }
     scheduler_reported(&e->scheduler);
@@ -449,8 +461,9 @@ static void commit_plan(struct engine_core *e, const struct step_plan *plan,
         ASSERT(!sampled || samples < result->tokens_count);
         uint32_t token = sampled ? result->tokens[samples] : 0;
         samples += sampled;
-        struct commit_outcome outcome;
-        if (scheduler_commit(&e->scheduler, seq, token, &outcome)) {
+        struct commit_outcome outcome = {.finish = FINISH_NONE, .stop_token_id = TOKEN_NONE};
+        if (scheduler_commit_plain(&e->table.requests[seq->slot], seq) ||
+            scheduler_commit(&e->scheduler, seq, token, &outcome)) {
             e->new_tokens[outputs] = token;
             put_output(e, seq->slot, &e->new_tokens[outputs], &outcome);
             outputs++;

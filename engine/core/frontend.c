@@ -29,29 +29,18 @@ enum {
 _Static_assert((int)FRONTEND_STOP_STRINGS_MAX == (int)TEXT_STOPS_MAX, "one limit");
 _Static_assert((int)FRONTEND_STOP_BYTES_MAX == (int)TEXT_STOP_BYTES_MAX, "one limit");
 
-/* What every output needs stands first, in two cache lines with the beginning of the id. */
+/* What every output needs stands first, in one cache line; with the beginning of the id in two. */
 struct request {
-    _Alignas(CACHE_LINE_BYTES) uint32_t serial;
-    uint32_t engine;
-    uint32_t prompt_tokens;
-    uint32_t min_tokens;
-    uint32_t new_tokens; /* since the last delta */
-    uint32_t new_outputs;
-    uint32_t output_tokens;
-    uint32_t cached_tokens;
-    enum finish_reason finish; /* FINISH_NONE: more to come */
-    int32_t stop_token_id;
-    uint32_t follower; /* the slot whose output once stood behind this one's */
+    _Alignas(CACHE_LINE_BYTES) uint32_t follower; /* whose output once stood behind this one's */
+    bool open;                                    /* a consumer waits */
+    bool inflight;                                /* the engine holds it */
     bool stream;
-    bool open;          /* a consumer waits */
-    bool inflight;      /* the engine holds it */
-    bool aborted;       /* an ABORT was booked: one is enough */
-    bool first_untaken; /* the next delta holds the first token */
-    time_ps first_token_at;
-    time_ps last_token_at;
-    time_ps queued_at;
-    time_ps scheduled_at;
+    bool aborted;                /* an ABORT was booked: one is enough */
+    bool taken;                  /* the delta was taken: the next output begins another */
+    struct frontend_delta delta; /* what is not taken yet; its finish is the request's */
     char id[REQUEST_ID_BYTES_MAX];
+    uint32_t min_tokens;
+    uint32_t engine;    /* of those managed here */
     uint32_t next_free; /* while the slot is free */
     uint64_t detokenizer_state;
     struct text_stream text;
@@ -62,9 +51,10 @@ struct frontend {
     struct router router;
     struct id_map ids;
     struct request *requests; /* [requests_max] */
-    char *text;         /* [requests_max][text_bytes_max], touched only where text was written */
-    uint32_t free_head; /* last freed is used first: its memory is warm */
-    uint32_t free_count;
+    char *text;           /* [requests_max][text_bytes_max], touched only where text was written */
+    uint32_t free_head;   /* last freed is used first: its memory is warm */
+    uint32_t fresh_slots; /* slots fresh_slots.. were never used */
+    uint32_t free_count;  /* these included */
     uint32_t inflight_count;
     uint32_t open_count;
     struct slot_queue ready;
@@ -141,10 +131,6 @@ enum status frontend_create(struct arena *arena, const struct frontend_options *
     slot_queue_init(&f->ready, arena, options->requests_max);
     slot_queue_init(&f->aborts, arena, options->requests_max);
     f->free_head = SLOT_QUEUE_NONE;
-    for (uint32_t slot = options->requests_max; slot > 0; slot--) {
-        f->requests[slot - 1].next_free = f->free_head;
-        f->free_head = slot - 1;
-    }
     f->free_count = options->requests_max;
     *out = f;
     return STATUS_OK;
@@ -198,8 +184,12 @@ static void write_id(char *out, const char *external_id, uint32_t serial)
 static uint32_t take_slot(struct frontend *f, const char *id)
 {
     uint32_t slot = f->free_head;
+    if (slot == SLOT_QUEUE_NONE) {
+        slot = f->fresh_slots++;
+    } else {
+        f->free_head = f->requests[slot].next_free;
+    }
     struct request *r = &f->requests[slot];
-    f->free_head = r->next_free;
     f->free_count--;
     memcpy(r->id, id, strlen(id) + 1);
     id_map_put(&f->ids, r->id, slot);
@@ -209,24 +199,20 @@ static uint32_t take_slot(struct frontend *f, const char *id)
 static void start_request(struct frontend *f, uint32_t slot, const struct frontend_request *request)
 {
     struct request *r = &f->requests[slot];
-    r->serial = request->serial;
-    r->prompt_tokens = request->prompt_tokens_count;
+    r->delta = (struct frontend_delta){
+        .handle = (int32_t)slot,
+        .serial = request->serial,
+        .finish = FINISH_NONE,
+        .stop_token_id = TOKEN_NONE,
+        .prompt_tokens_count = request->prompt_tokens_count,
+        .engine = f->options.engines_first + r->engine,
+    };
     r->min_tokens = request->sampling.min_tokens;
     r->stream = request->stream;
     r->open = true;
     r->inflight = true;
     r->aborted = false;
-    r->first_untaken = false;
-    r->new_tokens = 0;
-    r->new_outputs = 0;
-    r->output_tokens = 0;
-    r->cached_tokens = 0;
-    r->finish = FINISH_NONE;
-    r->stop_token_id = TOKEN_NONE;
-    r->queued_at = 0;
-    r->scheduled_at = 0;
-    r->first_token_at = 0;
-    r->last_token_at = 0;
+    r->taken = false;
     r->detokenizer_state = 0;
     size_t text_at = (size_t)slot * f->options.text_bytes_max;
     text_stream_start(&r->text, f->text == NULL ? NULL : f->text + text_at,
@@ -241,15 +227,23 @@ static bool has_coordinator(const struct frontend *f)
     return f->options.group_count > 1 || f->options.engines_count > 1;
 }
 
+/* The slot, counted from 1, and the serial, by which it is known that the slot is still that
+ * request's. */
+static uint64_t tag_of(uint32_t slot, uint32_t serial)
+{
+    return (uint64_t)(slot + 1) << 32 | serial;
+}
+
 static void write_send(const struct frontend *f, const struct frontend_request *request,
                        uint32_t slot, struct frontend_send *send)
 {
     const struct request *r = &f->requests[slot];
     *send = (struct frontend_send){
         .handle = (int32_t)slot,
-        .engine = f->options.engines_first + r->engine,
+        .engine = r->delta.engine,
         .request =
             {
+                .tag = tag_of(slot, request->serial),
                 .id = r->id,
                 .prompt_token_ids = request->prompt_token_ids,
                 .prompt_tokens_count = request->prompt_tokens_count,
@@ -283,8 +277,8 @@ enum status frontend_submit(struct frontend *f, const struct frontend_request *r
         return error_set(error, STATUS_FULL, "%u requests are in flight", f->options.requests_max);
     }
     uint32_t slot = take_slot(f, id);
-    start_request(f, slot, request);
     f->requests[slot].engine = router_choose(&f->router, request->data_parallel_rank);
+    start_request(f, slot, request);
     write_send(f, request, slot, send);
     if (has_coordinator(f) && !f->engines_running) {
         /* Believed from here on, so that a burst tells the coordinator once. */
@@ -341,11 +335,23 @@ static void book_abort(struct frontend *f, uint32_t slot)
     }
 }
 
+/* What comes now is not in the delta that was taken last. */
+static void begin_delta(struct request *r)
+{
+    if (r->taken) {
+        r->taken = false;
+        r->delta.new_tokens_count = 0;
+        r->delta.outputs_count = 0;
+        r->delta.first = false;
+    }
+}
+
 /* Decides the request's end; its consumer learns of it with the next delta. */
 static void end_request(struct frontend *f, uint32_t slot, enum finish_reason finish)
 {
     struct request *r = &f->requests[slot];
-    r->finish = finish;
+    begin_delta(r);
+    r->delta.finish = finish;
     text_stream_end(&r->text);
     slot_queue_push(&f->ready, slot);
 }
@@ -359,26 +365,27 @@ static bool add_text(struct frontend *f, struct request *r, uint32_t token)
     uint32_t cap;
     char *out = text_stream_room(&r->text, &cap);
     uint32_t bytes = detokenizer->append(detokenizer->ctx, &r->detokenizer_state, token, out, cap);
-    return text_stream_added(&r->text, bytes, r->output_tokens > r->min_tokens);
+    return text_stream_added(&r->text, bytes, r->delta.output_tokens_count > r->min_tokens);
 }
 
 /* Counts the tokens and appends their text; true when a stop string was hit, and the tokens behind
  * it do not count. */
 static bool add_tokens(struct frontend *f, struct request *r, const struct engine_output *output)
 {
+    struct frontend_delta *delta = &r->delta;
+    if (f->options.detokenizer == NULL || output->new_token_ids == NULL) {
+        delta->output_tokens_count += output->new_tokens_count;
+        delta->new_tokens_count += output->new_tokens_count;
+        return false;
+    }
     /* The token that made the engine stop (end of text, a stop token) is counted but is no text. */
     uint32_t text_tokens = output->new_tokens_count;
     if (output->finish == FINISH_STOP && text_tokens > 0 && !r->text.include_stop) {
         text_tokens--;
     }
-    if (f->options.detokenizer == NULL || output->new_token_ids == NULL) {
-        r->output_tokens += output->new_tokens_count;
-        r->new_tokens += output->new_tokens_count;
-        return false;
-    }
     for (uint32_t i = 0; i < output->new_tokens_count; i++) {
-        r->output_tokens++;
-        r->new_tokens++;
+        delta->output_tokens_count++;
+        delta->new_tokens_count++;
         if (i < text_tokens && add_text(f, r, output->new_token_ids[i])) {
             return true;
         }
@@ -389,15 +396,28 @@ static bool add_tokens(struct frontend *f, struct request *r, const struct engin
 int32_t frontend_handle_of(const struct frontend *f, const char *id)
 {
     uint32_t slot = id_map_get(&f->ids, id);
-    if (slot == ID_MAP_NONE || !f->requests[slot].open || f->requests[slot].finish != FINISH_NONE) {
+    if (slot == ID_MAP_NONE || !f->requests[slot].open ||
+        f->requests[slot].delta.finish != FINISH_NONE) {
         return FRONTEND_HANDLE_NONE;
     }
     return (int32_t)slot;
 }
 
-/* The slot of an output of the message in work. An engine's batch changes little from step to step,
- * so it mostly is the one that stood here the last time: then no id needs to be looked up. */
-static uint32_t slot_of_output(struct frontend *f, const char *id)
+/* Whose tag it is; SLOT_QUEUE_NONE: nobody's, now. */
+static uint32_t slot_of_tag(const struct frontend *f, uint64_t tag)
+{
+    uint32_t slot = (uint32_t)(tag >> 32) - 1;
+    if (slot >= f->options.requests_max ||
+        f->requests[slot].delta.serial != frontend_tag_serial(tag)) {
+        return SLOT_QUEUE_NONE;
+    }
+    return slot;
+}
+
+/* The slot of an output of the message in work that says no tag. An engine's batch changes little
+ * from step to step, so it mostly is the one that stood here the last time: then no id needs to be
+ * looked up. */
+static uint32_t slot_of_id(struct frontend *f, const char *id)
 {
     uint32_t slot = *f->guess;
     struct request *r = &f->requests[slot];
@@ -413,25 +433,28 @@ static uint32_t slot_of_output(struct frontend *f, const char *id)
     return slot;
 }
 
-static void process_output(struct frontend *f, const struct engine_output *output, time_ps at)
+/* The slot whose delta is ready and has to be queued, or handed out at once; SLOT_QUEUE_NONE:
+ * none, or it is queued. */
+static uint32_t process_output(struct frontend *f, const struct engine_output *output, time_ps at)
 {
-    uint32_t slot = slot_of_output(f, output->id);
+    uint32_t slot = output->tag != 0 ? slot_of_tag(f, output->tag) : slot_of_id(f, output->id);
     struct request *r = slot != SLOT_QUEUE_NONE ? &f->requests[slot] : NULL;
-    if (r == NULL || !r->open || r->finish != FINISH_NONE) {
-        return;
+    if (r == NULL || !r->open || r->delta.finish != FINISH_NONE) {
+        return SLOT_QUEUE_NONE;
     }
+    begin_delta(r);
     if (output->first) {
-        r->queued_at = output->queued_at;
-        r->scheduled_at = output->scheduled_at;
-        r->cached_tokens = output->prefill.cached_tokens;
+        r->delta.queued_at = output->queued_at;
+        r->delta.scheduled_at = output->scheduled_at;
+        r->delta.cached_tokens = output->prefill.cached_tokens;
     }
-    r->new_outputs++;
+    r->delta.outputs_count++;
     if (output->new_tokens_count > 0) {
-        if (r->output_tokens == 0) {
-            r->first_untaken = true;
-            r->first_token_at = at;
+        if (r->delta.output_tokens_count == 0) {
+            r->delta.first = true;
+            r->delta.first_token_at = at;
         }
-        r->last_token_at = at;
+        r->delta.last_token_at = at;
     }
     if (add_tokens(f, r, output)) {
         end_request(f, slot, FINISH_STOP);
@@ -439,11 +462,12 @@ static void process_output(struct frontend *f, const struct engine_output *outpu
             book_abort(f, slot);
         }
     } else if (output->finish != FINISH_NONE) {
-        r->stop_token_id = output->stop_token_id;
+        r->delta.stop_token_id = output->stop_token_id;
         end_request(f, slot, output->finish);
     } else if (r->stream && output->new_tokens_count > 0) {
-        slot_queue_push(&f->ready, slot);
+        return slot;
     }
+    return SLOT_QUEUE_NONE;
 }
 
 /* A request that its engine dropped without a last output must not leave its consumer waiting for
@@ -455,7 +479,7 @@ static void end_message(struct frontend *f)
     for (uint32_t i = 0; i < message->finished_ids_count; i++) {
         uint32_t slot = id_map_get(&f->ids, message->finished_ids[i]);
         if (slot != ID_MAP_NONE && f->requests[slot].open &&
-            f->requests[slot].finish == FINISH_NONE) {
+            f->requests[slot].delta.finish == FINISH_NONE) {
             end_request(f, slot, FINISH_ABORT);
         }
     }
@@ -491,7 +515,11 @@ uint32_t frontend_outputs_slice(struct frontend *f, time_ps now)
     uint32_t left = f->message->outputs_count - f->next_output;
     uint32_t count = left < FRONTEND_SLICE_OUTPUTS ? left : FRONTEND_SLICE_OUTPUTS;
     for (uint32_t i = 0; i < count; i++) {
-        process_output(f, &f->message->outputs[f->next_output + i], f->message->timestamp);
+        const struct engine_output *output = &f->message->outputs[f->next_output + i];
+        uint32_t slot = process_output(f, output, f->message->timestamp);
+        if (slot != SLOT_QUEUE_NONE) {
+            slot_queue_push(&f->ready, slot);
+        }
     }
     f->next_output += count;
     if (count == left) {
@@ -502,41 +530,45 @@ uint32_t frontend_outputs_slice(struct frontend *f, time_ps now)
 
 /* --- what the driver takes --- */
 
+static const struct frontend_delta *hand_out(struct frontend *f, uint32_t slot)
+{
+    struct request *r = &f->requests[slot];
+    r->taken = true;
+    if (f->text != NULL) {
+        r->delta.stop_string = r->text.hit;
+        r->delta.text = text_stream_take(&r->text, &r->delta.text_bytes);
+    }
+    if (r->delta.finish != FINISH_NONE) {
+        leave_consumer(f, slot);
+    }
+    return &r->delta;
+}
+
 bool frontend_take(struct frontend *f, struct frontend_delta *delta)
 {
     uint32_t slot = slot_queue_pop(&f->ready);
     if (slot == SLOT_QUEUE_NONE) {
         return false;
     }
-    struct request *r = &f->requests[slot];
-    *delta = (struct frontend_delta){
-        .handle = (int32_t)slot,
-        .serial = r->serial,
-        .new_tokens_count = r->new_tokens,
-        .outputs_count = r->new_outputs,
-        .output_tokens_count = r->output_tokens,
-        .prompt_tokens_count = r->prompt_tokens,
-        .cached_tokens = r->cached_tokens,
-        .first = r->first_untaken,
-        .finish = r->finish,
-        .stop_token_id = r->stop_token_id,
-        .engine = f->options.engines_first + r->engine,
-        .queued_at = r->queued_at,
-        .scheduled_at = r->scheduled_at,
-        .first_token_at = r->first_token_at,
-        .last_token_at = r->last_token_at,
-    };
-    if (f->text != NULL) {
-        delta->stop_string = r->text.hit;
-        delta->text = text_stream_take(&r->text, &delta->text_bytes);
-    }
-    r->new_tokens = 0;
-    r->new_outputs = 0;
-    r->first_untaken = false;
-    if (r->finish != FINISH_NONE) {
-        leave_consumer(f, slot);
-    }
+    *delta = *hand_out(f, slot);
     return true;
+}
+
+const struct frontend_delta *frontend_pull(struct frontend *f)
+{
+    while (f->ready.head == SLOT_QUEUE_NONE && f->message != NULL) {
+        const struct engine_outputs *message = f->message;
+        const struct engine_output *output = &message->outputs[f->next_output++];
+        uint32_t slot = process_output(f, output, message->timestamp);
+        if (f->next_output == message->outputs_count) {
+            end_message(f);
+        }
+        if (slot != SLOT_QUEUE_NONE) {
+            return hand_out(f, slot);
+        }
+    }
+    uint32_t slot = slot_queue_pop(&f->ready);
+    return slot != SLOT_QUEUE_NONE ? hand_out(f, slot) : NULL;
 }
 
 bool frontend_take_abort(struct frontend *f, struct frontend_abort *abort)
@@ -546,7 +578,7 @@ bool frontend_take_abort(struct frontend *f, struct frontend_abort *abort)
         return false;
     }
     const struct request *r = &f->requests[slot];
-    *abort = (struct frontend_abort){.engine = f->options.engines_first + r->engine, .id = r->id};
+    *abort = (struct frontend_abort){.engine = r->delta.engine, .id = r->id};
     return true;
 }
 
@@ -564,7 +596,7 @@ void frontend_fail_all(struct frontend *f)
 {
     for (uint32_t slot = 0; slot < f->options.requests_max; slot++) {
         struct request *r = &f->requests[slot];
-        if (r->open && r->finish == FINISH_NONE) {
+        if (r->open && r->delta.finish == FINISH_NONE) {
             end_request(f, slot, FINISH_ERROR);
         }
         leave_engine(f, slot);
@@ -619,13 +651,13 @@ static const char *check_slot(const struct frontend *f, uint32_t slot)
     if (queued_ready && !r->open) {
         return "a delta is ready for nobody";
     }
-    if (r->open && r->finish != FINISH_NONE && !queued_ready) {
+    if (r->open && r->delta.finish != FINISH_NONE && !queued_ready) {
         return "a finished request's delta is not ready";
     }
     if (queued_abort && !(r->inflight && r->aborted)) {
         return "an abort waits for a request that no engine holds";
     }
-    if (r->open && !r->inflight && r->finish == FINISH_NONE && f->message == NULL) {
+    if (r->open && !r->inflight && r->delta.finish == FINISH_NONE && f->message == NULL) {
         return "a consumer waits for a request that no engine holds";
     }
     if (r->text.taken > r->text.released || r->text.released > r->text.bytes ||

@@ -94,27 +94,27 @@ struct frontend_send {
     uint32_t wave;
 };
 
-/* Text and tokens that a consumer takes at once. */
+/* Text and tokens that a consumer takes at once. What each one needs stands first. */
 struct frontend_delta {
     int32_t handle;
     uint32_t serial;
-    const char *text; /* borrowed until the next call; not NUL-terminated */
-    uint32_t text_bytes;
     uint32_t new_tokens_count;    /* tokens merged into this delta */
     uint32_t outputs_count;       /* engine outputs merged into it */
     uint32_t output_tokens_count; /* of the request so far */
-    uint32_t prompt_tokens_count;
-    uint32_t cached_tokens;
-    bool first; /* holds the request's first token */
     /* FINISH_NONE: more to come; else the handle is free after this call. */
     enum finish_reason finish;
-    const char *stop_string; /* the stop string that was hit, or NULL */
+    bool first; /* holds the request's first token */
     int32_t stop_token_id;
-    uint32_t engine;
-    time_ps queued_at; /* engine stamps of the request, for the metrics; 0 if not seen */
-    time_ps scheduled_at;
+    time_ps last_token_at; /* engine stamps of the request, for the metrics; 0 if not seen */
     time_ps first_token_at;
-    time_ps last_token_at;
+    time_ps queued_at;
+    time_ps scheduled_at;
+    const char *text;        /* borrowed until the next call; not NUL-terminated */
+    const char *stop_string; /* the stop string that was hit, or NULL */
+    uint32_t text_bytes;
+    uint32_t prompt_tokens_count;
+    uint32_t cached_tokens;
+    uint32_t engine;
 };
 
 struct frontend_abort {
@@ -143,17 +143,30 @@ MUST_CHECK enum status frontend_submit(struct frontend *f, const struct frontend
  */
 void frontend_outputs_begin(struct frontend *f, const struct engine_outputs *message);
 /*
- * Processes the next slice; returns how many outputs it processed, 0 when the message is done.
- * Unknown ids are dropped. A stop string ends a request where it first ends in the text behind the
- * first min_tokens tokens, whatever the borders of tokens and messages are; tokens behind it are
- * neither text nor counted. The token that made the engine itself stop (end of text, a stop token)
- * is counted, but is text only with include_stop.
+ * Processes the next slice; returns how many outputs it processed, 0 when the message is done. An
+ * output that brings its request's tag back is not looked up by its id. Unknown ids are dropped. A
+ * stop string ends a request where it first ends in the text behind the first min_tokens tokens,
+ * whatever the borders of tokens and messages are; tokens behind it are neither text nor counted.
+ * The token that made the engine itself stop (end of text, a stop token) is counted, but is text
+ * only with include_stop.
  */
 uint32_t frontend_outputs_slice(struct frontend *f, time_ps now);
 /* The handle of a request whose outputs still count; FRONTEND_HANDLE_NONE: over, or unknown. */
 int32_t frontend_handle_of(const struct frontend *f, const char *id);
 /* Next delta that is ready, in the order in which requests became ready. False: none. */
 bool frontend_take(struct frontend *f, struct frontend_delta *delta);
+/*
+ * Slices and takes in one, for who serves nothing else in between: the next delta, after processing
+ * so many outputs of the message as that needs; borrowed until the next call. NULL: the message is
+ * done, and nothing is ready. The same deltas as by slices, but those of several outputs of one
+ * request in one message are not merged.
+ */
+const struct frontend_delta *frontend_pull(struct frontend *f);
+/* The serial in a request's tag (struct engine_request). */
+static inline uint32_t frontend_tag_serial(uint64_t tag)
+{
+    return (uint32_t)tag;
+}
 /* Next ABORT to send (stop strings, cancels). False: none. */
 bool frontend_take_abort(struct frontend *f, struct frontend_abort *abort);
 /*

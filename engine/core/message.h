@@ -69,6 +69,8 @@ struct engine_request {
     int32_t priority;        /* lower runs earlier */
     const char *external_id; /* NULL: none */
     bool abort_immediately;
+    uint64_t tag; /* of the front end: struct engine_output gives it back; not on the wire, 0 there
+                     and where nobody set it */
 };
 
 struct prefill_stats {
@@ -81,6 +83,7 @@ struct prefill_stats {
 struct engine_output {
     const char *id;
     const uint32_t *new_token_ids;
+    uint64_t tag; /* the request's */
     uint32_t new_tokens_count;
     enum finish_reason finish;
     int32_t stop_token_id; /* stop_reason: the stop_token_ids member that was hit, TOKEN_NONE

@@ -80,19 +80,22 @@ static void fill_request(struct request *r, const struct engine_core_options *op
     uint64_t choice = sampling->has_seed ? 0 : choice_of(request->id);
     uint32_t limit =
         sum_capped(request->prompt_tokens_count, sampling->max_tokens, options->max_model_len);
+    bool ignore_eos = sampling->eos_token_id == TOKEN_NONE;
+    bool stops = !ignore_eos || sampling->stop_token_ids_count > 0;
     *r = (struct request){
+        .tag = request->tag,
         .sample_key = random_at(random_at(seed, request->prompt_hash), choice),
         .tokens_count = request->prompt_tokens_count,
         .prompt_tokens = request->prompt_tokens_count,
         .limit_tokens = limit,
-        .stop_from_tokens = sum_capped(request->prompt_tokens_count, sampling->min_tokens, limit),
+        .stop_from_tokens =
+            stops ? sum_capped(request->prompt_tokens_count, sampling->min_tokens, limit) : limit,
         .register_at_tokens = options->prefix_caching ? options->block_tokens : UINT32_MAX,
         .client_index = request->client_index,
-        .eos_token_id = sampling->eos_token_id,
         .state = REQUEST_WAITING,
         .stop_ids_count = (uint8_t)sampling->stop_token_ids_count,
         .has_prompt = request->prompt_token_ids != NULL,
-        .ignore_eos = sampling->eos_token_id == TOKEN_NONE,
+        .ignore_eos = ignore_eos,
     };
 }
 
@@ -109,6 +112,8 @@ static void fill_detail(struct request_detail *d, const struct engine_request *r
     d->hashes_count = 0;
     d->preemptions_count = 0;
     d->cached_tokens = 0;
+    d->sampled_pass = 0;
+    d->eos_token_id = sampling->eos_token_id;
     d->priority = request->priority;
     d->admitted = false;
     d->on_workers = false;

@@ -22,26 +22,28 @@ enum request_state {
 
 struct request {
     uint64_t sample_key;
+    uint64_t tag;             /* of its front end */
     uint32_t tokens_count;    /* known: prompt and confirmed outputs */
     uint32_t computed_tokens; /* in the KV cache once all submitted steps are done */
     uint32_t placeholders;    /* samples of submitted steps that are not known yet */
     uint32_t prompt_tokens;
     uint32_t limit_tokens;       /* ends with LENGTH at this many tokens */
-    uint32_t stop_from_tokens;   /* below this many tokens nothing ends it (min_tokens) */
+    uint32_t stop_from_tokens;   /* below this many tokens nothing ends it: min_tokens, or the limit
+                                    if nothing else could */
     uint32_t capacity_tokens;    /* what its blocks hold */
     uint32_t register_at_tokens; /* end of the first block not in the prefix cache; UINT32_MAX:
                                     caching is off */
     uint32_t blocks_count;
     uint32_t client_index;
-    int32_t eos_token_id;
     uint8_t state;     /* enum request_state */
     uint8_t in_flight; /* submitted steps it is part of */
     uint8_t stop_ids_count;
     bool ignore_eos;
-    bool has_prompt;       /* token ids are known */
-    bool first_sent;       /* its first output went out */
-    uint32_t sampled_pass; /* scheduling pass that last let it sample; only with a pipeline */
+    bool has_prompt; /* token ids are known */
+    bool first_sent; /* its first output went out */
 };
+
+_Static_assert(sizeof(struct request) == 64, "a cache line");
 
 struct request_detail {
     char id[REQUEST_ID_BYTES_MAX];
@@ -57,7 +59,9 @@ struct request_detail {
     uint32_t cached_tokens; /* prefix hits of the first admission */
     uint32_t queue_prev;    /* FCFS: neighbours in the waiting queue */
     uint32_t queue_next;
-    uint32_t heap_index; /* PRIORITY: place in the waiting heap */
+    uint32_t heap_index;   /* PRIORITY: place in the waiting heap */
+    uint32_t sampled_pass; /* scheduling pass that last let it sample; only with a pipeline */
+    int32_t eos_token_id;
     int32_t priority;
     bool admitted;   /* was scheduled once */
     bool on_workers; /* workers hold state for it */

@@ -6,7 +6,11 @@
  */
 #include "engine/core/router.h"
 
+#include <string.h>
+
 #include "engine/base/status.h"
+
+#define SCORE_NONE UINT64_MAX /* above every score's bits: where a node has less than its fan */
 
 enum {
     WAITING_WEIGHT = 4 /* of the weighted sums */
@@ -14,9 +18,23 @@ enum {
 static const double kv_penalty_weight = 6.0;
 static const double kv_penalty_from = 0.5;
 
+/* Scores of a level of the tree, a last node with less than its fan filled up. */
+static uint32_t padded(uint32_t scores_count)
+{
+    return (scores_count + ROUTER_FAN - 1) / ROUTER_FAN * ROUTER_FAN;
+}
+
 size_t router_arena_bytes(uint32_t engines_count)
 {
-    return ARENA_BYTES(engines_count, struct engine_counts) + ARENA_BYTES(engines_count, uint32_t);
+    size_t bytes =
+        ARENA_BYTES(engines_count, struct engine_counts) + ARENA_BYTES(engines_count, uint32_t);
+    uint32_t scores = padded(engines_count);
+    bytes += ARENA_BYTES(scores, uint64_t);
+    while (scores > ROUTER_FAN) {
+        scores = padded(scores / ROUTER_FAN);
+        bytes += ARENA_BYTES(scores, uint64_t);
+    }
+    return bytes;
 }
 
 void router_init(struct router *r, struct arena *arena, uint32_t engines_count,
@@ -27,11 +45,19 @@ void router_init(struct router *r, struct arena *arena, uint32_t engines_count,
     *r = (struct router){
         .counts = ARENA_NEW(arena, struct engine_counts, engines_count),
         .inflight = ARENA_NEW(arena, uint32_t, engines_count),
+        .levels_count = 1,
+        .stale = true,
         .engines_count = engines_count,
         .client_count = client_count,
         /* Clients begin at places spread over the engines, so that their first ties fall apart. */
         .start = (uint32_t)((uint64_t)engines_count * client_index / client_count),
     };
+    uint32_t scores = padded(engines_count);
+    r->levels[0] = ARENA_NEW(arena, uint64_t, scores);
+    while (scores > ROUTER_FAN) {
+        scores = padded(scores / ROUTER_FAN);
+        r->levels[r->levels_count++] = ARENA_NEW(arena, uint64_t, scores);
+    }
 }
 
 void router_set_rule(struct router *r, enum router_rule rule)
@@ -70,24 +96,102 @@ static double score(const struct router *r, uint32_t engine)
     return default_score(r, engine);
 }
 
-/* The first engine with the lowest score, from `start` on; all scores are equal in a round robin.
- */
-static uint32_t lowest_score(const struct router *r, uint32_t start)
+/* ---- the tree ---- */
+
+static uint64_t score_bits(const struct router *r, uint32_t engine)
 {
-    uint32_t best = start;
-    if (r->rule == ROUTER_ROUND_ROBIN) {
-        return best;
+    double value = score(r, engine);
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static uint64_t lowest_of(const uint64_t *scores)
+{
+    uint64_t lowest = scores[0];
+    for (uint32_t i = 1; i < ROUTER_FAN; i++) {
+        lowest = scores[i] < lowest ? scores[i] : lowest;
     }
-    double best_score = score(r, best);
-    for (uint32_t k = 1; k < r->engines_count; k++) {
-        uint32_t engine = (start + k) % r->engines_count;
-        double engine_score = score(r, engine);
-        if (engine_score < best_score) {
-            best = engine;
-            best_score = engine_score;
+    return lowest;
+}
+
+static void make_tree(struct router *r)
+{
+    uint32_t count = r->engines_count;
+    for (uint32_t i = 0; i < count; i++) {
+        r->levels[0][i] = score_bits(r, i);
+    }
+    for (uint32_t level = 0; level < r->levels_count; level++) {
+        if (level > 0) {
+            count = padded(count) / ROUTER_FAN;
+            for (uint32_t i = 0; i < count; i++) {
+                r->levels[level][i] = lowest_of(&r->levels[level - 1][(size_t)i * ROUTER_FAN]);
+            }
+        }
+        for (uint32_t i = count; i < padded(count); i++) {
+            r->levels[level][i] = SCORE_NONE;
         }
     }
-    return best;
+    r->stale = false;
+}
+
+/* The engine's score may be another now. */
+static void renew(struct router *r, uint32_t engine)
+{
+    if (r->stale || r->rule == ROUTER_ROUND_ROBIN) {
+        return;
+    }
+    uint64_t lowest = score_bits(r, engine);
+    uint32_t node = engine;
+    for (uint32_t level = 0; level < r->levels_count; level++) {
+        if (r->levels[level][node] == lowest) {
+            return;
+        }
+        r->levels[level][node] = lowest;
+        node /= ROUTER_FAN;
+        lowest = lowest_of(&r->levels[level][(size_t)node * ROUTER_FAN]);
+    }
+}
+
+/* The first of scores[from .. end) that is `score`, or `end`. */
+static uint32_t find(const uint64_t *scores, uint32_t from, uint32_t end, uint64_t score)
+{
+    while (from < end && scores[from] != score) {
+        from++;
+    }
+    return from;
+}
+
+/* The first engine with the lowest score, from `start` on; all scores are equal in a round robin.
+ */
+static uint32_t lowest_score(struct router *r, uint32_t start)
+{
+    if (r->rule == ROUTER_ROUND_ROBIN) {
+        return start;
+    }
+    if (r->stale) {
+        make_tree(r);
+    }
+    uint32_t top = r->levels_count - 1;
+    uint64_t lowest = lowest_of(r->levels[top]);
+    uint32_t level = 0;
+    uint32_t parent = start / ROUTER_FAN;
+    uint32_t end = (parent + 1) * ROUTER_FAN;
+    uint32_t at = find(r->levels[0], start, end, lowest);
+    /* Up, until there is one under a node behind; behind the last engine comes the first. */
+    while (at == end) {
+        bool wraps = level == top;
+        at = wraps ? 0 : parent + 1;
+        level += wraps ? 0 : 1;
+        parent /= ROUTER_FAN;
+        end = (parent + 1) * ROUTER_FAN;
+        at = find(r->levels[level], at, end, lowest);
+    }
+    for (; level > 0; level--) {
+        at *= ROUTER_FAN;
+        at = find(r->levels[level - 1], at, at + ROUTER_FAN, lowest);
+    }
+    return at;
 }
 
 uint32_t router_choose(struct router *r, int32_t rank)
@@ -106,6 +210,7 @@ uint32_t router_choose(struct router *r, int32_t rank)
         engine = (uint32_t)rank;
     }
     r->inflight[engine]++;
+    renew(r, engine);
     return engine;
 }
 
@@ -114,6 +219,7 @@ void router_finished(struct router *r, uint32_t engine)
     ASSERT(engine < r->engines_count);
     ASSERT(r->inflight[engine] > 0);
     r->inflight[engine]--;
+    renew(r, engine);
 }
 
 void router_publish(struct router *r, const struct engine_counts *counts, uint32_t count)
@@ -126,6 +232,7 @@ void router_publish(struct router *r, const struct engine_counts *counts, uint32
     for (uint32_t i = 0; i < known; i++) {
         r->counts[i] = counts[i];
     }
+    r->stale = true;
 }
 
 void router_stats(struct router *r, uint32_t engine, const struct scheduler_stats *stats)
@@ -138,4 +245,5 @@ void router_stats(struct router *r, uint32_t engine, const struct scheduler_stat
         .running = stats->running_count,
         .kv_usage = stats->kv_cache_usage,
     };
+    renew(r, engine);
 }

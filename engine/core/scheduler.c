@@ -185,6 +185,19 @@ static void preempt(struct scheduler *s, struct pass *pass, uint32_t index)
 
 /* ---- planning one request ---- */
 
+/* Of a request that enters its blocks into the prefix cache one by one: where the last of them will
+ * stand, and the one after it. Their tokens need not be known for their names, if nobody knows any.
+ */
+static void prefetch_entries(const struct scheduler *s, uint32_t slot)
+{
+    const struct request *r = &s->table->requests[slot];
+    if (!s->options.prefix_caching || r->has_prompt || r->blocks_count >= s->table->blocks_max) {
+        return;
+    }
+    const uint64_t *hashes = request_table_hashes(s->table, slot, r->blocks_count + 1);
+    block_pool_prefetch_entry(&s->pool, hashes[r->blocks_count - 1], hashes[r->blocks_count]);
+}
+
 /* Gives the request `count` more blocks and names them in the plan. */
 static void take_blocks(struct scheduler *s, struct pass *pass, uint32_t slot, uint32_t count)
 {
@@ -195,6 +208,7 @@ static void take_blocks(struct scheduler *s, struct pass *pass, uint32_t slot, u
     pass->block_ids_count += count;
     r->blocks_count += count;
     r->capacity_tokens += count * s->options.block_tokens;
+    prefetch_entries(s, slot);
 }
 
 /* Books `tokens` for a request that has the blocks for them. */
@@ -221,7 +235,9 @@ static struct step_seq *plan_seq(struct scheduler *s, struct pass *pass, uint32_
     if (r->computed_tokens == r->tokens_count + r->placeholders) {
         seq->flags |= STEP_SEQ_SAMPLES;
         r->placeholders++;
-        r->sampled_pass = s->passes_count;
+        if (s->options.pipeline_stages > 1) {
+            s->table->details[slot].sampled_pass = s->passes_count;
+        }
     }
     return seq;
 }
@@ -232,22 +248,23 @@ static struct step_seq *plan_seq(struct scheduler *s, struct pass *pass, uint32_
  * The request's last token is not sampled yet and the pipeline must not wait for it: it samples
  * once in as many passes as there are stages, so that the requests fall into as many batches.
  */
-static bool in_later_stages(const struct scheduler *s, const struct request *r)
+static bool in_later_stages(const struct scheduler *s, uint32_t slot)
 {
-    return s->options.pipeline_stages > 1 && r->placeholders > 0 &&
-           (r->placeholders >= s->options.async_depth ||
-            s->passes_count - r->sampled_pass < s->options.pipeline_stages);
+    uint32_t placeholders = s->table->requests[slot].placeholders;
+    return s->options.pipeline_stages > 1 && placeholders > 0 &&
+           (placeholders >= s->options.async_depth ||
+            s->passes_count - s->table->details[slot].sampled_pass < s->options.pipeline_stages);
 }
 
 /* Tokens that a running request may get now, 0: none. */
-static uint32_t running_tokens(const struct scheduler *s, const struct pass *pass,
-                               const struct request *r)
+static uint32_t running_tokens(const struct scheduler *s, const struct pass *pass, uint32_t slot)
 {
+    const struct request *r = &s->table->requests[slot];
     /* The token in flight will be its last: nothing may be computed after it. */
     if (r->placeholders > 0 && r->computed_tokens + 2 - r->placeholders >= r->limit_tokens) {
         return 0;
     }
-    if (in_later_stages(s, r)) {
+    if (in_later_stages(s, slot)) {
         return 0;
     }
     uint32_t n = r->tokens_count + r->placeholders - r->computed_tokens;
@@ -277,12 +294,47 @@ static bool make_room(struct scheduler *s, struct pass *pass, uint32_t *index, u
     return true;
 }
 
+/*
+ * What most steps do for most requests, as running_tokens() and plan_seq() would: one more token,
+ * which samples, in a block that is there, with no block to enter into the prefix cache. False:
+ * nothing was done. Not for a pipeline.
+ */
+static bool plan_decode(struct scheduler *s, struct pass *pass, uint32_t slot)
+{
+    struct request *r = &s->table->requests[slot];
+    uint32_t computed = r->computed_tokens + 1;
+    if (computed != r->tokens_count + r->placeholders || computed > r->capacity_tokens ||
+        computed >= s->options.max_model_len || r->tokens_count >= r->register_at_tokens ||
+        (r->placeholders > 0 && r->tokens_count + 1 >= r->limit_tokens)) {
+        return false;
+    }
+    pass->buffer->seqs[pass->seqs_count] = (struct step_seq){
+        .slot = slot,
+        .computed_tokens = r->computed_tokens,
+        .scheduled_tokens = 1,
+        .flags = STEP_SEQ_SAMPLES | (r->ignore_eos ? STEP_SEQ_IGNORE_EOS : 0),
+        .sample_key = r->sample_key,
+        .position = computed - r->prompt_tokens,
+        .blocks_first = pass->block_ids_count,
+    };
+    pass->seqs_count++;
+    pass->budget_tokens--;
+    r->in_flight++;
+    r->computed_tokens = computed;
+    r->placeholders++;
+    return true;
+}
+
 static void serve_running(struct scheduler *s, struct pass *pass)
 {
+    bool pipeline = s->options.pipeline_stages > 1;
     for (uint32_t i = 0; i < s->running_count && pass->budget_tokens > 0; i++) {
         uint32_t slot = s->running[i];
+        if (!pipeline && plan_decode(s, pass, slot)) {
+            continue;
+        }
         const struct request *r = &s->table->requests[slot];
-        uint32_t n = running_tokens(s, pass, r);
+        uint32_t n = running_tokens(s, pass, slot);
         if (n == 0) {
             continue;
         }
@@ -481,30 +533,26 @@ void scheduler_abort(struct scheduler *s, uint32_t slot)
     end_request(s, slot);
 }
 
-/* vLLM's order: min_tokens, end of sequence, stop ids, length. */
-static struct commit_outcome check_stop(const struct scheduler *s, uint32_t slot, uint32_t token)
+/* vLLM's order: min_tokens (the caller asks from there on), end of sequence, stop ids, length. */
+static void check_stop(const struct scheduler *s, uint32_t slot, uint32_t token,
+                       struct commit_outcome *outcome)
 {
     const struct request *r = &s->table->requests[slot];
-    struct commit_outcome outcome = {.finish = FINISH_NONE, .stop_token_id = TOKEN_NONE};
-    if (r->tokens_count < r->stop_from_tokens) {
-        return outcome;
+    const struct request_detail *d = &s->table->details[slot];
+    if (!r->ignore_eos && token == (uint32_t)d->eos_token_id) {
+        outcome->finish = FINISH_STOP;
+        return;
     }
-    if (!r->ignore_eos && token == (uint32_t)r->eos_token_id) {
-        outcome.finish = FINISH_STOP;
-        return outcome;
-    }
-    const uint32_t *stop_ids = s->table->details[slot].stop_token_ids;
     for (uint32_t i = 0; i < r->stop_ids_count; i++) {
-        if (token == stop_ids[i]) {
-            outcome.finish = FINISH_STOP;
-            outcome.stop_token_id = (int32_t)token;
-            return outcome;
+        if (token == d->stop_token_ids[i]) {
+            outcome->finish = FINISH_STOP;
+            outcome->stop_token_id = (int32_t)token;
+            return;
         }
     }
     if (r->tokens_count >= r->limit_tokens) {
-        outcome.finish = FINISH_LENGTH;
+        outcome->finish = FINISH_LENGTH;
     }
-    return outcome;
 }
 
 /* The last step in flight of a request that has ended meanwhile. */
@@ -537,7 +585,10 @@ bool scheduler_commit(struct scheduler *s, const struct step_seq *seq, uint32_t 
         request_table_tokens(s->table, slot)[r->tokens_count] = token;
     }
     r->tokens_count++;
-    *outcome = check_stop(s, slot, token);
+    *outcome = (struct commit_outcome){.finish = FINISH_NONE, .stop_token_id = TOKEN_NONE};
+    if (r->tokens_count >= r->stop_from_tokens) {
+        check_stop(s, slot, token, outcome);
+    }
     bool running = r->state == REQUEST_RUNNING;
     if (running) {
         r->placeholders--;
@@ -589,10 +640,9 @@ void scheduler_reported(struct scheduler *s)
 /* Its next steps are all alike; `in_flight` of them are submitted. */
 static bool decodes_quietly(const struct scheduler *s, const struct request *r, uint32_t in_flight)
 {
-    bool endless = r->ignore_eos || r->eos_token_id == TOKEN_NONE;
     return r->in_flight == in_flight && r->placeholders == in_flight &&
            r->computed_tokens + 1 == r->tokens_count + in_flight && r->first_sent &&
-           !r->has_prompt && endless && r->stop_ids_count == 0 &&
+           !r->has_prompt && r->ignore_eos && r->stop_ids_count == 0 &&
            r->capacity_tokens >= r->computed_tokens &&
            r->capacity_tokens - r->computed_tokens < s->options.block_tokens;
 }
@@ -701,6 +751,5 @@ void scheduler_advance(struct scheduler *s, uint64_t steps)
         struct request *r = &s->table->requests[s->running[i]];
         r->tokens_count += (uint32_t)steps;
         r->computed_tokens += (uint32_t)steps;
-        r->sampled_pass = s->passes_count;
     }
 }

@@ -78,6 +78,24 @@ void scheduler_attach_finished(struct scheduler *s, struct step_buffer *buffer);
  */
 bool scheduler_commit(struct scheduler *s, const struct step_seq *seq, uint32_t token,
                       struct commit_outcome *outcome);
+/*
+ * The same for what most sequences of most steps are: a request `r` that goes on, whose token ids
+ * nobody knows, with nothing but counts to change. False: nothing was done.
+ */
+static inline bool scheduler_commit_plain(struct request *r, const struct step_seq *seq)
+{
+    uint32_t tokens_count = r->tokens_count + 1;
+    if (r->state != REQUEST_RUNNING || (seq->flags & STEP_SEQ_SAMPLES) == 0 || r->has_prompt ||
+        tokens_count >= r->stop_from_tokens ||
+        r->computed_tokens - r->placeholders + 1 >= r->register_at_tokens) {
+        return false;
+    }
+    ASSERT(r->in_flight > 0);
+    r->in_flight--;
+    r->tokens_count = tokens_count;
+    r->placeholders--;
+    return true;
+}
 void scheduler_commit_end(struct scheduler *s);
 
 /*

@@ -21,7 +21,6 @@ struct slot_queue {
     } * links;
     uint32_t head;
     uint32_t tail;
-    uint32_t count;
 };
 
 static inline size_t slot_queue_arena_bytes(uint32_t slots)
@@ -35,7 +34,6 @@ static inline void slot_queue_init(struct slot_queue *q, struct arena *arena, ui
         .links = ARENA_NEW(arena, struct slot_queue_link, slots),
         .head = SLOT_QUEUE_NONE,
         .tail = SLOT_QUEUE_NONE,
-        .count = 0,
     };
 }
 
@@ -53,7 +51,6 @@ static inline void slot_queue_push(struct slot_queue *q, uint32_t slot)
         q->links[q->tail].next = slot;
     }
     q->tail = slot;
-    q->count++;
 }
 
 /* Removes `slot` if it is queued. */
@@ -74,7 +71,6 @@ static inline void slot_queue_remove(struct slot_queue *q, uint32_t slot)
         q->links[link->next].prev = link->prev;
     }
     link->queued = false;
-    q->count--;
 }
 
 /* The oldest slot, removed; SLOT_QUEUE_NONE when empty. */
@@ -82,7 +78,14 @@ static inline uint32_t slot_queue_pop(struct slot_queue *q)
 {
     uint32_t slot = q->head;
     if (slot != SLOT_QUEUE_NONE) {
-        slot_queue_remove(q, slot);
+        struct slot_queue_link *link = &q->links[slot];
+        q->head = link->next;
+        if (q->head == SLOT_QUEUE_NONE) {
+            q->tail = SLOT_QUEUE_NONE;
+        } else {
+            q->links[q->head].prev = SLOT_QUEUE_NONE;
+        }
+        link->queued = false;
     }
     return slot;
 }

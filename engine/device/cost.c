@@ -121,6 +121,28 @@ static double activation_token_bytes(const struct model_shape *m)
     return (double)(elements * m->layers_count * 2);
 }
 
+void cost_model_of(const struct model_shape *shape, struct cost_model *out)
+{
+    uint64_t layer_experts = shape->experts_active * model_expert_parameters(shape);
+    uint64_t dense = model_active_parameters(shape) - model_expert_layers(shape) * layer_experts;
+    *out = (struct cost_model){
+        .shape = shape,
+        .weight_bytes = (double)model_step_weight_bytes(shape),
+        .kv_token_bytes = (double)model_kv_token_bytes(shape),
+        .activation_token_bytes = activation_token_bytes(shape),
+        .logits_bytes = 4.0 * shape->vocab, /* fp32, written once a sampled row */
+        .dense_parameters = (double)dense,
+        .pair_flops = (double)model_pair_flops(shape),
+        .kernels_count = model_step_kernels(shape),
+    };
+}
+
+/* What the memory and the arithmetic units need at least, in seconds. */
+struct bounds {
+    double memory_s;
+    double compute_s;
+};
+
 /* Bytes of expert weights that one rank reads and FLOPs that it spends on them. */
 static void add_experts(const struct model_shape *m, const struct step_ranks *ranks, double *bytes,
                         double *flops)
@@ -130,6 +152,27 @@ static void add_experts(const struct model_shape *m, const struct step_ranks *ra
     double pairs = (double)ranks->all_tokens * m->experts_active; /* token and expert */
     *bytes += model_experts_reached(m, ranks->all_tokens) / ep * layer_weights * m->weight_bytes;
     *flops += 2.0 * layer_weights * pairs / ep;
+}
+
+static struct bounds bounds_of(const struct gpu_shape *gpu, const struct cost_model *model,
+                               const struct step_ranks *ranks, const struct step_load *load)
+{
+    double tokens = load->tokens_count;
+    double bytes = model->weight_bytes + (double)load->kv_read_tokens * model->kv_token_bytes +
+                   tokens * model->activation_token_bytes +
+                   load->sampled_count * model->logits_bytes;
+    /* Attention runs at 60 % of the GEMM rate (FlashAttention). */
+    double pairs = (double)load->attention_pairs;
+    double flops = 2.0 * model->dense_parameters * tokens + model->pair_flops * pairs / 0.6;
+    if (model->shape->experts_count > 0) {
+        add_experts(model->shape, ranks, &bytes, &flops);
+    }
+    if (ranks->tp > 1) {
+        bytes /= ranks->tp;
+        flops /= ranks->tp;
+    }
+    return (struct bounds){.memory_s = bytes / gpu->bytes_per_s,
+                           .compute_s = flops / gpu->flops_per_s};
 }
 
 static time_ps fitted_time(const struct step_fit *fit, const struct step_load *load)
@@ -142,13 +185,71 @@ static time_ps fitted_time(const struct step_fit *fit, const struct step_load *l
     return llround(ps);
 }
 
+static time_ps time_of(const struct gpu_shape *gpu, const struct cost_model *model,
+                       const struct step_ranks *ranks, const struct step_load *load,
+                       const struct bounds *bounds)
+{
+    if (gpu->fit != NULL) {
+        return fitted_time(gpu->fit, load);
+    }
+    double busy_s = bounds->memory_s > bounds->compute_s ? bounds->memory_s : bounds->compute_s;
+    time_ps time = cost_round(busy_s * 1e12) + model->kernels_count * gpu->kernel_gap;
+    if (ranks->tp > 1) {
+        double tokens = load->tokens_count;
+        double message_s = tokens * model->shape->hidden * 2.0 / gpu->allreduce_bytes_per_s;
+        time_ps allreduce = gpu->allreduce_latency + llround(message_s * 1e12);
+        time += 2 * (time_ps)model->shape->layers_count * allreduce;
+    }
+    return time;
+}
+
+static time_ps exchange_of(const struct gpu_shape *gpu, const struct model_shape *shape,
+                           const struct step_ranks *ranks)
+{
+    if (ranks->ep <= 1 || shape->experts_count == 0) {
+        return 0;
+    }
+    double others = (double)ranks->all_tokens * (ranks->ep - 1) / ranks->ep;
+    double message_s = others * shape->hidden * 2.0 / gpu->exchange_bytes_per_s;
+    time_ps one_way = gpu->exchange_latency + llround(message_s * 1e12);
+    return 2 * (time_ps)model_expert_layers(shape) * one_way;
+}
+
+time_ps cost_step_time(const struct gpu_shape *gpu, const struct cost_model *model,
+                       const struct step_ranks *ranks, const struct step_load *load)
+{
+    if (load->tokens_count == 0) {
+        return 0;
+    }
+    struct bounds bounds = bounds_of(gpu, model, ranks, load);
+    return time_of(gpu, model, ranks, load, &bounds) + exchange_of(gpu, model->shape, ranks);
+}
+
+bool cost_decodes_of(const struct gpu_shape *gpu, const struct cost_model *model, uint32_t tp,
+                     uint32_t seqs_count, struct cost_decodes *out)
+{
+    double tokens = seqs_count;
+    *out = (struct cost_decodes){
+        .weight_bytes = model->weight_bytes,
+        .kv_token_bytes = model->kv_token_bytes,
+        .activation_bytes = tokens * model->activation_token_bytes,
+        .logits_bytes = seqs_count * model->logits_bytes,
+        .bytes_per_s = gpu->bytes_per_s,
+        .dense_flops = 2.0 * model->dense_parameters * tokens,
+        .pair_flops = model->pair_flops,
+        .flops_per_s = gpu->flops_per_s,
+        .gaps = model->kernels_count * gpu->kernel_gap,
+    };
+    return gpu->fit == NULL && tp == 1 && model->shape->experts_count == 0 && seqs_count > 0;
+}
+
 static uint32_t parts_in_a_million(double part, double whole)
 {
     double ppm = whole > 0.0 ? part / whole * 1e6 : 0.0;
     return ppm < 1e6 ? (uint32_t)llround(ppm) : 1000000;
 }
 
-void cost_step_ranks(const struct gpu_shape *gpu, const struct model_shape *model,
+void cost_step_model(const struct gpu_shape *gpu, const struct cost_model *model,
                      const struct step_ranks *ranks, const struct step_load *load,
                      struct step_cost *out)
 {
@@ -156,40 +257,21 @@ void cost_step_ranks(const struct gpu_shape *gpu, const struct model_shape *mode
     if (load->tokens_count == 0) {
         return;
     }
-    double tp = ranks->tp;
-    double tokens = load->tokens_count;
-    double logits_bytes = 4.0 * model->vocab; /* fp32, written once a sampled row */
-    double bytes = (double)model_step_weight_bytes(model) +
-                   (double)load->kv_read_tokens * (double)model_kv_token_bytes(model) +
-                   tokens * activation_token_bytes(model) + load->sampled_count * logits_bytes;
-    uint64_t layer_experts = model->experts_active * model_expert_parameters(model);
-    uint64_t dense = model_active_parameters(model) - model_expert_layers(model) * layer_experts;
-    /* Attention runs at 60 % of the GEMM rate (FlashAttention). */
-    double pairs = (double)load->attention_pairs;
-    double flops = 2.0 * (double)dense * tokens + (double)model_pair_flops(model) * pairs / 0.6;
-    add_experts(model, ranks, &bytes, &flops);
-    double memory_s = bytes / tp / gpu->bytes_per_s;
-    double compute_s = flops / tp / gpu->flops_per_s;
-    double busy_s = memory_s > compute_s ? memory_s : compute_s;
-    out->time = llround(busy_s * 1e12) + model_step_kernels(model) * gpu->kernel_gap;
-    if (ranks->tp > 1) {
-        double message_s = tokens * model->hidden * 2.0 / gpu->allreduce_bytes_per_s;
-        time_ps allreduce = gpu->allreduce_latency + llround(message_s * 1e12);
-        out->time += 2 * (time_ps)model->layers_count * allreduce;
-    }
-    if (gpu->fit != NULL) {
-        out->time = fitted_time(gpu->fit, load);
-    }
-    if (ranks->ep > 1 && model->experts_count > 0) {
-        double others = (double)ranks->all_tokens * (ranks->ep - 1) / ranks->ep;
-        double message_s = others * model->hidden * 2.0 / gpu->exchange_bytes_per_s;
-        time_ps one_way = gpu->exchange_latency + llround(message_s * 1e12);
-        out->exchange = 2 * (time_ps)model_expert_layers(model) * one_way;
-        out->time += out->exchange;
-    }
+    struct bounds bounds = bounds_of(gpu, model, ranks, load);
+    out->exchange = exchange_of(gpu, model->shape, ranks);
+    out->time = time_of(gpu, model, ranks, load, &bounds) + out->exchange;
     double time_s = (double)out->time / 1e12;
-    out->sm_ppm = parts_in_a_million(compute_s, time_s);
-    out->bandwidth_ppm = parts_in_a_million(memory_s, time_s);
+    out->sm_ppm = parts_in_a_million(bounds.compute_s, time_s);
+    out->bandwidth_ppm = parts_in_a_million(bounds.memory_s, time_s);
+}
+
+void cost_step_ranks(const struct gpu_shape *gpu, const struct model_shape *model,
+                     const struct step_ranks *ranks, const struct step_load *load,
+                     struct step_cost *out)
+{
+    struct cost_model prepared;
+    cost_model_of(model, &prepared);
+    cost_step_model(gpu, &prepared, ranks, load, out);
 }
 
 time_ps cost_step(const struct gpu_shape *gpu, const struct model_shape *model, uint32_t tp,

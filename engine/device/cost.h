@@ -86,6 +86,20 @@ struct step_cost {
     uint32_t bandwidth_ppm; /* from others on a shared GPU. Uncalibrated. The same of bandwidth. */
 };
 
+/* What the steps of a model cost, as far as it follows from its shape alone. */
+struct cost_model {
+    const struct model_shape *shape;
+    double weight_bytes; /* read in each step, besides experts */
+    double kv_token_bytes;
+    double activation_token_bytes;
+    double logits_bytes;     /* of a sampled row */
+    double dense_parameters; /* that a token goes through, besides experts */
+    double pair_flops;
+    uint32_t kernels_count;
+};
+
+void cost_model_of(const struct model_shape *shape, struct cost_model *out);
+
 /*
  * One step of one rank.
  *
@@ -95,9 +109,55 @@ struct step_cost {
  * back (vLLM's default exchange). Uncalibrated: routing is uniform, and experts run at the
  * roofline.
  */
+void cost_step_model(const struct gpu_shape *gpu, const struct cost_model *model,
+                     const struct step_ranks *ranks, const struct step_load *load,
+                     struct step_cost *out);
+/* The same, for who asks once. */
 void cost_step_ranks(const struct gpu_shape *gpu, const struct model_shape *model,
                      const struct step_ranks *ranks, const struct step_load *load,
                      struct step_cost *out);
+
+/* cost.time of these alone. */
+time_ps cost_step_time(const struct gpu_shape *gpu, const struct cost_model *model,
+                       const struct step_ranks *ranks, const struct step_load *load);
+
+/* What steps have in common in which the same number of sequences compute a token each and sample;
+ * on one rank, of a model without experts. */
+struct cost_decodes {
+    double weight_bytes;
+    double kv_token_bytes;
+    double activation_bytes;
+    double logits_bytes;
+    double bytes_per_s;
+    double dense_flops;
+    double pair_flops;
+    double flops_per_s;
+    time_ps gaps;
+};
+
+/* False: such steps are not all that there is to it. */
+bool cost_decodes_of(const struct gpu_shape *gpu, const struct cost_model *model, uint32_t tp,
+                     uint32_t seqs_count, struct cost_decodes *out);
+
+/* As llround() of what is not negative, without a call. */
+static inline time_ps cost_round(double ps)
+{
+    time_ps whole = (time_ps)ps;
+    return ps - (double)whole >= 0.5 ? whole + 1 : whole;
+}
+
+/* cost_step_time() of one of them, which reads so many tokens of KV cache: the same arithmetic in
+ * the same order, so that the result is the same to the picosecond. */
+static inline time_ps cost_decodes_time(const struct cost_decodes *d, uint64_t kv_read_tokens)
+{
+    double contexts = (double)kv_read_tokens;
+    double bytes =
+        d->weight_bytes + contexts * d->kv_token_bytes + d->activation_bytes + d->logits_bytes;
+    double flops = d->dense_flops + d->pair_flops * contexts / 0.6;
+    double memory_s = bytes / d->bytes_per_s;
+    double compute_s = flops / d->flops_per_s;
+    return cost_round((memory_s > compute_s ? memory_s : compute_s) * 1e12) + d->gaps;
+}
 
 /*
  * Time the GPU is busy with one step on 1/tp of the model: max(bytes / bandwidth, flops / peak) +

@@ -18,6 +18,7 @@ enum {
     TOPOLOGY_NODES_MAX = 16,
     TOPOLOGY_HOST_BYTES = 64,
     TOPOLOGY_CPUS_MAX = 1024, /* as glibc's cpu_set_t */
+    TOPOLOGY_PATH_BYTES = 512,
 };
 
 /* CPUs by their numbers. None: not pinned, as whoever starts the process. */
@@ -155,6 +156,10 @@ struct topology {
 
     char socket_dir[96]; /* private directory of the ipc sockets, mode 0700, made and removed by the
                             harness */
+
+    uint32_t record; /* bool: the calls of all processes are to be recorded; whoever runs it says */
+    char record_dir[TOPOLOGY_PATH_BYTES]; /* where; "": nothing is recorded */
+    char revision[48];                    /* of the program, for the recordings */
 };
 
 void topology_cpus_add(struct topology_cpus *cpus, uint32_t cpu);

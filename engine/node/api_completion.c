@@ -204,7 +204,7 @@ static enum status submit_choice(struct choice *choice, const struct http_reques
         request.sampling.seed = (int64_t)((uint64_t)c->request.seed + choice->index);
     }
     struct frontend_send send;
-    TRY(frontend_submit(s->frontend, &request, process_now(&s->process), &send, error));
+    TRY(tape_frontend_submit(&s->frontend, &request, process_now(&s->process), &send, error));
     choice->handle = send.handle;
     c->open_choices++;
     s->by_handle[send.handle] = choice;
@@ -314,7 +314,7 @@ void completion_cancel(struct connection *c)
         if (choice->handle == FRONTEND_HANDLE_NONE) {
             continue;
         }
-        frontend_cancel(s->frontend, choice->handle);
+        tape_frontend_cancel(&s->frontend, choice->handle);
         s->by_handle[choice->handle] = NULL;
         choice->handle = FRONTEND_HANDLE_NONE;
         if (choice->record != NULL) {
@@ -530,7 +530,7 @@ void completion_deliver(struct api_server *s)
 {
     int64_t token_ns = s->process.topology->host.api_output_token_ns;
     struct frontend_delta delta;
-    while (frontend_take(s->frontend, &delta)) {
+    while (tape_frontend_take(&s->frontend, &delta)) {
         struct choice *choice = s->by_handle[delta.handle];
         if (choice != NULL && choice->connection->stream) {
             occupancy_charge(&s->occupancy, token_ns * (int64_t)delta.new_tokens_count);
@@ -557,8 +557,8 @@ void completion_message(struct api_server *s, const struct engine_outputs *outpu
     }
     s->charged_tokens = 0;
     api_metrics_message(s, outputs);
-    frontend_outputs_begin(s->frontend, outputs);
-    while (frontend_outputs_slice(s->frontend, process_now(&s->process)) > 0) {
+    tape_frontend_outputs_begin(&s->frontend, outputs);
+    while (tape_frontend_outputs_slice(&s->frontend, process_now(&s->process)) > 0) {
         completion_deliver(s);
     }
     completion_deliver(s); /* requests that ended without an output of their own */
@@ -571,7 +571,7 @@ void completion_message(struct api_server *s, const struct engine_outputs *outpu
 void completion_aborts(struct api_server *s)
 {
     struct frontend_abort abort_request;
-    while (frontend_take_abort(s->frontend, &abort_request)) {
+    while (tape_frontend_take_abort(&s->frontend, &abort_request)) {
         struct error error;
         wire_buffer_reset(&s->buffer);
         wire_encode_abort(&s->buffer, &abort_request.id, 1);
@@ -583,7 +583,7 @@ void completion_aborts(struct api_server *s)
 
 void completion_fail_all(struct api_server *s)
 {
-    frontend_fail_all(s->frontend);
+    tape_frontend_fail_all(&s->frontend);
     completion_deliver(s);
     api_flush(s);
 }

@@ -237,7 +237,7 @@ static bool route_get(struct connection *c, const char *path)
         respond_buffer(c, &body);
     } else if (strcmp(path, "/load") == 0) {
         http_buffer_text(&body, "{\"server_load\":");
-        http_buffer_u64(&body, frontend_open(c->server->frontend));
+        http_buffer_u64(&body, frontend_open(c->server->frontend.frontend));
         http_buffer_text(&body, "}");
         respond_buffer(c, &body);
     } else {

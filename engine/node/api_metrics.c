@@ -57,7 +57,7 @@ void api_metrics_finish(const struct choice *choice, const struct frontend_delta
 static void observe_output(struct api_server *s, struct metrics_engine *m,
                            const struct engine_output *o, time_ps at)
 {
-    int32_t handle = frontend_handle_of(s->frontend, o->id);
+    int32_t handle = frontend_handle_of(s->frontend.frontend, o->id);
     struct choice *choice = handle != FRONTEND_HANDLE_NONE ? s->by_handle[handle] : NULL;
     if (choice == NULL || o->new_tokens_count == 0) {
         return;

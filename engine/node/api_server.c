@@ -346,7 +346,7 @@ static void take_stats(struct api_server *s)
     if (wire_decode_coordinator_state(s->decoder, last.frames[0].data, last.frames[0].bytes, &state,
                                       &error) == STATUS_OK) {
         note_state(s, &state);
-        frontend_coordinator_state(s->frontend, &state);
+        tape_frontend_coordinator_state(&s->frontend, &state);
     } else {
         process_warning("ApiServer_%u dropped the coordinator's state: %s", s->index, error.text);
     }
@@ -473,7 +473,8 @@ static enum status create_frontend(struct api_server *s, struct error *error)
                      &s->arena, error));
     s->by_handle = ARENA_NEW(&s->arena, struct choice *, API_REQUESTS_MAX);
     s->prompt_ids = ARENA_NEW(&s->arena, uint32_t, t->max_model_len + 1);
-    return frontend_create(&s->arena, &options, &s->frontend, error);
+    s->frontend.tape = process_tape(&s->process, TAPE_API_SERVER, s->index);
+    return tape_frontend_create(&s->frontend, &s->arena, &options, error);
 }
 
 static enum status start(struct api_server *s, struct error *error)
@@ -545,5 +546,6 @@ int api_server_main(int argc, char **argv)
     process_started(s.thread);
     (void)uv_run(&s.loop, UV_RUN_DEFAULT);
     ledger_thread_end(s.thread);
+    tape_close(s.frontend.tape);
     return EXIT_SUCCESS;
 }

@@ -12,7 +12,6 @@
 
 #include <uv.h>
 
-#include "engine/core/frontend.h"
 #include "engine/http/http_parser.h"
 #include "engine/http/openai.h"
 #include "engine/http/sse.h"
@@ -21,6 +20,7 @@
 #include "engine/node/occupancy.h"
 #include "engine/node/peers.h"
 #include "engine/node/process.h"
+#include "engine/tape/tape_frontend.h"
 #include "engine/wire/wire.h"
 
 enum {
@@ -125,7 +125,7 @@ struct api_server {
     struct wire_decoder *decoder;
     struct wire_buffer buffer;
     struct arena arena;
-    struct frontend *frontend;
+    struct tape_frontend frontend;
     struct tokenizer tokenizer;
     struct detokenizer detokenizer;
     struct openai_limits limits;

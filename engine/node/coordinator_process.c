@@ -11,11 +11,11 @@
 #include <zmq.h>
 
 #include "engine/base/clock.h"
-#include "engine/core/coordinator.h"
 #include "engine/node/occupancy.h"
 #include "engine/node/peers.h"
 #include "engine/node/process.h"
 #include "engine/node/sockets.h"
+#include "engine/tape/tape_coordinator.h"
 #include "engine/wire/wire.h"
 
 #define BEAT   (500 * PS_PER_MS)
@@ -29,7 +29,7 @@ struct relay {
     void *front; /* XPUB: state to API servers; FIRST_REQ from them */
     void *back;  /* XPUB: READY and START_DP_WAVE to engine cores */
     void *input; /* PULL: counts from engine cores */
-    struct coordinator *coordinator;
+    struct tape_coordinator coordinator;
     struct wire_decoder *decoder;
     struct wire_buffer buffer;
     struct ledger_thread *thread;
@@ -117,7 +117,7 @@ static void note(const struct relay *r, enum event_kind what, int64_t first, int
 static enum status take_actions(struct relay *r, struct error *error)
 {
     struct coordinator_action action;
-    while (coordinator_take_action(r->coordinator, &action)) {
+    while (tape_coordinator_take_action(&r->coordinator, &action)) {
         occupancy_settle(&r->occupancy);
         ledger_add(&r->thread->messages_out_count, 1);
         switch (action.kind) {
@@ -158,7 +158,7 @@ static enum status take_subscription(struct relay *r, const struct socket_messag
                          "coordinator: an engine core sent something else than its subscription");
     }
     note_subscriber(r, m);
-    coordinator_subscribe(r->coordinator);
+    tape_coordinator_subscribe(&r->coordinator);
     return take_actions(r, error);
 }
 
@@ -200,7 +200,7 @@ static enum status read_back(struct relay *r, struct error *error)
     if (!subscribe) {
         return STATUS_OK;
     }
-    coordinator_subscribe(r->coordinator);
+    tape_coordinator_subscribe(&r->coordinator);
     return take_actions(r, error);
 }
 
@@ -222,7 +222,7 @@ static enum status read_front(struct relay *r, struct error *fatal)
         struct error error;
         if (wire_decode_first_request(r->decoder, m.frames[0].data, m.frames[0].bytes, &first,
                                       &error) == STATUS_OK) {
-            coordinator_first_request(r->coordinator, &first);
+            tape_coordinator_first_request(&r->coordinator, &first);
         } else {
             drop_message(r, &error);
         }
@@ -247,7 +247,7 @@ static enum status read_input(struct relay *r, struct error *fatal)
         if (outputs.engine_index < TOPOLOGY_ENGINES_MAX) {
             r->counters[outputs.engine_index] = socket_message_connection(&m);
         }
-        coordinator_outputs(r->coordinator, &outputs);
+        tape_coordinator_outputs(&r->coordinator, &outputs);
     }
     charge_message(r, &m);
     socket_message_free(&m);
@@ -266,10 +266,10 @@ static void note_publish(struct relay *r, int64_t now_ns, bool changed)
 static enum status publish_if_due(struct relay *r, bool input_pending, struct error *error)
 {
     struct coordinator_state state;
-    bool changed = coordinator_changed(r->coordinator);
+    bool changed = coordinator_changed(r->coordinator.coordinator);
     int64_t now_ns = clock_now_ns();
-    if (!coordinator_publish(r->coordinator, process_run_time(&r->process, now_ns), input_pending,
-                             &state)) {
+    if (!tape_coordinator_publish(&r->coordinator, process_run_time(&r->process, now_ns),
+                                  input_pending, &state)) {
         return STATUS_OK;
     }
     note_publish(r, now_ns, changed);
@@ -280,7 +280,7 @@ static enum status publish_if_due(struct relay *r, bool input_pending, struct er
 
 static long wait_ms(const struct relay *r)
 {
-    time_ps left = coordinator_deadline(r->coordinator) - process_now(&r->process);
+    time_ps left = tape_coordinator_deadline(&r->coordinator) - process_now(&r->process);
     time_ps wait = left < BEAT ? left : BEAT; /* the ledger shows waits as they pass */
     return wait <= 0 ? 0 : (long)((wait + PS_PER_MS - 1) / PS_PER_MS);
 }
@@ -370,7 +370,8 @@ static enum status relay_start(struct relay *r, struct arena *arena, struct erro
         r->counters[i] = -1;
     }
     TRY(arena_create(coordinator_arena_bytes(&options), arena, error));
-    TRY(coordinator_create(arena, &options, &r->coordinator, error));
+    r->coordinator.tape = process_tape(&r->process, TAPE_COORDINATOR, r->process.node);
+    TRY(tape_coordinator_create(&r->coordinator, arena, &options, error));
     TRY(wire_decoder_create(&r->decoder, error));
     void *context = zmq_ctx_new();
     ASSERT(context != NULL);

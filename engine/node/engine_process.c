@@ -24,6 +24,7 @@
 #include "engine/node/occupancy.h"
 #include "engine/node/peers.h"
 #include "engine/node/sockets.h"
+#include "engine/tape/tape_engine.h"
 
 enum {
     GREETINGS_MAX = 2,
@@ -51,7 +52,7 @@ struct engine_process {
     struct engine_io io;
     struct executor *executor;
     struct arena arena;
-    struct engine_core *core;
+    struct tape_engine engine;
     struct engine_utility utility;
     struct ledger_thread *thread;
     struct occupancy occupancy;
@@ -284,7 +285,8 @@ static enum status create_core(struct engine_process *e, struct error *error)
                          t->block_tokens);
     }
     TRY(arena_create(engine_core_arena_bytes(&options), &e->arena, error));
-    return engine_core_create(&e->arena, &options, &e->core, error);
+    e->engine.tape = process_tape(&e->process, TAPE_ENGINE_CORE, e->rank);
+    return tape_engine_create(&e->engine, &e->arena, &options, error);
 }
 
 /* A dummy takes none of the host's booked time: nothing is scheduled for it. */
@@ -383,7 +385,7 @@ static void count_waiting(struct engine_process *e, int64_t now_ns)
 {
     int64_t passed_ns = now_ns - e->waiting_since_ns;
     ledger_add(&e->thread->queue_length_ns, e->waiting_count * (uint64_t)passed_ns);
-    e->waiting_count = engine_core_waiting(e->core);
+    e->waiting_count = engine_core_waiting(e->engine.core);
     e->waiting_since_ns = now_ns;
     if (e->waiting_count > ledger_get(&e->thread->queue_max)) {
         ledger_set(&e->thread->queue_max, e->waiting_count);
@@ -426,7 +428,7 @@ static void send_reply(struct engine_process *e, uint32_t client_index,
 static void answer_utility(struct engine_process *e, const struct utility_call *call)
 {
     struct utility_reply reply;
-    if (engine_utility_call(&e->utility, e->core, call, &reply)) {
+    if (engine_utility_call(&e->utility, &e->engine, call, &reply)) {
         send_reply(e, call->client_index, &reply);
     }
 }
@@ -446,7 +448,7 @@ static enum status answer_put_off(struct engine_process *e, struct error *error)
     struct utility_reply reply;
     uint32_t client_index;
     while (e->call_error.status == STATUS_OK &&
-           engine_utility_due(&e->utility, e->core, &client_index, &reply)) {
+           engine_utility_due(&e->utility, &e->engine, &client_index, &reply)) {
         send_reply(e, client_index, &reply);
     }
     return call_failed(e, error);
@@ -459,7 +461,7 @@ static enum status handle(struct engine_process *e, const struct queue_item *ite
     ledger_add(&e->thread->messages_in_count, 1);
     switch (item->kind) {
     case ITEM_ADD:
-        if (engine_core_add(e->core, &item->as.request, process_now(&e->process), &why) !=
+        if (tape_engine_add(&e->engine, &item->as.request, process_now(&e->process), &why) !=
             STATUS_OK) {
             refuse(e, &item->as.request, &why);
         } else {
@@ -468,13 +470,13 @@ static enum status handle(struct engine_process *e, const struct queue_item *ite
         }
         return STATUS_OK;
     case ITEM_ABORT:
-        engine_core_abort(e->core, item->as.abort_id);
+        tape_engine_abort(&e->engine, item->as.abort_id);
         return STATUS_OK;
     case ITEM_UTILITY:
         answer_utility(e, &item->as.utility);
         return call_failed(e, error);
     case ITEM_START_WAVE:
-        engine_core_start_wave(e->core, &item->as.start);
+        tape_engine_start_wave(&e->engine, &item->as.start);
         return STATUS_OK;
     case ITEM_FAILED:
         return error_set(error, STATUS_DIED, "%s", executor_dead_worker(e->executor));
@@ -491,7 +493,7 @@ static enum status handle(struct engine_process *e, const struct queue_item *ite
 static struct queue_item *take_input(struct engine_process *e)
 {
     struct queue_item *item = queue_take_all(&e->io.in, 0);
-    if (item != NULL || engine_core_has_work(e->core)) {
+    if (item != NULL || tape_engine_has_work(&e->engine)) {
         return item;
     }
     int64_t before = clock_now_ns();
@@ -541,7 +543,7 @@ static void book_stats(struct engine_process *e, const struct scheduler_stats *s
 static void publish_counts(struct engine_process *e)
 {
     struct scheduler_stats stats;
-    if (!engine_core_counts_changed(e->core, &stats)) {
+    if (!tape_engine_counts_changed(&e->engine, &stats)) {
         return;
     }
     book_stats(e, &stats);
@@ -562,7 +564,7 @@ static void publish_counts(struct engine_process *e)
 static void send_notices(struct engine_process *e)
 {
     struct engine_outputs notice;
-    while (engine_core_take_notice(e->core, process_now(&e->process), &notice)) {
+    while (tape_engine_take_notice(&e->engine, process_now(&e->process), &notice)) {
         send_outputs(e, COORDINATOR_CLIENT, &notice);
     }
 }
@@ -583,10 +585,10 @@ static enum status agree(struct engine_process *e, const struct step_plan *plan,
     }
     if (!e->in_wave) {
         e->in_wave = true;
-        note_wave(e, EVENT_WAVE_BEGAN, engine_core_wave(e->core)->current_wave);
+        note_wave(e, EVENT_WAVE_BEGAN, engine_core_wave(e->engine.core)->current_wave);
     }
-    struct wave_forward forward = engine_core_forward(e->core, plan);
-    TRY(lockstep_agree(&e->lockstep, engine_core_wave(e->core), &forward, room, error));
+    struct wave_forward forward = tape_engine_forward(&e->engine, plan);
+    TRY(lockstep_agree(&e->lockstep, engine_core_wave(e->engine.core), &forward, room, error));
     *agreed = room;
     return STATUS_OK;
 }
@@ -657,7 +659,7 @@ static enum status complete(struct engine_process *e, struct error *error)
     ledger_add(&e->thread->step_ns, (uint64_t)(now - step.submitted_ns));
     ledger_histogram_add(&e->thread->steps, now - step.submitted_ns);
     struct engine_core_messages messages;
-    engine_core_complete(e->core, process_run_time(&e->process, now), &result, &messages);
+    tape_engine_complete(&e->engine, process_run_time(&e->process, now), &result, &messages);
     for (uint32_t i = 0; i < messages.count; i++) {
         const struct engine_outputs *outputs = &messages.items[i].outputs;
         stamp_outputs(e, outputs, now);
@@ -675,7 +677,7 @@ static enum status engine_turn(struct engine_process *e, struct error *error)
     bool worked = false;
     for (;;) {
         int64_t now_ns = clock_now_ns();
-        switch (engine_core_turn(e->core, process_run_time(&e->process, now_ns), &plan)) {
+        switch (tape_engine_turn(&e->engine, process_run_time(&e->process, now_ns), &plan)) {
         case ENGINE_TURN_SUBMIT:
             count_waiting(e, now_ns);
             TRY(submit(e, plan, error));
@@ -684,7 +686,7 @@ static enum status engine_turn(struct engine_process *e, struct error *error)
         case ENGINE_TURN_AWAIT:
             return complete(e, error);
         case ENGINE_TURN_DONE:
-            if (!worked && !e->lockstep.on && engine_core_has_work(e->core)) {
+            if (!worked && !e->lockstep.on && tape_engine_has_work(&e->engine)) {
                 occupancy_rest(&e->occupancy);
                 clock_sleep_until_ns(clock_now_ns() + IDLE_WITH_REQUESTS_NS);
             }
@@ -707,18 +709,18 @@ static void end_wave(struct engine_process *e, uint32_t ended_count)
     ledger_add(&e->thread->waves_count, ended_count);
     if (ended_count > 0) {
         e->in_wave = false;
-        note_wave(e, EVENT_WAVE_ENDED, engine_core_wave(e->core)->current_wave - 1);
+        note_wave(e, EVENT_WAVE_ENDED, engine_core_wave(e->engine.core)->current_wave - 1);
     }
 }
 
 /* What the wave needs after this turn: nothing for independent ranks. */
 static enum status follow_wave(struct engine_process *e, struct error *error)
 {
-    const struct wave *wave = engine_core_wave(e->core);
+    const struct wave *wave = engine_core_wave(e->engine.core);
     uint32_t wave_before = wave->current_wave;
     struct wave_ballot ballot;
     for (;;) {
-        switch (engine_core_wave_next(e->core, &ballot)) {
+        switch (tape_engine_wave_next(&e->engine, &ballot)) {
         case WAVE_NEED_NOTHING:
             end_wave(e, wave->current_wave - wave_before);
             send_notices(e);
@@ -728,7 +730,7 @@ static enum status follow_wave(struct engine_process *e, struct error *error)
             break;
         case WAVE_NEED_ALLREDUCE:
             TRY(lockstep_ballot(&e->lockstep, wave, &ballot, error));
-            engine_core_wave_checked(e->core, &ballot);
+            tape_engine_wave_checked(&e->engine, &ballot);
             break;
         }
     }
@@ -793,6 +795,7 @@ int engine_core_main(int argc, char **argv)
     status = serve(&e, &error);
     ASSERT(status != STATUS_OK); /* it serves until something fails */
     report_end(&e, &error);
+    tape_close(e.engine.tape);
     engine_io_dead(&e.io);
     return EXIT_FAILURE;
 }

@@ -13,7 +13,7 @@
 
 struct answer {
     struct engine_utility *u;
-    struct engine_core *core;
+    const struct tape_engine *core;
     const struct utility_call *call;
     struct utility_reply *reply;
 };
@@ -64,7 +64,7 @@ static bool bool_argument(const struct utility_call *call, uint32_t index, bool 
  */
 static bool reset_prefix_cache(const struct answer *a)
 {
-    bool done = engine_core_reset_prefix_cache(a->core);
+    bool done = tape_engine_reset_prefix_cache(a->core);
     if (!done && bool_argument(a->call, 0, false)) {
         return fail(a, "reset_prefix_cache: running requests cannot be preempted for it");
     }
@@ -95,11 +95,11 @@ static bool resume_waits(const struct engine_utility *u)
     return false;
 }
 
-static void feed_pause(struct engine_core *core, struct engine_utility_pending *pause)
+static void feed_pause(const struct tape_engine *core, struct engine_utility_pending *pause)
 {
     if (!pause->fed) {
         pause->fed = true;
-        engine_core_pause(core, pause->mode);
+        tape_engine_pause(core, pause->mode);
     }
 }
 
@@ -136,17 +136,17 @@ static bool pause_scheduler(const struct answer *a)
 }
 
 /* False: the ranks still pause. */
-static bool try_resume(struct engine_utility *u, struct engine_core *core)
+static bool try_resume(struct engine_utility *u, const struct tape_engine *core)
 {
     bool unfinished = false;
-    switch (engine_core_resume(core, &unfinished)) {
+    switch (tape_engine_resume(core, &unfinished)) {
     case RESUME_DONE:
         return true;
     case RESUME_LATER:
         return false;
     case RESUME_ALLREDUCE:
         ASSERT(u->any_unfinished != NULL);
-        engine_core_resumed(core, u->any_unfinished(u->ctx, unfinished));
+        tape_engine_resumed(core, u->any_unfinished(u->ctx, unfinished));
         return true;
     }
     return true;
@@ -162,7 +162,7 @@ static bool resume_scheduler(const struct answer *a)
 
 static bool is_scheduler_paused(const struct answer *a)
 {
-    return give_bool(a, engine_core_pause_state(a->core) != UNPAUSED);
+    return give_bool(a, tape_engine_pause_state(a->core) != UNPAUSED);
 }
 
 /*
@@ -172,14 +172,14 @@ static bool is_scheduler_paused(const struct answer *a)
  */
 static bool execute_dummy_batch(const struct answer *a)
 {
-    const struct wave *wave = engine_core_wave(a->core);
+    const struct wave *wave = engine_core_wave(a->core->core);
     if (!wave_lockstep(wave)) {
         ASSERT(a->u->dummy_batch != NULL);
         a->u->dummy_batch(a->u->ctx);
         return nothing(a);
     }
     struct start_wave start = {.wave = wave->current_wave, .exclude = -1};
-    engine_core_start_wave(a->core, &start);
+    tape_engine_start_wave(a->core, &start);
     if (!wave->engines_running) {
         return fail(a, "execute_dummy_batch: the ranks are paused");
     }
@@ -238,7 +238,7 @@ static bool arguments_fit(const struct utility_call *call, const char *kinds)
     return true;
 }
 
-bool engine_utility_call(struct engine_utility *u, struct engine_core *core,
+bool engine_utility_call(struct engine_utility *u, const struct tape_engine *core,
                          const struct utility_call *call, struct utility_reply *reply)
 {
     struct answer a = {.u = u, .core = core, .call = call, .reply = reply};
@@ -255,18 +255,18 @@ bool engine_utility_call(struct engine_utility *u, struct engine_core *core,
     return fail(&a, "unknown utility method '%.64s'", call->method);
 }
 
-static bool first_is_due(struct engine_utility *u, struct engine_core *core)
+static bool first_is_due(struct engine_utility *u, const struct tape_engine *core)
 {
     struct engine_utility_pending *first = &u->pending[0];
     if (first->resume) {
         return try_resume(u, core);
     }
     feed_pause(core, first);
-    return engine_core_pause_state(core) == UNPAUSED || engine_core_pause_done(core);
+    return tape_engine_pause_state(core) == UNPAUSED || tape_engine_pause_done(core);
 }
 
-bool engine_utility_due(struct engine_utility *u, struct engine_core *core, uint32_t *client_index,
-                        struct utility_reply *reply)
+bool engine_utility_due(struct engine_utility *u, const struct tape_engine *core,
+                        uint32_t *client_index, struct utility_reply *reply)
 {
     if (u->pending_count == 0 || !first_is_due(u, core)) {
         return false;
@@ -279,12 +279,12 @@ bool engine_utility_due(struct engine_utility *u, struct engine_core *core, uint
     if (first.resume) {
         return true;
     }
-    if (engine_core_pause_state(core) == UNPAUSED) {
+    if (tape_engine_pause_state(core) == UNPAUSED) {
         struct answer a = {.u = u, .core = core, .reply = reply};
         (void)fail(&a, "pause_scheduler: resumed before the pause was complete");
     } else if (first.clear_cache) {
         /* A frozen engine core (mode keep) may hold blocks: then prefixes stay known. */
-        (void)engine_core_reset_prefix_cache(core);
+        (void)tape_engine_reset_prefix_cache(core);
     }
     return true;
 }

@@ -11,7 +11,7 @@
 #ifndef ENGINE_NODE_ENGINE_UTILITY_H
 #define ENGINE_NODE_ENGINE_UTILITY_H
 
-#include "engine/core/engine_core.h"
+#include "engine/tape/tape_engine.h"
 
 enum {
     ENGINE_UTILITY_PENDING_MAX = 256
@@ -39,10 +39,10 @@ struct engine_utility {
 };
 
 /* True: *reply is due now. Its texts are borrowed until the next call. */
-bool engine_utility_call(struct engine_utility *u, struct engine_core *core,
+bool engine_utility_call(struct engine_utility *u, const struct tape_engine *core,
                          const struct utility_call *call, struct utility_reply *reply);
 /* The next reply that was put off and is due now. */
-bool engine_utility_due(struct engine_utility *u, struct engine_core *core, uint32_t *client_index,
-                        struct utility_reply *reply);
+bool engine_utility_due(struct engine_utility *u, const struct tape_engine *core,
+                        uint32_t *client_index, struct utility_reply *reply);
 
 #endif

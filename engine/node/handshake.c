@@ -64,7 +64,8 @@ static enum status create_startup(struct handshake *h, struct error *error)
     };
     process_parallel_hash(t, h->config_hash);
     TRY(arena_create(startup_arena_bytes(&options), &h->arena, error));
-    h->startup = startup_create(&h->arena, &options);
+    h->startup.tape = process_tape(p, TAPE_LAUNCHER, p->node);
+    tape_startup_create(&h->startup, &h->arena, &options);
     return STATUS_OK;
 }
 
@@ -157,7 +158,7 @@ static enum status send_init(struct handshake *h, uint32_t rank, struct error *e
 static enum status send_due_inits(struct handshake *h, struct error *error)
 {
     uint32_t rank;
-    while (startup_take_init(h->startup, &rank)) {
+    while (tape_startup_take_init(&h->startup, &rank)) {
         TRY(send_init(h, rank, error));
     }
     return STATUS_OK;
@@ -168,7 +169,7 @@ enum status handshake_api_server(struct handshake *h, uint32_t index, const char
 {
     (void)snprintf(h->inputs[index], sizeof h->inputs[index], "%s", input);
     (void)snprintf(h->outputs[index], sizeof h->outputs[index], "%s", output);
-    TRY(startup_api_server_bound(h->startup, error));
+    TRY(tape_startup_api_server_bound(&h->startup, error));
     return send_due_inits(h, error);
 }
 
@@ -189,7 +190,7 @@ static enum status take_message(struct handshake *h, const struct socket_message
                                       .local = hello.local,
                                       .headless = hello.headless,
                                       .config_hash = hello.parallel_config_hash};
-    TRY(startup_heard(h->startup, rank, &message, error));
+    TRY(tape_startup_heard(&h->startup, rank, &message, error));
     ASSERT(rank < TOPOLOGY_ENGINES_MAX); /* it is one of the expected */
     note_about(h, message.ready ? EVENT_READY_HEARD : EVENT_HELLO_HEARD, rank);
     h->ready[rank] = message.ready;
@@ -262,6 +263,8 @@ void handshake_close(struct handshake *h)
     h->socket = NULL;
     wire_decoder_free(h->decoder);
     h->decoder = NULL;
+    tape_close(h->startup.tape);
+    h->startup.tape = NULL;
     if (h->master_fd >= 0) {
         (void)close(h->master_fd);
         h->master_fd = -1;

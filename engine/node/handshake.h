@@ -5,16 +5,16 @@
  *     handshake_open(&h, &process, error);   // node 0 of several is then joinable
  *     handshake_api_server(&h, i, inputs, outputs, error);  // as they report their sockets
  *     handshake_turn(&h, error);             // often: what came, and what that makes necessary
- *     until startup_serving(h.startup)
+ *     until startup_serving(h.startup.startup)
  *     handshake_close(&h);
  */
 #ifndef ENGINE_NODE_HANDSHAKE_H
 #define ENGINE_NODE_HANDSHAKE_H
 
 #include "engine/base/arena.h"
-#include "engine/core/startup.h"
 #include "engine/node/peers.h"
 #include "engine/node/process.h"
+#include "engine/tape/tape_startup.h"
 #include "engine/wire/wire.h"
 
 enum {
@@ -27,7 +27,7 @@ struct handshake {
     struct peers peers;
     struct wire_decoder *decoder;
     struct arena arena;
-    struct startup *startup;
+    struct tape_startup startup;
     uint32_t port; /* for other nodes; 0: nobody joins */
     /* what INIT tells: the coordinator's addresses, "" without one, and the API servers' */
     char front[HANDSHAKE_ADDRESS_BYTES];

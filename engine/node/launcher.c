@@ -218,7 +218,7 @@ static void take_ready(struct launcher *l, const struct spawn *child)
     }
     if (is_engine(l, child)) {
         l->engines_up++;
-    } else if (startup_api_server_ready(l->handshake.startup, &error) != STATUS_OK) {
+    } else if (tape_startup_api_server_ready(&l->handshake.startup, &error) != STATUS_OK) {
         give_up_with(l, &error);
     }
 }
@@ -361,7 +361,7 @@ static enum status start_coordinator(struct launcher *l, struct error *error)
 static bool all_ready(const struct launcher *l)
 {
     return headless(l) ? l->engines_up == l->process.own.engines_count
-                       : startup_serving(l->handshake.startup);
+                       : startup_serving(l->handshake.startup.startup);
 }
 
 /* As vLLM's: whoever has to start another node learns what is missing. */
@@ -381,8 +381,8 @@ static enum status start_expired(const struct launcher *l, struct error *error)
     uint32_t servers = 0;
     if (!headless(l)) {
         handshake_missing(&l->handshake, missing, sizeof missing);
-        servers =
-            l->process.own.api_servers_count - startup_api_servers_ready(l->handshake.startup);
+        servers = l->process.own.api_servers_count -
+                  startup_api_servers_ready(l->handshake.startup.startup);
     }
     return error_set(error, STATUS_TIMEOUT, "not ready in 600 s: %s%s%u API servers", missing,
                      missing[0] != '\0' ? ", " : "", servers);

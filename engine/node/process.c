@@ -163,6 +163,31 @@ void process_note(const struct process *p, enum event_kind what, const struct ev
     }
 }
 
+static void tape_lost(const struct error *why)
+{
+    process_event("unrecorded %s", why->text);
+}
+
+struct tape *process_tape(const struct process *p, enum tape_kind kind, uint32_t index)
+{
+    const struct topology *t = p->topology;
+    char path[TOPOLOGY_PATH_BYTES + 32];
+    struct tape *tape = NULL;
+    struct error error;
+    if (t->record_dir[0] == '\0') {
+        return NULL;
+    }
+    (void)snprintf(path, sizeof path, "%s/%s-%u.rec", t->record_dir, tape_kind_name(kind), index);
+    struct tape_options options = {
+        .path = path,
+        .owner = {.kind = (uint32_t)kind, .index = index, .revision = t->revision},
+        .lost = tape_lost};
+    if (tape_create(&options, &tape, &error) != STATUS_OK) {
+        tape_lost(&error);
+    }
+    return tape;
+}
+
 void process_event(const char *fmt, ...)
 {
     char line[PIPE_BUF];

@@ -20,6 +20,7 @@
  *     ready PORT           everything that this node starts serves; PORT 0: it is headless
  *     died ..., failed ... why it ends; the first such line is the reason. A node that loses the
  *                          connection to another's process says "died NAME (connection lost)"
+ *     unrecorded FILE: WHY   a recording ended before its process (process_tape())
  *     warning waiting for engine cores ...   those that are not ready, every 10 s of the start
  *     stopped              last line
  */
@@ -28,6 +29,7 @@
 
 #include "engine/base/time.h"
 #include "engine/ledger/events.h"
+#include "engine/tape/tape.h"
 
 enum {
     EVENT_FD = 4,
@@ -67,6 +69,13 @@ MUST_CHECK enum status process_take_node(struct process *p, uint32_t node, struc
 void process_take_lane(struct process *p, enum ledger_thread_kind kind, uint32_t instance);
 /* Main thread only. Nothing without a lane; `note` may be NULL. */
 void process_note(const struct process *p, enum event_kind what, const struct event_note *note);
+
+/*
+ * The tape of this process, if the topology wants recordings: topology.record_dir/KIND-INDEX.rec.
+ * NULL: it wants none, or the file cannot be made; then, or when it can take no more later, the
+ * parent hears "unrecorded ..." and the process goes on without.
+ */
+struct tape *process_tape(const struct process *p, enum tape_kind kind, uint32_t index);
 
 /* One line to the parent: "ready", "address ...", "failed ...", "died ...". */
 void process_event(const char *fmt, ...) PRINTF_LIKE(1, 2);
@@ -116,5 +125,6 @@ int launcher_main(int argc, char **argv);
 int api_server_main(int argc, char **argv);
 int coordinator_main(int argc, char **argv);
 int engine_core_main(int argc, char **argv);
+int device_times_main(int argc, char **argv);
 
 #endif

@@ -45,6 +45,29 @@ double prediction_distance(const double *a, size_t a_count, const double *b, siz
     return area;
 }
 
+double prediction_distance_of_counts(const double *values, const double *a_counts,
+                                     const double *b_counts, size_t count)
+{
+    double a_total = 0;
+    double b_total = 0;
+    double a_below = 0;
+    double b_below = 0;
+    double area = 0;
+    for (size_t i = 0; i < count; i++) {
+        a_total += a_counts[i];
+        b_total += b_counts[i];
+    }
+    if (!(a_total > 0 && b_total > 0)) {
+        return STATS_UNKNOWN;
+    }
+    for (size_t i = 0; i + 1 < count; i++) {
+        a_below += a_counts[i];
+        b_below += b_counts[i];
+        area += fabs(a_below / a_total - b_below / b_total) * (values[i + 1] - values[i]);
+    }
+    return area;
+}
+
 struct prediction_error prediction_error_of(double *predicted, size_t predicted_count,
                                             double *measured, size_t measured_count)
 {

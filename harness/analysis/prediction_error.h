@@ -30,6 +30,10 @@ struct prediction_error prediction_error_of(double *predicted, size_t predicted_
                                             double *measured, size_t measured_count);
 /* The distance itself, of sorted values; NAN if one has none. */
 double prediction_distance(const double *a, size_t a_count, const double *b, size_t b_count);
+/* The same of two distributions over the same `values`, ascending: how often each value is there.
+ */
+double prediction_distance_of_counts(const double *values, const double *a_counts,
+                                     const double *b_counts, size_t count);
 /*
  * The error of a mean over the spread from run to run: |predicted - mean| / standard deviation of
  * `runs`. Below 2 the prediction is as good as another run would be. NAN with fewer than two runs

@@ -60,6 +60,8 @@ int cli_null(int argc, char **argv);
 int cli_mock(int argc, char **argv);
 int cli_metrics(int argc, char **argv);
 int cli_validate(int argc, char **argv);
+int cli_replay(int argc, char **argv);
+int cli_calibrate(int argc, char **argv);
 int cli_client(int argc, char **argv);
 
 /* cli_run() with a `--set` that wins over all others; NULL: none. argv[0] names the command. */
@@ -127,6 +129,9 @@ struct scenario *cli_scenario_open_in(const struct cli_scenario *scenario,
                                       const struct scenario_environment *environment);
 /* For each cell the command that starts its server, as `harness run` does. */
 void cli_showcmd(const struct cli_scenario *arguments, const struct scenario *scenario, FILE *out);
+/* Says of each calibration that it simulates with in what its machine differs from this one. False:
+ * one does, and that is not allowed. */
+bool cli_calibrations_fit(const char *command, const struct scenario *scenario, bool strict);
 /* Whether the traces that it replays can be read; a message for each one that cannot. */
 bool cli_scenario_traces(const struct scenario *scenario);
 

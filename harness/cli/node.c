@@ -16,7 +16,9 @@ static const char help_text[] =
     "  --data-parallel-size D        engine cores of all machines, as the head says\n"
     "  --data-parallel-size-local L  engine cores here (default 1)\n"
     "  --data-parallel-start-rank S  the first of them\n"
-    "  --tensor-parallel-size T      as the head says\n" CLI_SCENARIO_HELP
+    "  --tensor-parallel-size T      as the head says\n"
+    "  --record DIR                  every process writes its calls there: harness replay "
+    "DIR\n" CLI_SCENARIO_HELP
     "  With a scenario FILE its first cell says the rest; the head needs the same one.\n"
     "\nthe head, on 10.0.0.1:\n"
     "  harness serve --host 0.0.0.0 --data-parallel-size 4 --data-parallel-size-local 2 \\\n"

@@ -29,6 +29,10 @@ static uint64_t hash_cells(const struct scenario *s)
         hash = hash64(&s->cells[i].topology, sizeof s->cells[i].topology, hash);
         hash = hash64(&s->cells[i].load, sizeof s->cells[i].load, hash);
         hash = hash64(&s->cells[i].workload, sizeof s->cells[i].workload, hash);
+        if (s->cells[i].simulation.calibration != NULL) {
+            const struct simulation_costs *costs = &s->cells[i].simulation.calibration->costs;
+            hash = hash64(costs, sizeof *costs, hash);
+        }
         if (s->cells[i].foreign.kind != SCENARIO_SERVER_OWN) {
             hash = hash64(&s->cells[i].foreign, sizeof s->cells[i].foreign, hash);
         }
@@ -56,6 +60,20 @@ void place_describe(const struct scenario *scenario, const char *command_line, s
 const char *place_revision(void)
 {
     return HARNESS_REVISION;
+}
+
+void place_machine(struct calibration_machine *out)
+{
+    struct proc_host host;
+    struct error error;
+    if (proc_host_read(&host, &error) != STATUS_OK) {
+        host = (struct proc_host){.cores_count = 0};
+    }
+    *out = (struct calibration_machine){.cores_count = host.cores_count, .device = "emulated"};
+    (void)snprintf(out->cpu_model, sizeof out->cpu_model, "%s", host.cpu_model);
+    (void)snprintf(out->kernel, sizeof out->kernel, "%s", host.kernel);
+    (void)snprintf(out->governor, sizeof out->governor, "%s", host.governor);
+    (void)snprintf(out->compiler, sizeof out->compiler, "%s", __VERSION__);
 }
 
 void place_choose_folder(const char *asked, const char *scenario, char out[PLACE_PATH_BYTES])

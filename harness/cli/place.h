@@ -6,6 +6,7 @@
 #define HARNESS_CLI_PLACE_H
 
 #include "harness/report/result.h"
+#include "harness/scenario/calibration.h"
 
 enum {
     PLACE_PATH_BYTES = 512
@@ -15,6 +16,8 @@ void place_describe(const struct scenario *scenario, const char *command_line,
                     struct run_host *out);
 /* Of the program's source. */
 const char *place_revision(void);
+/* Of what costs depend on, this machine and this program. */
+void place_machine(struct calibration_machine *out);
 /* `asked`, or if that is "" results/NAME-TIME. */
 void place_choose_folder(const char *asked, const char *scenario, char out[PLACE_PATH_BYTES]);
 /* Beside the source tree, beside an installed program, or where the environment says. */

@@ -30,14 +30,16 @@ static enum status load_config(void *ctx, const char *path, char *buffer, size_t
     return STATUS_OK;
 }
 
-static int write_again(const char *folder, struct cli_scenario *arguments,
+static int write_again(const char *name, const char *folder, struct cli_scenario *arguments,
                        const struct record_about *about)
 {
     char path[PLACE_PATH_BYTES + 16];
-    struct run_command command = {.name = "report", .progress_mode = PROGRESS_NONE};
+    struct run_command command = {
+        .name = name, .validates = strcmp(name, "validate") == 0, .progress_mode = PROGRESS_NONE};
     struct scenario_environment environment = scenario_environment_system();
     environment.ctx = about->config;
     environment.load = load_config;
+    environment.recorded = true;
     (void)snprintf(path, sizeof path, "%s/runs/session", folder);
     (void)snprintf(command.folder, sizeof command.folder, "%s", folder);
     arguments->path = path;
@@ -50,9 +52,9 @@ static int write_again(const char *folder, struct cli_scenario *arguments,
         status = run_command_report(&command, scenario, &about->host);
     } else {
         (void)fprintf(stderr,
-                      "harness report: %s: its cells were others; the command was: %s\n"
+                      "harness %s: %s: its cells were others; the command was: %s\n"
                       "try: the same --only\n",
-                      folder, about->host.command);
+                      name, folder, about->host.command);
     }
     scenario_close(scenario);
     return status;
@@ -95,10 +97,10 @@ int cli_report(int argc, char **argv)
         return cli_usage_error(argv[0], "too many --set options");
     }
     if (record_about_read(argv[optind], place_revision(), &about, &error) != STATUS_OK) {
-        (void)fprintf(stderr, "harness report: %s\n", error.text);
+        (void)fprintf(stderr, "harness %s: %s\n", argv[0], error.text);
         return EXIT_USAGE;
     }
-    int status = write_again(argv[optind], &arguments, &about);
+    int status = write_again(argv[0], argv[optind], &arguments, &about);
     free(about.config);
     return status;
 }

@@ -18,7 +18,6 @@
 #include "harness/cli/cli.h"
 #include "harness/cli/place.h"
 #include "harness/cli/run_command.h"
-#include "harness/load/ceiling.h"
 #include "harness/report/attribution.h"
 #include "harness/report/ceilings.h"
 #include "harness/report/elasticity.h"
@@ -105,26 +104,6 @@ static int status_of(const struct run_result *r)
     return EXIT_PASS;
 }
 
-/* What the client can do here, if the scenario asks for it: a point near it says more about the
- * client. */
-static void measure_ceiling(struct session *s)
-{
-    struct error error;
-    struct load_ceiling_options options = {.connections_count = 0};
-    struct load_ceiling ceiling;
-    if (s->scenario->cells_count == 0 || s->scenario->general.mode == (uint32_t)SCENARIO_SIMULATE ||
-        s->scenario->cells[0].client.ceiling != SCENARIO_CEILING_MEASURE) {
-        return;
-    }
-    if (load_ceiling_measure(&options, &ceiling, &error) != STATUS_OK) {
-        (void)fprintf(stderr, "harness %s: client ceiling not measured: %s\n", s->command->name,
-                      error.text);
-        return;
-    }
-    s->host.client_ceiling_rps = ceiling.requests_per_s;
-    s->host.client_ceiling_tok_per_s = ceiling.tokens_per_s;
-}
-
 /* Whether the folder's session can go on. One that died before its first record begins anew. */
 static int check_resume(struct session *s, const char *folder, bool *resumes)
 {
@@ -194,7 +173,7 @@ static int open_session(struct session *s)
         return answer;
     }
     if (!resumes) {
-        measure_ceiling(s);
+        run_command_measure_ceiling(s->command, s->scenario, &s->host);
     }
     struct report_options options = {.folder = folder,
                                      .plots_folder = plots,
@@ -279,15 +258,18 @@ static struct run_expectation expect_run(struct session *s)
     return e;
 }
 
-static void make_run(const struct session *s, const struct measure_options *options,
-                     struct run_result *out)
+static void make_run(struct session *s, const struct measure_options *o, struct run_result *out)
 {
-    if (!options->run->simulated) {
-        measure_run(options, out);
+    if (!o->run->simulated) {
+        measure_run(o, out);
     } else if (s->pool != NULL) {
         simulate_pool_take(s->pool, out);
     } else {
-        simulate_run(options, out);
+        simulate_run(o, out);
+    }
+    if (out->unrecorded[0] != '\0') {
+        progress_note(s->progress, out->unrecorded);
+        s->status = cli_worse(s->status, EXIT_RESULTS);
     }
 }
 
@@ -301,6 +283,7 @@ static void run_one(struct session *s, uint32_t index)
         .run = s->run,
         .order_index = index,
         .log_fd = s->log_fd,
+        .folder = s->folder,
         .host = &s->host,
         .progress = on_progress,
         .ctx = s,
@@ -432,6 +415,7 @@ static bool measure_cell(void *ctx, struct scenario_cell *cell, uint32_t replica
         .run = &run,
         .order_index = s->find_runs_count,
         .log_fd = s->log_fd,
+        .folder = s->folder,
         .host = &s->host,
         .progress = on_progress,
         .ctx = s,
@@ -656,6 +640,17 @@ static void run_all(struct session *s)
     progress_end(s->progress);
 }
 
+/* What `harness validate` is asked: the rest is in the folder. */
+static void print_validation(const struct session *s, const struct report_conclusion *conclusion,
+                             const char *folder)
+{
+    (void)printf("%s\n\n", conclusion->validation[0] != '\0'
+                               ? conclusion->validation
+                               : "Nothing was simulated and measured.");
+    report_print_validation(s->report, stdout);
+    (void)printf("results: %s (report.html, report.md, validation.csv)\n", folder);
+}
+
 static void print_tables(const struct session *s, const struct report_conclusion *conclusion,
                          const char *folder)
 {
@@ -687,10 +682,15 @@ static void conclude(struct session *s, const char *folder)
     if (conclusion.slo_missed) {
         s->status = cli_worse(s->status, EXIT_MISSED);
     }
-    if (conclusion.undecided) {
+    if (s->command->validates && conclusion.deviates) {
+        s->status = cli_worse(s->status, EXIT_MISSED);
+    }
+    if (conclusion.undecided || (s->command->validates && !conclusion.validated)) {
         s->status = cli_worse(s->status, EXIT_INCONCLUSIVE);
     }
-    if (s->command->format == ANSWER_TEXT) {
+    if (s->command->validates && s->command->format == ANSWER_TEXT) {
+        print_validation(s, &conclusion, folder);
+    } else if (s->command->format == ANSWER_TEXT) {
         print_tables(s, &conclusion, folder);
     } else {
         const struct answer answer = {.scenario = s->scenario,
@@ -800,7 +800,7 @@ static int report_again(struct session *s)
     }
     s->status = EXIT_PASS; /* what the runs were is told by the session's own */
     conclude(s, s->folder);
-    return s->status == EXIT_RESULTS ? EXIT_RESULTS : EXIT_PASS;
+    return s->command->validates || s->status == EXIT_RESULTS ? s->status : EXIT_PASS;
 }
 
 int run_command_report(const struct run_command *command, struct scenario *scenario,
@@ -826,7 +826,10 @@ int cli_run(int argc, char **argv)
 
 int cli_run_as(int argc, char **argv, const char *last_set)
 {
-    struct run_command command = {.name = argv[0], .progress_mode = PROGRESS_AUTO, .jobs_count = 1};
+    struct run_command command = {.name = argv[0],
+                                  .validates = strcmp(argv[0], "validate") == 0,
+                                  .progress_mode = PROGRESS_AUTO,
+                                  .jobs_count = 1};
     bool done = false;
     int status = run_command_parse(&command, argc, argv, &done);
     if (status != EXIT_PASS || done) {
@@ -864,6 +867,10 @@ int cli_run_as(int argc, char **argv, const char *last_set)
     if (!cli_scenario_traces(session.scenario)) {
         scenario_close(session.scenario);
         return EXIT_USAGE;
+    }
+    if (!cli_calibrations_fit(command.name, session.scenario, command.strict)) {
+        scenario_close(session.scenario);
+        return EXIT_INVALID;
     }
     place_describe(session.scenario, command.command_line, &session.host);
     session.host.compat_tools = command.compat_tools;

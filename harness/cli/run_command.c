@@ -18,6 +18,7 @@ enum {
     OPTION_SHOWCMD,
     OPTION_COMPAT,
     OPTION_FORMAT,
+    OPTION_STRICT,
 };
 
 static const char help_text[] = CLI_SCENARIO_HELP
@@ -32,6 +33,7 @@ static const char help_text[] = CLI_SCENARIO_HELP
     "                                would print them\n"
     "  --format text|csv|json        what stdout gets at the end: tables, a row a cell (a search:\n"
     "                                a row a cell of knee.csv), or one JSON object\n"
+    "  --strict                      refuse a calibration (simulation.costs) of another machine\n"
     "  --progress auto|none|line|table|jsonl   on stderr; jsonl: a JSON object a line\n";
 
 static bool take_progress(struct run_command *c, const char *word)
@@ -77,6 +79,7 @@ int run_command_parse(struct run_command *c, int argc, char **argv, bool *done)
         {"showcmd", no_argument, NULL, OPTION_SHOWCMD},
         {"compat", required_argument, NULL, OPTION_COMPAT},
         {"format", required_argument, NULL, OPTION_FORMAT},
+        {"strict", no_argument, NULL, OPTION_STRICT},
         {NULL, 0, NULL, 0},
     };
     int option = 0;
@@ -101,6 +104,8 @@ int run_command_parse(struct run_command *c, int argc, char **argv, bool *done)
             c->confirm = true;
         } else if (option == OPTION_DRY_RUN) {
             c->dry_run = true;
+        } else if (option == OPTION_STRICT) {
+            c->strict = true;
         } else if (option == OPTION_SHOWCMD) {
             c->showcmd = true;
         } else if (option == OPTION_COMPAT) {

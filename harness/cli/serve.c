@@ -24,6 +24,7 @@ static const char help_text[] =
     "  --api-server-count A          as in vLLM; likewise\n"
     "  --data-parallel-size D\n"
     "  --tensor-parallel-size T\n"
+    "  --record DIR                  every process writes its calls there: harness replay DIR\n"
     "several machines, as in vLLM:\n"
     "  --data-parallel-size-local L  engine cores here; the others join with harness node\n"
     "  --data-parallel-address IP, --data-parallel-rpc-port N\n"

@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/cli/place.h"
 #include "harness/run/measure.h"
+#include "harness/run/recording.h"
 
 #define DEFAULT_NAME "(default)"
 
@@ -65,6 +67,9 @@ static bool take(struct serving *s, int option, const char *name, const char *ar
         return serving_number(s, name, argument,
                               (struct serving_range){1, TOPOLOGY_WORKERS_PER_ENGINE_MAX},
                               &s->counts[2]);
+    case SERVING_OPTION_RECORD:
+        s->record = argument;
+        return true;
     default:
         return false;
     }
@@ -240,6 +245,15 @@ static int serve(const struct serving *s, const struct scenario *scenario)
     if (choose_topology(s, scenario, &options.topology, &options.which, &error) != STATUS_OK) {
         return cli_usage_error(s->command, error.text);
     }
+    if (options.topology.record != 0 && s->record == NULL) {
+        return cli_usage_error(s->command,
+                               "the scenario has record = yes: --record DIR is missing");
+    }
+    if (s->record != NULL &&
+        recording_begin(&options.topology, s->record, place_revision(), &error) != STATUS_OK) {
+        (void)fprintf(stderr, "harness %s: %s\n", s->command, error.text);
+        return EXIT_RESULTS;
+    }
     say_waiting(s, &options.topology, options.which);
     if (system_start(&options, &system, &error) != STATUS_OK) {
         (void)fprintf(stderr, "harness %s: %s\n", s->command, error.text);
@@ -259,8 +273,12 @@ static int serve(const struct serving *s, const struct scenario *scenario)
         (void)fprintf(stderr, "harness %s: %s\n", s->command, system.reason);
     }
     system_stop(&system);
+    bool unrecorded = system.unrecorded[0] != '\0';
+    if (unrecorded) {
+        (void)fprintf(stderr, "harness %s: %s\n", s->command, system.unrecorded);
+    }
     system_free(&system);
-    return failed ? EXIT_SERVER : EXIT_PASS;
+    return unrecorded ? EXIT_RESULTS : failed ? EXIT_SERVER : EXIT_PASS;
 }
 
 int serving_run(const struct serving *serving)

@@ -15,6 +15,7 @@ enum {
     SERVING_OPTION_DP_LOCAL,
     SERVING_OPTION_START_RANK,
     SERVING_OPTION_TP,
+    SERVING_OPTION_RECORD,
     SERVING_OPTION_OWN
 };
 
@@ -24,7 +25,8 @@ enum {
     {"data-parallel-size", required_argument, NULL, SERVING_OPTION_DP},                 \
     {"data-parallel-size-local", required_argument, NULL, SERVING_OPTION_DP_LOCAL},     \
     {"data-parallel-start-rank", required_argument, NULL, SERVING_OPTION_START_RANK},   \
-    {"tensor-parallel-size", required_argument, NULL, SERVING_OPTION_TP}
+    {"tensor-parallel-size", required_argument, NULL, SERVING_OPTION_TP},               \
+    {"record", required_argument, NULL, SERVING_OPTION_RECORD}
 /* clang-format on */
 
 struct serving {
@@ -33,7 +35,8 @@ struct serving {
     struct cluster_options cluster;
     int32_t counts[3]; /* A here, D of all machines, T; 0: as the scenario says */
     int32_t port;
-    char host[64]; /* "": not given */
+    char host[64];      /* "": not given */
+    const char *record; /* folder for recordings; NULL: not given */
 };
 
 /* Takes one option of SERVING_OPTIONS; false and a message if it cannot be used. */

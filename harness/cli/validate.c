@@ -1,11 +1,14 @@
 /*
- * validate.c - `harness validate FILE`: holds the simulator against a run that somebody else
- * measured, request by request; with --fit it fits the device to the first requests and scores the
- * others. Prints the errors, good and bad.
+ * validate.c - `harness validate`: how far simulation and measurement are apart, good and bad. Of a
+ * scenario both are made here (run.c), of a result folder they are there (report.c). Any other file
+ * is a run that somebody else measured, replayed request by request; with --fit the device is
+ * fitted to the first requests and the others are scored.
  */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "harness/analysis/prediction_error.h"
@@ -23,6 +26,14 @@ enum {
 };
 
 static const char help_text[] =
+    "FILE.ini: a scenario. Its cells are simulated, then measured, and held against each other; "
+    "it\n"
+    "takes the options of harness run. Exit status 4: an error exceeds its limit (tokens/s 3 %, "
+    "TTFT\n"
+    "p50 8 %, TTFT p99 20 % or twice the spread of the runs, where more engine cores stop helping\n"
+    "one step of the grid); 3: nothing could be compared.\n"
+    "DIR: a result folder of such a session; it takes the options of harness report.\n"
+    "FILE: a file of measured requests. Options:\n"
     "  --model NAME                  its shape (default llama-3.1-8b)\n"
     "  --gpu NAME                    (default h100)\n"
     "  --max-num-seqs N              sequences that the engine core ran at once (default 256)\n"
@@ -264,7 +275,7 @@ static int take_option(struct arguments *a, int option, const char *name)
                                            : cli_value_error("validate", name, wanted, optarg);
 }
 
-int cli_validate(int argc, char **argv)
+static int validate_requests(int argc, char **argv)
 {
     static const struct option options[] = {
         {"model", required_argument, NULL, OPTION_MODEL},
@@ -293,7 +304,9 @@ int cli_validate(int argc, char **argv)
         }
     }
     if (argc - optind != 1) {
-        return cli_usage_error("validate", "expected one file of measured requests");
+        return cli_usage_error(
+            "validate",
+            "expected a scenario (.ini), a result folder or one file of measured requests");
     }
     a.path = argv[optind];
     struct session session = {.arguments = &a};
@@ -306,4 +319,28 @@ int cli_validate(int argc, char **argv)
         (void)fprintf(stderr, "harness validate: %s\n", error.text);
     }
     return status == STATUS_OK ? EXIT_PASS : EXIT_USAGE;
+}
+
+static bool is_scenario(const char *word)
+{
+    size_t bytes = strlen(word);
+    return bytes > 4 && strcmp(word + bytes - 4, ".ini") == 0;
+}
+
+static bool is_folder(const char *word)
+{
+    struct stat info;
+    return stat(word, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+int cli_validate(int argc, char **argv)
+{
+    bool folder = false;
+    for (int i = 1; i < argc; i++) {
+        if (is_scenario(argv[i])) {
+            return cli_run_as(argc, argv, "scenario.mode=both");
+        }
+        folder = folder || is_folder(argv[i]);
+    }
+    return folder ? cli_report(argc, argv) : validate_requests(argc, argv);
 }

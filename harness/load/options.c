@@ -130,9 +130,9 @@ static enum status check_mode(const struct load_options *o, struct error *error)
 {
     switch ((enum load_mode)o->mode) {
     case LOAD_CLOSED:
-        if (o->users_count < 1 || o->users_count > LOAD_CONNECTIONS_MAX) {
+        if (o->users_count < 1 || o->users_count > LOAD_INFLIGHT_MAX) {
             return error_set(error, STATUS_INVALID, "load: users: want 1..%d, got %u",
-                             LOAD_CONNECTIONS_MAX, o->users_count);
+                             LOAD_INFLIGHT_MAX, o->users_count);
         }
         return STATUS_OK;
     case LOAD_OPEN_POISSON:
@@ -152,9 +152,9 @@ static enum status check_mode(const struct load_options *o, struct error *error)
     default:
         return error_set(error, STATUS_INVALID, "load: unknown mode %u", o->mode);
     }
-    if (o->connections_count < 1 || o->connections_count > LOAD_CONNECTIONS_MAX) {
+    if (o->connections_count < 1 || o->connections_count > LOAD_INFLIGHT_MAX) {
         return error_set(error, STATUS_INVALID, "load: connections: want 1..%d, got %u",
-                         LOAD_CONNECTIONS_MAX, o->connections_count);
+                         LOAD_INFLIGHT_MAX, o->connections_count);
     }
     return STATUS_OK;
 }

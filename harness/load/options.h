@@ -16,8 +16,9 @@ enum {
     LOAD_API_SERVERS_MAX = 64,
     LOAD_TARGETS_MAX = 16,
     LOAD_BATCHES_MAX = 64,
-    LOAD_CONNECTIONS_MAX = 1 << 16,
-    LOAD_TOKENS_MAX = 1 << 20, /* of one prompt or one output */
+    LOAD_CONNECTIONS_MAX = 1 << 16, /* of a client with sockets */
+    LOAD_INFLIGHT_MAX = 1 << 20,    /* of a simulated one */
+    LOAD_TOKENS_MAX = 1 << 20,      /* of one prompt or one output */
     LOAD_TURNS_MAX = 1000,
     LOAD_EVENTS_MAX = 1 << 24,  /* that can be kept one by one */
     LOAD_WINDOW_TIMES_MAX = 16, /* the window asked for, for the sake of min_cycles_count */

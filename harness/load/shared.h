@@ -25,7 +25,7 @@
 enum {
     LOAD_SHARED_VERSION = 3,
     LOAD_RECORDS_COUNT =
-        1 << 18, /* a ring: older requests are overwritten and counted in records_lost */
+        1 << 20, /* a ring: older requests are overwritten and counted in records_lost */
     LOAD_BUCKETS_COUNT = 1 << 16, /* of the timeline; the last one takes what comes later */
     LOAD_BUCKET_NS = 100000000,
 };

@@ -16,6 +16,7 @@
 #include "engine/base/hash.h"
 #include "harness/report/rows.h"
 #include "harness/report/simulated.h"
+#include "harness/scenario/calibration.h"
 
 enum {
     PATH_BYTES = 640
@@ -142,14 +143,18 @@ static void put_now(struct json_object *to, const char *key)
 /* What simulated runs took for granted; the hash changes with any constant. */
 static struct json_object *simulation_object(const struct scenario_simulation *s)
 {
-    enum scenario_costs which = (enum scenario_costs)s->costs;
-    const struct simulation_costs costs = simulated_costs(which);
+    const struct simulation_costs costs = simulated_costs(s);
     struct json_object *o = json_object_new_object();
     char hash[24];
     (void)snprintf(hash, sizeof hash, "%016llx",
                    (unsigned long long)hash64(&costs, sizeof costs, 0));
-    put_text(o, "costs", simulated_costs_name(which));
+    put_text(o, "costs", simulated_costs_name(s));
     put_text(o, "costs_hash", hash);
+    if (s->calibration != NULL) {
+        put_text(o, "costs_date", s->calibration->date);
+        put_text(o, "costs_revision", s->calibration->revision);
+        put_text(o, "costs_cpu_model", s->calibration->machine.cpu_model);
+    }
     put_count(o, "cores_count", s->cores_count);
     return o;
 }

@@ -541,7 +541,9 @@ static void write_processes(const struct markdown *m, FILE *out)
     if (r == NULL || r->events_count == 0) {
         return;
     }
-    text_add(&t, "Run %s (%s), ms since the launcher was started. ", r->run_id, r->cell->name);
+    text_add(&t, "Run %s (%s), %s", r->run_id, r->cell->name,
+             r->simulated ? "ms of virtual time, at whose begin all are ready."
+                          : "ms since the launcher was started. ");
     processes_tell(r, &t);
     head(out, "What launcher and coordinator do", text, "");
     struct grid g = processes_grid(r);
@@ -747,6 +749,9 @@ void markdown_write(const struct markdown *m, FILE *out)
     }
     if (m->confirmed != NULL) {
         confirmed_markdown(m->confirmed, out);
+    }
+    if (m->validation != NULL) {
+        validation_markdown(m->validation, out);
     }
     write_figures(m, out);
     plan_markdown(m->summary, m->knees, out);

@@ -10,6 +10,7 @@
 #include "harness/report/knees.h"
 #include "harness/report/report.h"
 #include "harness/report/summary.h"
+#include "harness/report/validation.h"
 
 struct markdown {
     const struct summary *summary;
@@ -19,6 +20,7 @@ struct markdown {
     const struct knees *knees;           /* NULL: none */
     const struct elasticity *elasticity; /* NULL: none */
     const struct confirmed *confirmed;   /* NULL: none */
+    const struct validation *validation; /* NULL: none */
     const struct report_conclusion *conclusion;
     const struct figures *figures;
 };

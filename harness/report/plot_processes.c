@@ -55,7 +55,8 @@ static void describe(const struct data_source *d, const struct process_lives *l,
     if (d->timeline == NULL) {
         return;
     }
-    text_add(&t, "Run %s (%s)", d->timeline->run_id, d->timeline->cell->name);
+    text_add(&t, "Run %s (%s)%s", d->timeline->run_id, d->timeline->cell->name,
+             d->timeline->simulated ? ", in virtual time" : "");
     if (!isnan(l->serving_s)) {
         text_add(&t, ": ready after %.0f ms", l->serving_s * 1e3);
     }

@@ -110,6 +110,9 @@ static int by_start(const void *a, const void *b)
     if (from > to || from < to) {
         return from > to ? 1 : -1;
     }
+    if (isnan(from) && isnan(to) && x->kind != y->kind) { /* in virtual time nobody is started */
+        return x->kind > y->kind ? 1 : -1;
+    }
     return (x->instance > y->instance) - (x->instance < y->instance);
 }
 
@@ -316,8 +319,10 @@ void processes_tell(const struct run_result *r, struct text *t)
                  l.serving_s * 1e3);
     }
     if (l.window_s[1] > l.window_s[0]) {
-        text_add(t, " In the window it did %s.",
-                 launcher_notes_in(r, l.window_s) == 0 ? "nothing" : "more than wait");
+        if (!r->simulated) { /* without a launcher */
+            text_add(t, " In the window it did %s.",
+                     launcher_notes_in(r, l.window_s) == 0 ? "nothing" : "more than wait");
+        }
         tell_coordinator(r, &l, t);
     }
     if (l.done_s > l.stop_s) {

@@ -32,6 +32,7 @@
 #include "harness/report/simulated.h"
 #include "harness/report/summary.h"
 #include "harness/report/text.h"
+#include "harness/report/validation.h"
 #include "harness/report/verdict.h"
 
 enum {
@@ -47,6 +48,7 @@ struct report {
     const struct knees *knees;           /* NULL: no rates were searched for */
     const struct elasticity *elasticity; /* NULL: no stage was slowed */
     const struct confirmed *confirmed;   /* NULL: no prediction was put to the test */
+    struct validation *validation;       /* NULL: not concluded, or nothing was simulated beside */
     int lock_fd;
     bool again;    /* rows and manifest stay as they are */
     bool *skipped; /* by run */
@@ -130,10 +132,10 @@ static enum status check_owner(const struct report *r, struct error *error)
 /* What an earlier run left and this one may not write again. */
 static void remove_stale(const struct report *r)
 {
-    static const char *const names[] = {"requests.csv",   "report.md",      "report.html",
-                                        "points.csv",     "scaling.csv",    "ceilings.csv",
-                                        "knee.csv",       "probe.csv",      "confirm.csv",
-                                        "plot_rates.tsv", "plot_knees.tsv", "plot_figures.tsv"};
+    static const char *const names[] = {
+        "requests.csv",   "report.md",      "report.html",     "points.csv",  "scaling.csv",
+        "ceilings.csv",   "knee.csv",       "probe.csv",       "confirm.csv", "validation.csv",
+        "plot_rates.tsv", "plot_knees.tsv", "plot_figures.tsv"};
     char path[PATH_BYTES + 32];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", r->folder, names[i]);
@@ -279,6 +281,9 @@ static enum status write_all(struct report *r, const struct markdown *parts,
     if (r->confirmed != NULL) {
         TRY(confirmed_write(r->confirmed, r->folder, error));
     }
+    if (r->validation != NULL) {
+        TRY(validation_write(r->validation, r->folder, error));
+    }
     figures_draw(&data, r->plots_folder, figures);
     TRY(write_markdown(r, parts, error));
     return html_write(parts, r->folder, error);
@@ -313,6 +318,14 @@ static void tell_besides(const struct report *r, struct report_conclusion *c)
         text_add(&t, " ");
         confirmed_tell(r->confirmed, &t);
     }
+    if (r->validation != NULL) {
+        struct text t = text_into(c->validation, sizeof c->validation);
+        validation_tell(r->validation, &t);
+        c->validated = validation_judged(r->validation) > 0;
+        c->deviates = validation_exceeding(r->validation) > 0;
+        t = (struct text){c->verdict, sizeof c->verdict, strlen(c->verdict)};
+        text_add(&t, " Simulated beside: %s", c->validation);
+    }
 }
 
 enum status report_conclude(struct report *r, const struct run_result *results, uint32_t count,
@@ -325,6 +338,8 @@ enum status report_conclude(struct report *r, const struct run_result *results, 
     simulated_split(results, count, &split);
     struct summary *s = summary_build(r->scenario, split.shown, split.shown_count);
     simulated_add(s, &split);
+    validation_free(r->validation);
+    r->validation = split.beside_count > 0 ? validation_of(s, &split) : NULL;
     const struct markdown parts = {.summary = s,
                                    .results = split.shown,
                                    .results_count = split.shown_count,
@@ -332,6 +347,7 @@ enum status report_conclude(struct report *r, const struct run_result *results, 
                                    .knees = r->knees,
                                    .elasticity = r->elasticity,
                                    .confirmed = r->confirmed,
+                                   .validation = r->validation,
                                    .conclusion = &c,
                                    .figures = &figures};
     verdict_write(s, interrupted, &c);
@@ -370,6 +386,7 @@ void report_close(struct report *r)
     if (r->lock_fd >= 0) {
         (void)close(r->lock_fd);
     }
+    validation_free(r->validation);
     free(r->skipped);
     free(r);
 }
@@ -517,6 +534,14 @@ static void print_besides(struct grid g, const char *title, FILE *out)
         (void)fputc('\n', out);
     }
     grid_free(&g);
+}
+
+void report_print_validation(const struct report *r, FILE *out)
+{
+    if (r->validation != NULL) {
+        print_besides(validation_grid(r->validation), "", out);
+        print_besides(validation_knees_grid(r->validation), "", out);
+    }
 }
 
 void report_print_besides(const struct report *r, FILE *out)

@@ -39,8 +39,11 @@ struct report_conclusion {
                            and what limits */
     char caveat[512]; /* "" or why part of the range is no evidence (host limited, invalid runs) */
     uint32_t figures_count; /* SVG files drawn */
+    char validation[1024];  /* runs that were simulated and measured: how far apart; "" without */
     bool undecided;         /* some curve or SLO could not be decided (exit status 3) */
     bool slo_missed;        /* some cell misses a limit of its [slo] (exit status 4) */
+    bool validated;         /* some cell was held against the limits of validation.h */
+    bool deviates;          /* and one of them is exceeded */
 };
 
 MUST_CHECK enum status report_create(const struct report_options *options, struct report **out,
@@ -64,6 +67,8 @@ void report_elasticity(struct report *r, const struct elasticity *elasticity);
 void report_confirmed(struct report *r, const struct confirmed *confirmed);
 void report_close(struct report *r);
 
+/* Simulation against measurement, of a session that did both. */
+void report_print_validation(const struct report *r, FILE *out);
 /* The tables of what was done besides the runs of the scenario: searches, probes, confirmations. */
 void report_print_besides(const struct report *r, FILE *out);
 /* The tables a person sees at the end, to `out`: one row a cell, predictions beside measurements,

@@ -173,8 +173,9 @@ struct run_result {
     char run_id[48];    /* "r0007" */
     char start_utc[32]; /* "2026-11-22T10:00:00Z" */
     enum run_outcome outcome;
-    char reason[512];    /* why it is not RUN_OK; "" otherwise */
-    char server_rev[48]; /* of a server of others, as it says itself; "": it does not */
+    char reason[512];     /* why it is not RUN_OK; "" otherwise */
+    char unrecorded[512]; /* why a recording that was wanted is not whole; "" otherwise */
+    char server_rev[48];  /* of a server of others, as it says itself; "": it does not */
 
     double warmup_s;
     double window_s;

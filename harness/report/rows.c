@@ -394,7 +394,7 @@ static void launch_row(struct table *t, const struct run_result *r, const struct
     table_number(t, "batch_mean_count", engine->batch_mean);
     table_number(t, "step_p50_us", engine->step_p50_us);
     table_number(t, "step_p99_us", engine->step_p99_us);
-    table_text(t, "source", "ledger");
+    table_text(t, "source", r->simulated ? "simulated" : "ledger");
     table_number(t, "queue_full_frac", l->queue_full_frac);
     table_number(t, "launch_mean_us", l->launch_mean_us[LAUNCH_CLASS_KERNEL]);
     table_number(t, "graph_launch_mean_us", l->launch_mean_us[LAUNCH_CLASS_GRAPH]);
@@ -403,8 +403,8 @@ static void launch_row(struct table *t, const struct run_result *r, const struct
     table_number(t, "gpu_busy_frac", l->gpu_busy_frac);
     table_number(t, "steps_per_s", engine->steps_per_s);
     table_number(t, "step_mean_us", engine->step_mean_us);
-    table_known(t, "pid", l->pid);
-    table_known(t, "tid", l->tid);
+    table_known(t, "pid", r->simulated ? -1 : l->pid);
+    table_known(t, "tid", r->simulated ? -1 : l->tid);
     table_number(t, "gpu_switch_frac", l->gpu_switch_frac);
     table_number(t, "waves_per_s", engine->waves_per_s);
     table_number(t, "dummy_steps_per_s", engine->dummy_steps_per_s);

@@ -7,14 +7,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct simulation_costs simulated_costs(enum scenario_costs costs)
+#include "harness/scenario/calibration.h"
+
+struct simulation_costs simulated_costs(const struct scenario_simulation *simulation)
 {
-    return costs == SCENARIO_COSTS_NONE ? simulation_costs_none() : simulation_costs_default();
+    switch ((enum scenario_costs)simulation->costs) {
+    case SCENARIO_COSTS_NONE:
+        return simulation_costs_none();
+    case SCENARIO_COSTS_FILE:
+        ASSERT(simulation->calibration != NULL);
+        return simulation->calibration->costs;
+    case SCENARIO_COSTS_DEFAULT:
+        break;
+    }
+    return simulation_costs_default();
 }
 
-const char *simulated_costs_name(enum scenario_costs costs)
+const char *simulated_costs_name(const struct scenario_simulation *simulation)
 {
-    return costs == SCENARIO_COSTS_NONE ? "none" : "default";
+    if (simulation->costs == (uint32_t)SCENARIO_COSTS_FILE) {
+        return simulation->costs_file;
+    }
+    return simulation->costs == (uint32_t)SCENARIO_COSTS_NONE ? "none" : "default";
 }
 
 void simulated_split(const struct run_result *results, uint32_t count, struct simulated_split *out)

@@ -19,9 +19,9 @@ struct simulated_split {
 
 void simulated_split(const struct run_result *results, uint32_t count, struct simulated_split *out);
 void simulated_split_free(struct simulated_split *split);
-/* The constants of [simulation] costs, and their name. */
-struct simulation_costs simulated_costs(enum scenario_costs costs);
-const char *simulated_costs_name(enum scenario_costs costs);
+/* The constants of [simulation] costs, and their name: a calibration's is its file's. */
+struct simulation_costs simulated_costs(const struct scenario_simulation *simulation);
+const char *simulated_costs_name(const struct scenario_simulation *simulation);
 /* Fills what points and curves hold of the simulated runs. */
 void simulated_add(struct summary *s, const struct simulated_split *split);
 

@@ -21,6 +21,7 @@
 #include "harness/run/live.h"
 #include "harness/run/observe.h"
 #include "harness/run/observe_compat.h"
+#include "harness/run/recording.h"
 #include "harness/run/server.h"
 #include "harness/run/system.h"
 #include "harness/run/warmup.h"
@@ -110,6 +111,9 @@ static enum load_mode mode_of(const struct scenario_load *load)
     }
     return LOAD_OPEN_POISSON;
 }
+
+_Static_assert((int)SCENARIO_CONNECTIONS_MAX == (int)LOAD_CONNECTIONS_MAX, "one limit");
+_Static_assert((int)SCENARIO_INFLIGHT_MAX == (int)LOAD_INFLIGHT_MAX, "one limit");
 
 struct load_options measure_load(const struct scenario_cell *cell, uint64_t seed)
 {
@@ -420,6 +424,15 @@ static void look_at_batches(struct session *m, int64_t now)
     }
 }
 
+static void show(struct session *m)
+{
+    const struct measure_look look = {
+        .system = &m->system, .client = &m->client, .client_pid = m->client_pid};
+    if (m->options->look != NULL) {
+        m->options->look(m->options->ctx, &look);
+    }
+}
+
 /* Why the serving system is no more; NULL: it is. */
 static const char *failure_of(struct session *m)
 {
@@ -469,6 +482,7 @@ static bool watch(struct session *m)
     if (phase == LOAD_PHASE_WINDOW && !is_foreign(m)) {
         look_at_queues(m);
         look_at_batches(m, now);
+        show(m);
     }
     report_progress(m, now);
     return true;
@@ -741,6 +755,9 @@ static void finish(struct session *m)
         server_stop(&m->server);
     } else {
         system_stop(&m->system);
+        if (m->system.unrecorded[0] != '\0') {
+            (void)snprintf(r->unrecorded, sizeof r->unrecorded, "%s", m->system.unrecorded);
+        }
         observe_fill_events(&m->system.ledger, &m->client, r);
         system_free(&m->system);
     }
@@ -799,6 +816,24 @@ static enum status start_foreign(struct session *m, struct error *error)
     return STATUS_OK;
 }
 
+/* A run whose recording fails is measured all the same. */
+static void begin_recording(const struct session *m, struct topology *t)
+{
+    char folder[TOPOLOGY_PATH_BYTES + 16];
+    struct error error;
+    if (t->record == 0 || m->options->folder == NULL) {
+        return;
+    }
+    int bytes =
+        snprintf(folder, sizeof folder, "%s/records/%s", m->options->folder, m->result->run_id);
+    if (bytes < 0 || (size_t)bytes >= sizeof folder) {
+        (void)error_set(&error, STATUS_IO, "the path of the results is too long for recordings");
+    } else if (recording_begin(t, folder, m->options->host->git_rev, &error) == STATUS_OK) {
+        return;
+    }
+    (void)snprintf(m->result->unrecorded, sizeof m->result->unrecorded, "%s", error.text);
+}
+
 static enum status start_own(struct session *m, struct error *error)
 {
     const struct measure_options *options = m->options;
@@ -808,6 +843,7 @@ static enum status start_own(struct session *m, struct error *error)
         .start_timeout_ns = (int64_t)START_TIMEOUT_S * 1000000000,
         .interrupted = options->interrupted,
     };
+    begin_recording(m, &system.topology);
     return system_start(&system, &m->system, error);
 }
 

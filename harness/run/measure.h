@@ -23,13 +23,26 @@ struct measure_progress {
     struct progress_client client;
 };
 
+struct system;
+
+/* A running system, to be looked at. */
+struct measure_look {
+    const struct system *system;
+    const struct load_shared *client;
+    int32_t client_pid;
+};
+
 struct measure_options {
     const struct scenario *scenario;
     const struct scenario_run *run;
     uint32_t order_index;
-    int log_fd;                  /* stderr of the system's processes and of the client */
+    int log_fd;         /* stderr of the system's processes and of the client */
+    const char *folder; /* of the results, for recordings; NULL: there are none, whatever the cell
+                           says */
     const struct run_host *host; /* for the client's ceiling */
     void (*progress)(void *ctx, const struct measure_progress *progress);
+    /* Of the project's own system, some 50 times a second while the window passes; NULL: nobody. */
+    void (*look)(void *ctx, const struct measure_look *look);
     void *ctx;
     bool (*interrupted)(void);
 };

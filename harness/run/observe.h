@@ -56,5 +56,8 @@ void observe_fill_requests(const struct load_shared *client, const struct probe_
 /* What happened in the system's processes, once it has ended. `client` may have no header. */
 void observe_fill_events(const struct ledger *ledger, const struct load_shared *client,
                          struct run_result *r);
+/* The load client's besides those that are there, all in the order of time. */
+void observe_add_client_events(const struct load_header *client, int64_t epoch_ns,
+                               struct run_result *r);
 
 #endif

@@ -77,26 +77,30 @@ static void take_lane(const struct ledger *ledger, enum ledger_thread_kind kind,
     }
 }
 
-static void take_client(const struct load_header *h, int64_t epoch_ns, struct run_result *r)
+void observe_add_client_events(const struct load_header *client, int64_t epoch_ns,
+                               struct run_result *r)
 {
     const struct {
         int64_t at_ns;
         enum event_kind what;
-    } times[CLIENT_EVENTS] = {{atomic_load(&h->start_ns), EVENT_LOAD_BEGAN},
-                              {atomic_load(&h->window_start_ns), EVENT_WINDOW_BEGAN},
-                              {atomic_load(&h->window_end_ns), EVENT_WINDOW_ENDED}};
-    int64_t end_ns = atomic_load(&h->end_ns);
+    } times[CLIENT_EVENTS] = {{atomic_load(&client->start_ns), EVENT_LOAD_BEGAN},
+                              {atomic_load(&client->window_start_ns), EVENT_WINDOW_BEGAN},
+                              {atomic_load(&client->window_end_ns), EVENT_WINDOW_ENDED}};
+    int64_t end_ns = atomic_load(&client->end_ns);
+    r->events = realloc(r->events, (r->events_count + CLIENT_EVENTS) * sizeof *r->events);
+    ASSERT(r->events != NULL);
     for (uint32_t i = 0; i < CLIENT_EVENTS; i++) {
         /* The window's edges stand there before they happen. */
         if (times[i].at_ns > 0 && (end_ns == 0 || times[i].at_ns <= end_ns)) {
             add(r, times[i].at_ns - epoch_ns, (uint32_t)times[i].what)->number = i;
         }
     }
+    qsort(r->events, r->events_count, sizeof *r->events, by_time);
 }
 
 static uint32_t count_all(const struct ledger *ledger)
 {
-    uint32_t count = CLIENT_EVENTS;
+    uint32_t count = 1; /* room for none may be NULL */
     for (uint32_t k = 0; k < LANE_KINDS; k++) {
         for (uint32_t i = 0; i < instances_of(kinds[k]); i++) {
             uint32_t noted = event_lane_count(ledger_lane(ledger, kinds[k], i));
@@ -117,7 +121,8 @@ void observe_fill_events(const struct ledger *ledger, const struct load_shared *
         }
     }
     if (client->header != NULL) {
-        take_client(client->header, ledger_epoch_ns(ledger), r);
+        observe_add_client_events(client->header, ledger_epoch_ns(ledger), r);
+    } else {
+        qsort(r->events, r->events_count, sizeof *r->events, by_time);
     }
-    qsort(r->events, r->events_count, sizeof *r->events, by_time);
 }

@@ -12,16 +12,18 @@
 #include "harness/run/batches.h"
 #include "harness/run/observe.h"
 #include "harness/run/simulate_load.h"
+#include "harness/run/simulate_seen.h"
 #include "harness/run/warmup.h"
 
-#define TICK_NS    ((int64_t)20000000) /* as a measured run looks at its system */
-#define LOCK_STAGE "interpreter"
+#define TICK_NS ((int64_t)20000000) /* as a measured run looks at its system */
 
 struct session {
     const struct measure_options *options;
     struct run_result *result;
     struct simulation *simulation;
     struct simulate_load *load;
+    struct simulate_seen *seen;
+    struct simulation_witness witness; /* fills it */
     struct observation before;
     struct observation after;
     struct warmup warmup;
@@ -85,6 +87,7 @@ static void fill_launching(struct ledger_thread *to, const struct simulation_thr
         ledger_set(&to->launches_count[classes[i]], t->launches_count[i]);
         set_ps(&to->launch_ns[classes[i]], t->launch[i]);
     }
+    set_ps(&to->launch_max_ns, t->launch_max);
     set_ps(&to->prepare_ns, t->prepare);
     set_ps(&to->queue_full_ns, t->queue_full);
     set_ps(&to->sync_wait_ns, t->sync_wait);
@@ -115,6 +118,9 @@ static void fill_slot(struct ledger_thread *to, const struct simulation_thread *
     ledger_set(&to->prompt_tokens, t->prompt_tokens);
     ledger_set(&to->output_tokens, t->output_tokens);
     ledger_set(&to->queue_max, t->queue_max);
+    set_ps(&to->queue_length_ns, t->queue_length);
+    set_ps(&to->lock_held_ns, t->lock_held);
+    set_ps(&to->lock_wait_ns, t->lock_wait);
     ledger_set(&to->steps_count, t->steps_count);
     ledger_set(&to->backlog_steps_count, t->backlog_steps_count);
     ledger_set(&to->step_seqs, t->step_seqs);
@@ -180,6 +186,16 @@ static void look(struct session *m, struct observation *out, time_ps *cpu,
     }
 }
 
+/* At an edge of the window, with the histograms of times. */
+static void look_at_edge(struct session *m, struct observation *out, time_ps *cpu,
+                         _Atomic int64_t *client_cpu_ns)
+{
+    look(m, out, cpu, client_cpu_ns);
+    for (uint32_t i = 0; i < out->ledger.threads_count; i++) {
+        simulate_seen_times(m->seen, i, &out->ledger.threads[i]);
+    }
+}
+
 /* At the edges of the window's batches. */
 static void look_at_batches(struct session *m)
 {
@@ -199,17 +215,13 @@ static void look_at_batches(struct session *m)
 /* As measure.c: requests that wait at a full engine core while there is a place elsewhere. */
 static void look_at_queues(struct session *m)
 {
-    uint32_t count = 0;
-    uint64_t places = m->result->cell->topology.max_num_seqs;
-    const struct simulation_thread *threads = simulation_threads(m->simulation, &count);
+    const struct topology *t = &m->result->cell->topology;
     bool waits = false;
     bool has_room = false;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct simulation_thread *t = &threads[i];
-        if (t->kind == SIMULATION_THREAD_ENGINE_MAIN) {
-            waits = waits || (t->waiting_now > 0 && t->running_now >= places);
-            has_room = has_room || (t->waiting_now == 0 && t->running_now < places);
-        }
+    for (uint32_t i = 0; i < t->engines_count && !(waits && has_room); i++) {
+        struct simulation_queue q = simulation_queue(m->simulation, i);
+        waits = waits || (q.waiting_count > 0 && q.running_count >= t->max_num_seqs);
+        has_room = has_room || (q.waiting_count == 0 && q.running_count < t->max_num_seqs);
     }
     m->looks_count++;
     m->stranded_count += waits && has_room ? 1 : 0;
@@ -269,13 +281,13 @@ static bool advance(struct session *m)
     struct load_header *h = m->load->shared.header;
     struct account *a = &m->load->account;
     if (phase_of(m) == LOAD_PHASE_WARMUP && m->now_ns >= a->window_start_ns) {
-        look(m, &m->before, &m->cpu_before, &h->cpu_window_start_ns);
+        look_at_edge(m, &m->before, &m->cpu_before, &h->cpu_window_start_ns);
         batches_look_at(&m->batches, m->before.ledger.threads, m->before.ledger.threads_count,
                         m->now_ns);
         atomic_store(&h->phase, LOAD_PHASE_WINDOW);
     }
     if (phase_of(m) == LOAD_PHASE_WINDOW && m->now_ns >= a->window_end_ns) {
-        look(m, &m->after, &m->cpu_after, &h->cpu_window_end_ns);
+        look_at_edge(m, &m->after, &m->cpu_after, &h->cpu_window_end_ns);
         atomic_store(&h->phase, LOAD_PHASE_DRAIN);
     }
     bool over = m->load->exhausted && simulation_done(m->simulation);
@@ -369,7 +381,7 @@ static void end_load(struct session *m)
     struct load_header *h = m->load->shared.header;
     account_cut(&m->load->account, m->now_ns);
     if (m->before.taken && !m->after.taken) { /* cut short: what was counted so far is kept */
-        look(m, &m->after, &m->cpu_after, &h->cpu_window_end_ns);
+        look_at_edge(m, &m->after, &m->cpu_after, &h->cpu_window_end_ns);
     }
     bool waited = o->mode != LOAD_CLOSED && o->drain_ns > 0 && m->result->outcome == RUN_OK;
     simulate_load_end(m->load, waited ? LOAD_OUTCOME_TIMEOUT : LOAD_OUTCOME_CANCELLED, m->now_ns);
@@ -386,29 +398,16 @@ static void fill_host(const struct session *m, struct run_result *r)
     r->host_limited = cores > 0 && stages_host_limited(r->host_cores_used, cores);
 }
 
-static void forget_rates(struct probe_rates *rates, uint32_t count)
+/* The kernel knows none of the threads, and there are none of a launcher. */
+static void fill_threads(const struct session *m, struct run_result *r)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        rates[i].queue_mean = STATS_UNKNOWN;
-        rates[i].lock_held_frac = STATS_UNKNOWN;
-        rates[i].lock_wait_frac = STATS_UNKNOWN;
+    const struct proc_tree nobody = {.at_ns = 0};
+    proc_thread_rows(&r->cell->topology, &m->after.ledger, &nobody, r->threads);
+    for (int i = 0; i < PROC_THREAD_ROWS; i++) {
+        r->threads[i].counted_proc = -1;
     }
-}
-
-/* What real threads count and simulated ones do not is unknown, not zero. */
-static void forget_uncounted(struct run_result *r)
-{
-    forget_rates(r->launchers, r->launchers_count);
-    forget_rates(r->engines, r->engines_count);
-    for (uint32_t i = 0; i < r->stages_count; i++) {
-        struct run_stage *s = &r->stages[i];
-        bool lock = strcmp(s->stage, LOCK_STAGE) == 0;
-        s->source = "simulated";
-        s->queue_mean_count = STATS_UNKNOWN;
-        s->busy_frac = lock ? STATS_UNKNOWN : s->busy_frac;
-        s->use_frac = lock ? STATS_UNKNOWN : s->use_frac;
-        s->occupancy_frac = lock ? STATS_UNKNOWN : s->occupancy_frac;
-    }
+    r->threads[THREAD_LAUNCHER_MAIN].counted_ledger = -1;
+    r->threads_known = true;
 }
 
 static void finish(struct session *m)
@@ -420,8 +419,12 @@ static void finish(struct session *m)
         m->after.between = &m->batches;
         observe_fill(&m->before, &m->after, &r->cell->topology, r);
         fill_host(m, r);
+        fill_threads(m, r);
     }
-    forget_uncounted(r);
+    for (uint32_t i = 0; i < r->stages_count; i++) {
+        r->stages[i].source = "simulated";
+    }
+    simulate_seen_events(m->seen, m->load->shared.header, r);
     if (m->looks_count > 0 && r->cell->topology.engines_count > 1) {
         r->stranded_frac = (double)m->stranded_count / (double)m->looks_count;
     }
@@ -438,6 +441,9 @@ static enum status start(struct session *m, struct error *error)
     load.targets_count = 1;
     TRY(simulate_system(cell, m->options->run->seed, &system, error));
     TRY(simulate_load_create(&load, &m->load, error));
+    TRY(simulate_seen_create(&cell->topology, &m->seen, error));
+    m->witness = simulate_seen_witness(m->seen);
+    system.witness = &m->witness;
     const struct simulation_source source = simulate_load_source(m->load);
     const struct simulation_observer observer = simulate_load_observer(m->load);
     TRY(simulation_create(&system, &source, &observer, &m->simulation, error));
@@ -460,6 +466,7 @@ void simulate_run(const struct measure_options *options, struct run_result *out)
     }
     simulation_destroy(m.simulation);
     simulate_load_free(m.load);
+    simulate_seen_free(m.seen);
     observation_free(&m.before);
     observation_free(&m.after);
     batches_free(&m.batches);

@@ -74,7 +74,9 @@ static bool next(void *ctx, struct simulation_request *request)
     if (l->account.start_ns + item.offset_ns >= l->latest_end_ns) {
         return false;
     }
-    fill(l, &item, (uint32_t)item.number, item.offset_ns, request);
+    uint32_t connection = (uint32_t)(item.number % l->options->connections_count);
+    uint32_t servers = l->options->api_servers_count;
+    fill(l, &item, servers * connection + l->servers[connection], item.offset_ns, request);
     return true;
 }
 
@@ -217,6 +219,24 @@ struct simulation_observer simulate_load_observer(struct simulate_load *l)
 
 /* ---- life ---- */
 
+/* The real client opens connections until each API server has its share; which one accepts is luck.
+ * It uses them in turn, so arrivals at a server are as irregular as this order. */
+static void connect_all(struct simulate_load *l)
+{
+    const struct load_options *o = l->options;
+    struct random r = random_stream(o->seed, "connections", 0);
+    uint32_t counts[LOAD_API_SERVERS_MAX] = {0};
+    uint32_t share = (o->connections_count + o->api_servers_count - 1) / o->api_servers_count;
+    for (uint32_t i = 0; i < o->connections_count; i++) {
+        int64_t server;
+        do {
+            server = random_range(&r, 0, (int64_t)o->api_servers_count - 1);
+        } while (counts[server] == share);
+        counts[server]++;
+        l->servers[i] = (uint32_t)server;
+    }
+}
+
 static enum status read_trace(struct simulate_load *l, struct error *error)
 {
     const struct load_options *o = l->options;
@@ -238,10 +258,12 @@ static enum status read_trace(struct simulate_load *l, struct error *error)
 static enum status allocate(struct simulate_load *l, struct error *error)
 {
     uint32_t users = l->options->mode == LOAD_CLOSED ? l->options->users_count : 0;
+    uint32_t connections = l->options->connections_count;
     l->users = calloc(users > 0 ? users : 1, sizeof *l->users);
+    l->servers = calloc(connections > 0 ? connections : 1, sizeof *l->servers);
     l->items = calloc(PLACES_COUNT, sizeof *l->items);
     l->records = calloc(PLACES_COUNT, sizeof *l->records);
-    if (l->users == NULL || l->items == NULL || l->records == NULL) {
+    if (l->users == NULL || l->servers == NULL || l->items == NULL || l->records == NULL) {
         return error_set(error, STATUS_NOMEM, "no memory for a simulated load");
     }
     for (uint32_t i = 0; i < users; i++) {
@@ -254,6 +276,7 @@ static enum status begin(struct simulate_load *l, struct error *error)
 {
     l->options = &l->shared.header->options;
     TRY(allocate(l, error));
+    connect_all(l);
     TRY(read_trace(l, error));
     l->account.shared = &l->shared;
     schedule_init(&l->schedule, l->options, l->account.trace);
@@ -293,6 +316,7 @@ void simulate_load_free(struct simulate_load *l)
     trace_free(&l->trace);
     probe_requests_free(&l->seen);
     free(l->users);
+    free(l->servers);
     free(l->items);
     free(l->records);
     free(l);

@@ -22,6 +22,7 @@ struct simulate_load {
     struct trace trace;
     struct schedule schedule;
     struct simulate_user *users; /* closed loop */
+    uint32_t *servers;           /* open modes, by connection: its API server */
     int64_t latest_end_ns;       /* nothing is sent from there on, however the window moves */
     bool exhausted;              /* the schedule has no more */
     struct schedule_item *items; /* by place: of requests that are under way */

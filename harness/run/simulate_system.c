@@ -120,7 +120,7 @@ enum status simulate_system(const struct scenario_cell *cell, uint64_t seed,
     o.host = host_of(t, profile);
     o.extra = extra_of(t);
     o.interpreter_lock = t->interpreter_lock != 0;
-    o.costs = simulated_costs((enum scenario_costs)cell->simulation.costs);
+    o.costs = simulated_costs(&cell->simulation);
     if (cell->simulation.free_client) {
         o.costs.client_request = (struct simulation_cost){.call = 0};
         o.costs.client_read = (struct simulation_cost){.call = 0};

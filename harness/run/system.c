@@ -134,6 +134,8 @@ static void take_line(struct system *s, struct system_launcher *l)
         fail(s, text);
     } else if (strncmp(l->line, "failed ", 7) == 0) {
         fail(s, l->line + 7);
+    } else if (strncmp(l->line, "unrecorded ", 11) == 0) {
+        (void)snprintf(s->unrecorded, sizeof s->unrecorded, "recording %.490s", l->line + 11);
     } else if (strncmp(l->line, "warning ", 8) == 0) {
         s->warnings_count++;
         (void)dprintf(s->log_fd >= 0 ? s->log_fd : STDERR_FILENO, "%s\n", l->line);

@@ -56,6 +56,7 @@ struct system {
     bool failed;
     char reason[512];
     char socket_dir[96];
+    char unrecorded[512];    /* why a process's recording ended early; "": none did */
     uint32_t warnings_count; /* lines that begin with "warning"; each went to log_fd */
     int log_fd;
 };

@@ -141,7 +141,8 @@ static void report(struct expander *x, struct setting *item, const struct scenar
     if (value_is_list(text) && strcmp(item->option->kind, "sweep") != 0 &&
         item->option->type != OPTION_PINS && item->option->type != OPTION_ELASTICITY &&
         item->option->type != OPTION_LAUNCH && item->option->type != OPTION_COUNTERS &&
-        item->option->type != OPTION_SOURCE && item->option->type != OPTION_DEMAND) {
+        item->option->type != OPTION_SOURCE && item->option->type != OPTION_DEMAND &&
+        item->option->type != OPTION_COSTS) {
         problems_add(x->problems, item->origin,
                      "%s: a list is allowed only under [sweep]: did you mean 'axis.%s = %.60s' "
                      "there and '%s = %%{%s}' here?",

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/model/shapes.h"
+#include "sim/simulation.h"
 
 #define WARMUP_AUTO ((int64_t)-1) /* as the option table reads the word */
 
@@ -243,6 +244,11 @@ static void check_load(struct checker *c)
         problems_add(c->problems, origin_of(s, "users"), "users: %u are more than inflight_max, %u",
                      l->users_count, l->inflight_max_count);
     }
+    if (c->sections->measured && l->inflight_max_count > SCENARIO_CONNECTIONS_MAX) {
+        problems_add(c->problems, origin_of(s, "inflight_max"),
+                     "inflight_max: want 1 to %d, got %u (to %d with scenario.mode = simulate)",
+                     SCENARIO_CONNECTIONS_MAX, l->inflight_max_count, SCENARIO_INFLIGHT_MAX);
+    }
     if (l->mode == SCENARIO_LOAD_OPEN) {
         check_arrival(c);
     }
@@ -352,9 +358,10 @@ static void check_simulated(struct checker *c)
 {
     const struct topology *t = &c->cell->topology;
     const struct scenario_workload *w = &c->cell->workload;
-    if (t->pp > 1) {
+    if (t->pp > SIMULATION_PP_MAX) {
         problems_add(c->problems, origin_of(c->sections->server, "topology"),
-                     "topology: pp: pipeline stages cannot be simulated");
+                     "topology: pp: at most %d pipeline stages can be simulated, got %u",
+                     (int)SIMULATION_PP_MAX, t->pp);
     }
     if (t->nodes_count > 1) {
         problems_add(c->problems, origin_of(c->sections->server, "nodes"),

@@ -190,6 +190,9 @@ static const struct option options[] = {
      .initial = "no",
      .help = "the main, input and output threads of an engine core take turns in host time, as "
              "under Python's interpreter lock"},
+    {AT(OPTION_SWITCH, "server", "record", struct option_server, topology.record), .initial = "no",
+     .help =
+         "write down every call of the processes into their state machines, for harness replay"},
     {AT(OPTION_TIME, "server", "engine_input_request", struct option_server,
         topology.host.engine_input_request_ns),
      .max = SECOND_NS, .initial = "0us",
@@ -249,10 +252,15 @@ static const struct option options[] = {
      .min = 1, .max = 100, .initial = "50%",
      .help = "ceiling = measure: share of that limit beyond which a point is invalid"},
 
-    {AT(OPTION_CHOICE, "simulation", "costs", struct scenario_simulation, costs),
-     .choices = "default|none", .initial = "default",
+    {.type = OPTION_COSTS,
+     .kind = "simulation",
+     .key = "costs",
+     .choices = "default|none",
+     .initial = "default",
+     .bytes = sizeof(struct scenario_simulation),
      .help = "CPU times of the processes' own work and of messages between them: as they were "
-             "measured; none: only the host profile, launches and GPUs take time"},
+             "measured; none: only the host profile, launches and GPUs take time; FILE.ini: what "
+             "`harness calibrate` wrote, from this file's folder"},
     {AT(OPTION_COUNT, "simulation", "cores", struct scenario_simulation, cores_count), .max = 1024,
      .initial = "0",
      .help = "CPU cores that all threads share; 0: one each; $ncpus: as many as here"},
@@ -294,8 +302,8 @@ static const struct option options[] = {
      .initial = "closed",
      .help = "closed: users that wait for their answer; open: arrivals at a rate; trace: its own "
              "times"},
-    {AT(OPTION_COUNT, "load", "users", struct scenario_load, users_count), .max = 1 << 20,
-     .initial = "0",
+    {AT(OPTION_COUNT, "load", "users", struct scenario_load, users_count),
+     .max = SCENARIO_INFLIGHT_MAX, .initial = "0",
      .help = "closed: requests kept in flight; arithmetic over axes, as 2 * %{dp} * 40"},
     {AT(OPTION_TIME, "load", "think", struct scenario_load, think_mean_ns), .max = DAY_NS,
      .initial = "0s",
@@ -325,7 +333,7 @@ static const struct option options[] = {
     {AT(OPTION_TIME, "load", "drain", struct scenario_load, drain_ns), .max = DAY_NS,
      .initial = "30s", .help = "open and trace: time for the last requests to finish"},
     {AT(OPTION_COUNT, "load", "inflight_max", struct scenario_load, inflight_max_count), .min = 1,
-     .max = 1 << 20, .initial = "8192",
+     .max = SCENARIO_INFLIGHT_MAX, .initial = "8192",
      .help = "requests in flight beyond which on_inflight_max says what happens"},
     {AT(OPTION_CHOICE, "load", "on_inflight_max", struct scenario_load, on_inflight_max),
      .choices = "invalid|drop|wait", .initial = "invalid",
@@ -543,6 +551,7 @@ const char *option_type_text(enum option_type type)
         [OPTION_COUNTERS] = "counters",
         [OPTION_TITLE] = "title and pattern",
         [OPTION_ELASTICITY] = "stages and slow-down",
+        [OPTION_COSTS] = "a calibration file or",
         [OPTION_LIST] = "list",
         [OPTION_CONDITION] = "condition",
         [OPTION_NAME] = "name",

@@ -43,6 +43,7 @@ enum option_type {
     OPTION_COUNTERS,      /* struct scenario_counters */
     OPTION_TITLE,         /* char[option.bytes] */
     OPTION_ELASTICITY,    /* struct scenario_elasticity; `choices`: the stages */
+    OPTION_COSTS,         /* struct scenario_simulation: costs and costs_file */
     OPTION_LIST,          /* kept as text: values of an axis */
     OPTION_CONDITION,     /* kept as text */
     OPTION_NAME,          /* char[option.bytes]: name of a section or an axis */

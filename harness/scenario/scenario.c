@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "harness/scenario/calibration.h"
 #include "harness/scenario/cell.h"
 
 /* ---- the environment of a real run ---- */
@@ -98,7 +99,61 @@ struct scenario_environment scenario_environment_system(void)
 static size_t arena_bytes(uint32_t sets_count)
 {
     return ARENA_BYTES(1, struct source) + source_arena_bytes() + settings_arena_bytes(sets_count) +
-           cell_arena_bytes();
+           cell_arena_bytes() + ARENA_BYTES(SCENARIO_CALIBRATIONS_MAX, struct calibration);
+}
+
+/* A path in a file is from that file's folder; one of the command line from where that was given.
+ */
+static void path_of_costs(const char *file, const struct setting *item,
+                          char out[SCENARIO_TEXT_BYTES])
+{
+    const char *base = item != NULL && item->origin.line > 0 ? item->origin.file : "";
+    const char *slash = strrchr(base, '/');
+    int folder_bytes = slash != NULL && file[0] != '/' ? (int)(slash - base) + 1 : 0;
+    int bytes = snprintf(out, SCENARIO_TEXT_BYTES, "%.*s%s", folder_bytes, base, file);
+    if (bytes >= SCENARIO_TEXT_BYTES) {
+        out[0] = '\0'; /* no file has this name */
+    }
+}
+
+/* The calibration of one cell, read if none before it had the same. */
+static const struct calibration *calibration_of(struct scenario *s, const char *file,
+                                                const struct scenario_environment *environment,
+                                                struct scenario_problems *problems)
+{
+    struct settings_section *section = settings_find(s->settings, "simulation", "");
+    const struct setting *item = settings_item(section, "costs");
+    char path[SCENARIO_TEXT_BYTES];
+    path_of_costs(file, item, path);
+    for (uint32_t i = 0; i < s->calibrations_count; i++) {
+        if (strcmp(s->calibrations[i].path, path) == 0) {
+            return &s->calibrations[i];
+        }
+    }
+    if (s->calibrations_count == SCENARIO_CALIBRATIONS_MAX) {
+        problems_add(problems, item->origin, "costs: more than %d calibrations",
+                     SCENARIO_CALIBRATIONS_MAX);
+        return NULL;
+    }
+    struct calibration *c = &s->calibrations[s->calibrations_count];
+    if (calibration_read(path, environment, c, problems) != STATUS_OK) {
+        return NULL;
+    }
+    s->calibrations_count++;
+    return c;
+}
+
+static void read_calibrations(struct scenario *s, const struct scenario_environment *environment,
+                              struct scenario_problems *problems)
+{
+    s->calibrations = ARENA_NEW(&s->settings->arena, struct calibration, SCENARIO_CALIBRATIONS_MAX);
+    for (uint32_t i = 0; i < s->cells_count && !environment->recorded; i++) {
+        struct scenario_simulation *simulation = &s->cells[i].simulation;
+        if (simulation->costs == (uint32_t)SCENARIO_COSTS_FILE) {
+            simulation->calibration =
+                calibration_of(s, simulation->costs_file, environment, problems);
+        }
+    }
 }
 
 enum status scenario_open(const char *path, const struct scenario_environment *environment,
@@ -130,6 +185,7 @@ enum status scenario_open(const char *path, const struct scenario_environment *e
     if (source->sections_count > 0 || problems->count == 0) {
         settings_resolve(settings, source, environment, o, problems);
         cell_expand(scenario, o, problems);
+        read_calibrations(scenario, environment, problems);
     }
     if (problems->count > 0) {
         scenario_close(scenario);

@@ -31,8 +31,11 @@ enum {
     SCENARIO_CELLS_MAX = 4096,
     SCENARIO_RUNS_MAX = 65536,
     SCENARIO_SLOS_MAX = 8,
+    SCENARIO_CALIBRATIONS_MAX = 8,
     SCENARIO_FILE_BYTES_MAX = 256 << 10,
-    SCENARIO_ENGINES_MAX = 4096, /* of a simulated system; TOPOLOGY_ENGINES_MAX of a real one */
+    SCENARIO_ENGINES_MAX = 4096,     /* of a simulated system; TOPOLOGY_ENGINES_MAX of a real one */
+    SCENARIO_INFLIGHT_MAX = 1 << 20, /* of a simulated client */
+    SCENARIO_CONNECTIONS_MAX = 1 << 16, /* of a real one */
 };
 
 /* Time between runs that is not warm-up, window or cool-down: starting and stopping the system. An
@@ -85,14 +88,19 @@ struct scenario_client {
 
 enum scenario_costs {
     SCENARIO_COSTS_DEFAULT, /* simulation_costs_default() (sim/simulation.h) */
-    SCENARIO_COSTS_NONE     /* simulation_costs_none() */
+    SCENARIO_COSTS_NONE,    /* simulation_costs_none() */
+    SCENARIO_COSTS_FILE     /* of a calibration */
 };
+
+struct calibration; /* calibration.h */
 
 /* What a simulated run takes for granted of the host. */
 struct scenario_simulation {
-    uint32_t costs;       /* enum scenario_costs */
-    uint32_t cores_count; /* CPU cores of the host; 0: one for each thread */
-    bool free_client;     /* the load client takes no time */
+    uint32_t costs;                        /* enum scenario_costs */
+    uint32_t cores_count;                  /* CPU cores of the host; 0: one for each thread */
+    bool free_client;                      /* the load client takes no time */
+    char costs_file[SCENARIO_TEXT_BYTES];  /* COSTS_FILE: as it stands there */
+    const struct calibration *calibration; /* COSTS_FILE: what was read; the scenario's */
 };
 
 enum scenario_lengths_kind {
@@ -346,7 +354,9 @@ struct scenario {
     uint32_t axes_count;
     struct scenario_cell *cells;
     uint32_t cells_count;
-    uint32_t cells_skipped_count; /* left out by `skip` */
+    uint32_t cells_skipped_count;     /* left out by `skip` */
+    struct calibration *calibrations; /* that cells simulate with, each file once */
+    uint32_t calibrations_count;
     struct scenario_run *runs;
     uint32_t runs_count;
     struct scenario_settings *settings;
@@ -363,6 +373,7 @@ struct scenario_environment {
     uint32_t cpus_count;       /* $ncpus */
     uint32_t gpus_count;       /* $ngpus */
     struct topology_cpus cpus; /* those that may be pinned to; none: 0 .. cpus_count - 1 */
+    bool recorded;             /* its runs were made: what only simulating them needs is not read */
 };
 
 struct scenario_options {

@@ -720,6 +720,8 @@ enum status value_parse(const struct option *option, const char *text,
         return value_title(text, out, option->bytes, error);
     case OPTION_ELASTICITY:
         return value_elasticity(text, option->choices, out, error);
+    case OPTION_COSTS:
+        return value_costs(text, out, error);
     case OPTION_LIST:
         break;
     }

@@ -38,6 +38,9 @@ MUST_CHECK enum status value_elasticity(const char *text, const char *stages,
 /* "synthetic", "trace", "trace FILE" or "jsonl FILE". */
 MUST_CHECK enum status value_source(const char *text, struct scenario_workload *out,
                                     struct error *error);
+/* "default", "none", or the name of a file: one with a '.' or a '/'. */
+MUST_CHECK enum status value_costs(const char *text, struct scenario_simulation *out,
+                                   struct error *error);
 /* "60s", "250ms", "50us" to ns; 0 or more. */
 MUST_CHECK enum status value_time(const char *text, int64_t *out_ns, struct error *error);
 /* Whether the text has the form of a list or range of several values. */

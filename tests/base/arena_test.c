@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -79,6 +80,39 @@ static void reservation_costs_no_memory(void **state)
     arena_destroy(&arena);
 }
 
+/* Of the mapping that begins at `base`, by the flags that the kernel shows. */
+static int takes_no_huge_pages(const void *base)
+{
+    char line[512];
+    int inside = 0;
+    int flagged = 0;
+    FILE *smaps = fopen("/proc/self/smaps", "r");
+    assert_non_null(smaps);
+    while (fgets(line, sizeof line, smaps) != NULL) {
+        unsigned long from;
+        unsigned long end;
+        if (sscanf(line, "%lx-%lx ", &from, &end) == 2) {
+            inside = (uintptr_t)base >= from && (uintptr_t)base < end;
+        } else if (inside && strncmp(line, "VmFlags:", 8) == 0) {
+            flagged = strstr(line, " nh") != NULL;
+        }
+    }
+    (void)fclose(smaps);
+    return flagged;
+}
+
+static void one_touched_byte_is_no_huge_page(void **state)
+{
+    (void)state;
+    struct arena arena;
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0) {
+        skip();
+    }
+    assert_int_equal(arena_create((size_t)1 << 30, &arena, NULL), STATUS_OK);
+    assert_true(takes_no_huge_pages(arena.base));
+    arena_destroy(&arena);
+}
+
 static void impossible_reservation_is_an_error(void **state)
 {
     (void)state;
@@ -125,6 +159,7 @@ int main(void)
         cmocka_unit_test(memory_is_aligned_zeroed_and_disjoint),
         cmocka_unit_test(arena_bytes_suffice),
         cmocka_unit_test(reservation_costs_no_memory),
+        cmocka_unit_test(one_touched_byte_is_no_huge_page),
         cmocka_unit_test(impossible_reservation_is_an_error),
         cmocka_unit_test(exhaustion_is_a_programmer_error),
     };

@@ -10,6 +10,8 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "engine/base/arena.h"
 #include "engine/base/hash.h"
@@ -147,11 +149,52 @@ static void equals_model_where_ids_collide(void **state)
     }
 }
 
+static const char *number_of(const void *ctx, uint32_t slot)
+{
+    const char *ids = ctx;
+    return ids + (size_t)slot * ID_BYTES;
+}
+
+/* Thousands of ids pass through a map made for a million, eight at a time: it stays in the memory
+ * of eight. */
+static void few_ids_touch_little_of_a_large_map(void **state)
+{
+    (void)state;
+    enum {
+        CAPACITY = 1000000,
+        HELD = 8
+    };
+    static char ids[HELD][ID_BYTES];
+    struct arena arena;
+    struct id_map map;
+    assert_int_equal(arena_create(id_map_arena_bytes(CAPACITY), &arena, NULL), STATUS_OK);
+    id_map_init(&map, &arena, CAPACITY, number_of, ids);
+    for (uint32_t i = 0; i < 5000; i++) {
+        uint32_t slot = i % HELD;
+        if (i >= HELD) {
+            assert_int_equal(id_map_remove(&map, ids[slot]), slot);
+        }
+        (void)snprintf(ids[slot], ID_BYTES, "r-%08x", i);
+        id_map_put(&map, ids[slot], slot);
+    }
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    static unsigned char resident[1 << 16];
+    assert_true(arena.cap_bytes / page + 1 <= sizeof resident);
+    assert_int_equal(mincore(arena.base, arena.cap_bytes, resident), 0);
+    size_t touched = 0;
+    for (size_t i = 0; i < sizeof resident; i++) {
+        touched += resident[i] & 1U;
+    }
+    assert_int_equal(touched, 1);
+    arena_destroy(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_model),
         cmocka_unit_test(equals_model_where_ids_collide),
+        cmocka_unit_test(few_ids_touch_little_of_a_large_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,8 +8,10 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "engine/base/random.h"
 #include "engine/core/block_pool.h"
@@ -232,6 +234,43 @@ static void test_equals_a_naive_pool_over_random_operations(void **state)
     }
 }
 
+/* Pages of the arena that were ever touched. */
+static size_t touched_pages(const struct arena *arena)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t pages = (arena->cap_bytes + page - 1) / page;
+    unsigned char *resident = malloc(pages);
+    assert_non_null(resident);
+    assert_int_equal(mincore(arena->base, arena->cap_bytes, resident), 0);
+    size_t touched = 0;
+    for (size_t i = 0; i < pages; i++) {
+        touched += resident[i] & 1U;
+    }
+    free(resident);
+    return touched;
+}
+
+/* Sequences come and go in a pool of a million blocks; without hashes only the few blocks that are
+ * held at once are ever touched: their states and their places in the free list. */
+static void test_blocks_never_used_cost_nothing(void **state)
+{
+    (void)state;
+    struct arena arena;
+    struct block_pool pool;
+    uint32_t ids[4][500];
+    assert_int_equal(arena_create(block_pool_arena_bytes(1000000), &arena, NULL), STATUS_OK);
+    block_pool_init(&pool, &arena, 1000000);
+    for (uint32_t i = 0; i < 4000; i++) {
+        if (i >= 4) {
+            block_pool_release(&pool, ids[i % 4], 500);
+        }
+        block_pool_take(&pool, 500, ids[i % 4]);
+    }
+    assert_int_equal(pool.fresh, 2001);
+    assert_in_range(touched_pages(&arena), 1, 8);
+    arena_destroy(&arena);
+}
+
 /* By hand: 1 2 3 4 5 are free; a sequence 1 2 3 has two full blocks. */
 static void test_order_of_freed_blocks(void **state)
 {
@@ -275,6 +314,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_a_naive_pool_over_random_operations),
+        cmocka_unit_test(test_blocks_never_used_cost_nothing),
         cmocka_unit_test(test_order_of_freed_blocks),
         cmocka_unit_test(test_hash_depends_on_parent_and_tokens),
     };

@@ -33,6 +33,7 @@ struct life {
     char id[REQUEST_ID_BYTES_MAX];
     uint32_t engine;
     int32_t handle;
+    uint64_t tag;
     bool stream;
     bool include_stop;
     uint32_t min_tokens;
@@ -267,6 +268,7 @@ static void submit_one(void)
     (void)snprintf(life->id, sizeof life->id, "%s", send.request.id);
     life->engine = send.engine;
     life->handle = send.handle;
+    life->tag = send.request.tag;
     life->at_engine = true;
     life->submitted = true;
     world.submitted++;
@@ -359,6 +361,7 @@ static void step_request(struct life *life)
             .finish = over && !life->dropped ? life->planned_finish : FINISH_NONE,
             .stop_token_id = TOKEN_NONE,
             .first = life->emitted_tokens == 0,
+            .tag = draw(0, 1) == 0 ? life->tag : 0,
         };
         life->emitted_tokens += count;
     }

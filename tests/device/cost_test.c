@@ -12,6 +12,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/base/random.h"
 #include "engine/device/cost.h"
 
 struct decode_row {
@@ -110,6 +111,38 @@ static void chunks_add_up_to_the_whole(void **state)
     assert_int_equal(chunks.tokens_count, 1000);
     assert_int_equal(chunks.sampled_count, 1);
     assert_int_equal(chunks.seqs_count, 8);
+}
+
+/* The short ways to a step's time give the long one's, to the picosecond. */
+static void prepared_times_are_the_same(void **state)
+{
+    (void)state;
+    struct random r = random_stream(3, "steps", 0);
+    uint32_t decoded = 0;
+    for (uint32_t i = 0; i < 20000; i++) {
+        const struct gpu_shape *gpu = gpu_shape_at(i % 7);
+        const struct model_shape *shape = model_shape_at(i % 3);
+        uint32_t seqs = (uint32_t)random_range(&r, 1, 512);
+        uint64_t contexts = (uint64_t)random_range(&r, seqs, 1 << random_range(&r, 10, 24));
+        uint32_t tp = (uint32_t)random_range(&r, 1, 2);
+        struct step_ranks ranks = {.tp = tp, .ep = 1, .all_tokens = seqs};
+        struct step_load load = {.seqs_count = seqs,
+                                 .tokens_count = seqs,
+                                 .kv_read_tokens = contexts,
+                                 .attention_pairs = contexts,
+                                 .sampled_count = seqs};
+        struct cost_model model;
+        struct cost_decodes decodes;
+        struct step_cost cost;
+        cost_step_ranks(gpu, shape, &ranks, &load, &cost);
+        cost_model_of(shape, &model);
+        assert_int_equal(cost_step_time(gpu, &model, &ranks, &load), cost.time);
+        if (cost_decodes_of(gpu, &model, tp, seqs, &decodes)) {
+            assert_int_equal(cost_decodes_time(&decodes, contexts), cost.time);
+            decoded++;
+        }
+    }
+    assert_true(decoded > 1000);
 }
 
 static void every_gpu_is_sane(void **state)
@@ -259,6 +292,7 @@ int main(void)
         cmocka_unit_test(decode_matches_table),
         cmocka_unit_test(prefill_matches_table),
         cmocka_unit_test(chunks_add_up_to_the_whole),
+        cmocka_unit_test(prepared_times_are_the_same),
         cmocka_unit_test(every_gpu_is_sane),
         cmocka_unit_test(tensor_parallel_divides_and_adds_all_reduces),
         cmocka_unit_test(experts_cost_what_they_are_reached_by),

@@ -252,6 +252,8 @@ static void equal_seeds_give_equal_bytes(void **state)
         assert_same_file("first", "again", drawn_files[i]);
         assert_same_file("first", "side_by_side", drawn_files[i]);
     }
+    assert_same_file("first", "again", "events.jsonl");
+    assert_same_file("first", "side_by_side", "events.jsonl");
     size_t bytes = 0; /* and replicates have seeds of their own */
     char *runs = read_file("first", "runs.csv", &bytes);
     assert_false(is_number(runs, "output_tok_per_s", 0, number_of(runs, "output_tok_per_s", 2)));
@@ -353,6 +355,67 @@ static void requests_tokens_and_time_are_conserved(void **state)
     scenario_close(scenario);
 }
 
+/* ---- what threads count ---- */
+
+static const struct run_stage *stage_of(const struct run_result *r, const char *instance)
+{
+    uint32_t at = 0;
+    while (at < r->stages_count && strcmp(r->stages[at].instance, instance) != 0) {
+        at++;
+    }
+    assert_true(at < r->stages_count);
+    return &r->stages[at];
+}
+
+static bool is_near(double value, double expected, double within)
+{
+    return fabs(value - expected) <= within;
+}
+
+static void simulated_threads_are_the_expected_ones(void **state)
+{
+    (void)state;
+    struct scenario *scenario = e2e_scenario(measured_text);
+    struct run_result r;
+    simulate(scenario, 1, &r);
+    assert_true(r.threads_known && proc_thread_rows_agree(r.threads));
+    for (int i = 0; i < PROC_THREAD_ROWS; i++) {
+        bool counted = i != THREAD_LAUNCHER_MAIN && i < THREAD_KINDS_COUNT;
+        assert_true(!counted || r.threads[i].counted_ledger == r.threads[i].expected_count);
+        assert_int_equal(r.threads[i].counted_proc, -1);
+    }
+    assert_int_equal(r.threads[THREAD_WORKER_MAIN].counted_ledger, 2);
+    result_free(&r);
+    scenario_close(scenario);
+}
+
+/* In the order of time, from the moment at which all are ready; the coordinator publishes. */
+static void events_are_those_of_virtual_time(void **state)
+{
+    (void)state;
+    struct scenario *scenario = e2e_scenario(measured_text);
+    struct run_result r;
+    simulate(scenario, 1, &r);
+    uint32_t counts[EVENT_KINDS_COUNT] = {0};
+    for (uint32_t i = 0; i < r.events_count; i++) {
+        const struct run_event *e = &r.events[i];
+        counts[e->what]++;
+        assert_true(i == 0 || e->at_ns >= r.events[i - 1].at_ns);
+        assert_true(e->what != EVENT_WINDOW_BEGAN || e->at_ns == 200000000);
+        assert_true(e->what != EVENT_WINDOW_ENDED || e->at_ns == 1000000000);
+        bool ready = e->what == EVENT_READY || e->what == EVENT_LISTENING;
+        assert_true(!ready || e->at_ns == 0);
+    }
+    assert_int_equal(counts[EVENT_READY], 3); /* two engine cores and the coordinator */
+    assert_int_equal(counts[EVENT_LISTENING], 2);
+    assert_int_equal(counts[EVENT_LOAD_BEGAN], 1);
+    assert_int_equal(counts[EVENT_FIRST_STATE], 2);
+    assert_in_range(counts[EVENT_PUBLISHED], 5, 11); /* every 100 ms while counts change */
+    assert_int_equal(counts[EVENT_STARTED] + counts[EVENT_SPAWNED] + counts[EVENT_EXITED], 0);
+    result_free(&r);
+    scenario_close(scenario);
+}
+
 /* ---- what closed forms say ---- */
 
 #define CLOSED(topology_)                                                                         \
@@ -383,6 +446,47 @@ static void throughput_is_that_of_the_closed_form(void **state)
         assert_string_equal(r.verdict.first, limits[i]);
         result_free(&r);
     }
+    scenario_close(scenario);
+}
+
+/* 80 users and 40 places of one engine core: the other 40 requests wait there. A request is
+ * scheduled when one of the 40 before it ends; by Little's law it waits as long as those take. */
+static void queues_are_those_of_the_closed_form(void **state)
+{
+    (void)state;
+    struct scenario *scenario = e2e_scenario(CLOSED("api_servers=1 dp=%{dp} tp=1"));
+    struct run_result r;
+    simulate(scenario, 0, &r);
+    const struct run_stage *s = stage_of(&r, "EngineCore_DP0");
+    double wait_s = 40 / (r.output_tok_per_s.mean / 256);
+    assert_true(is_near(s->queue_mean_count, 40, 1));
+    assert_true(is_near(s->queue_max_count, 80, 40));
+    assert_true(is_near(s->wait_p50_us / 1e6, wait_s, 0.25 * wait_s));
+    assert_true(r.launchers[0].launch_p50_us > 0 && r.launchers[0].launch_max_ns > 0);
+    assert_true(is_near(r.engines[0].step_p50_us, r.engines[0].step_mean_us,
+                        0.1 * r.engines[0].step_mean_us));
+    result_free(&r);
+    scenario_close(scenario);
+}
+
+/* What its three threads book is the time in which their lock is held. */
+static void a_lock_is_used_as_its_threads_are_occupied(void **state)
+{
+    (void)state;
+    struct scenario *scenario =
+        e2e_scenario(CLOSED("api_servers=1 dp=%{dp} tp=1\ninterpreter_lock = yes"));
+    struct run_result r;
+    simulate(scenario, 0, &r);
+    const struct run_stage *lock = stage_of(&r, "EngineCore_DP0 lock");
+    double booked = stage_of(&r, "EngineCore_DP0")->occupancy_frac +
+                    stage_of(&r, "EngineCore_DP0 input")->occupancy_frac +
+                    stage_of(&r, "EngineCore_DP0 output")->occupancy_frac;
+    assert_true(booked > 0);
+    assert_true(is_near(lock->busy_frac, booked, 1e-9));
+    assert_true(is_near(lock->use_frac, booked, 0.02 * booked)); /* for what was served */
+    assert_true(lock->queue_mean_count >= 0 && lock->queue_mean_count < 3);
+    assert_true(lock->busy_lo <= lock->busy_frac && lock->busy_frac <= lock->busy_hi);
+    result_free(&r);
     scenario_close(scenario);
 }
 
@@ -485,7 +589,7 @@ static void saturation_has_its_knees(void **state)
 static void what_has_no_model_is_refused(void **state)
 {
     (void)state;
-    static const char *const sets[] = {"server.topology=api_servers=1 dp=1 tp=1 pp=2",
+    static const char *const sets[] = {"server.topology=api_servers=1 dp=1 tp=1 pp=9",
                                        "server.nodes=2", "workload.stream=no",
                                        "scenario.mode=nothing"};
     char scenario[PATH_BYTES];
@@ -525,7 +629,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(equal_seeds_give_equal_bytes),
         cmocka_unit_test(both_stand_side_by_side),
         cmocka_unit_test(requests_tokens_and_time_are_conserved),
+        cmocka_unit_test(simulated_threads_are_the_expected_ones),
+        cmocka_unit_test(events_are_those_of_virtual_time),
         cmocka_unit_test(throughput_is_that_of_the_closed_form),
+        cmocka_unit_test(queues_are_those_of_the_closed_form),
+        cmocka_unit_test(a_lock_is_used_as_its_threads_are_occupied),
         cmocka_unit_test(planted_bottlenecks_are_named),
         cmocka_unit_test(a_client_that_limits_spoils_the_run),
         cmocka_unit_test(saturation_has_its_knees),

@@ -97,12 +97,26 @@ static void what_cannot_be_told_is_unknown(void **state)
     assert_near(prediction_error_over_spread(3.5, some, 2), 2 / sqrt(0.5));
 }
 
+static void counts_are_many_equal_values(void **state)
+{
+    (void)state;
+    const double values[] = {1, 2, 4, 5};
+    const double a_counts[] = {0, 2, 1, 2};
+    const double b_counts[] = {1, 3, 0, 0};
+    const double a[] = {2, 2, 4, 5, 5};
+    const double b[] = {1, 2, 2, 2};
+    assert_near(prediction_distance_of_counts(values, a_counts, b_counts, 4),
+                prediction_distance(a, 5, b, 4));
+    assert_true(isnan(prediction_distance_of_counts(values, a_counts, values, 0)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_are_those_worked_out_by_hand),
         cmocka_unit_test(the_distance_is_the_least_way_of_moving),
         cmocka_unit_test(what_cannot_be_told_is_unknown),
+        cmocka_unit_test(counts_are_many_equal_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

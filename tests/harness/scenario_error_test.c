@@ -142,8 +142,8 @@ static const struct row value_rows[] = {
     "[server s]\n" more
 
 static const struct row virtual_rows[] = {
-    {VIRTUAL("both", "topology = api_servers=1 dp=1 pp=2\n"),
-     "t.ini:9:12: topology: pp: pipeline stages cannot be simulated"},
+    {VIRTUAL("both", "topology = api_servers=1 dp=1 pp=9\n"),
+     "t.ini:9:12: topology: pp: at most 8 pipeline stages can be simulated, got 9"},
     {VIRTUAL("simulate", "topology = api_servers=1 dp=2\nnodes = 2\n"),
      "t.ini:10:9: nodes: several nodes cannot be simulated"},
     {VIRTUAL("simulate", "[defaults workload]\nstream = no\n"),
@@ -225,6 +225,9 @@ static const struct row server_rows[] = {
 static const struct row fit_rows[] = {
     {LOAD "measure = 1s\n", "t.ini:5:2: users: a closed loop needs 1 or more"},
     {LOAD "users = 9\ninflight_max = 8\n", "t.ini:6:9: users: 9 are more than inflight_max, 8"},
+    {LOAD "users = 9\ninflight_max = 65537\n",
+     "t.ini:7:16: inflight_max: want 1 to 65536, got 65537 (to 1048576 with scenario.mode = "
+     "simulate)"},
     {LOAD "mode = open\nrate = 1/s\nmeasure = 1s\narrival = gamma cv=0.001\n",
      "t.ini:9:11: arrival: cv= wants 0.01 to 10: write constant for equal gaps"},
     {LOAD "mode = open\nmeasure = 1s\narrival = bursts of=3 every=0s\n",

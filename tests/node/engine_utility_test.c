@@ -21,6 +21,7 @@ enum {
 struct fixture {
     struct arena arena;
     struct engine_core *core;
+    struct tape_engine untaped; /* of core */
     struct engine_utility utility;
     time_ps now;
 };
@@ -43,6 +44,7 @@ static int set_up(void **state)
     f = (struct fixture){.now = 1};
     assert_int_equal(arena_create(engine_core_arena_bytes(&options), &f.arena, NULL), STATUS_OK);
     assert_int_equal(engine_core_create(&f.arena, &options, &f.core, NULL), STATUS_OK);
+    f.untaped.core = f.core;
     *state = &f;
     return 0;
 }
@@ -121,7 +123,7 @@ static struct utility_call call_of(const char *method)
 static struct utility_reply ask(struct fixture *f, const struct utility_call *call)
 {
     struct utility_reply reply;
-    assert_true(engine_utility_call(&f->utility, f->core, call, &reply));
+    assert_true(engine_utility_call(&f->utility, &f->untaped, call, &reply));
     assert_true(reply.call_id == call->call_id);
     return reply;
 }
@@ -152,14 +154,14 @@ static struct utility_call pause_with(struct fixture *f, const char *mode, bool 
     call.arguments[0] = (struct utility_argument){.kind = UTILITY_ARGUMENT_STRING, .string = mode};
     call.arguments[1] =
         (struct utility_argument){.kind = UTILITY_ARGUMENT_BOOL, .boolean = clear_cache};
-    assert_false(engine_utility_call(&f->utility, f->core, &call, &reply));
+    assert_false(engine_utility_call(&f->utility, &f->untaped, &call, &reply));
     return call;
 }
 
 static bool due(struct fixture *f, uint64_t call_id, struct utility_reply *reply)
 {
     uint32_t client = 77;
-    if (!engine_utility_due(&f->utility, f->core, &client, reply)) {
+    if (!engine_utility_due(&f->utility, &f->untaped, &client, reply)) {
         return false;
     }
     assert_int_equal(client, 1);
@@ -268,6 +270,7 @@ static void create_in_lockstep(struct fixture *f, uint32_t rank, uint32_t ranks_
     };
     assert_int_equal(arena_create(engine_core_arena_bytes(&options), &f->arena, NULL), STATUS_OK);
     assert_int_equal(engine_core_create(&f->arena, &options, &f->core, NULL), STATUS_OK);
+    f->untaped.core = f->core;
 }
 
 /* The whole group steps, told through the coordinator, and comes to rest again. */
@@ -411,7 +414,7 @@ static void in_lockstep_a_resume_waits_for_the_pause_before_it(void **state)
     create_in_lockstep(&f, 0, 1, 2);
     struct utility_call first = pause_with(&f, "keep", false);
     struct utility_call resume = call_of("resume_scheduler");
-    assert_false(engine_utility_call(&f.utility, f.core, &resume, &reply));
+    assert_false(engine_utility_call(&f.utility, &f.untaped, &resume, &reply));
     struct utility_call second = pause_with(&f, "keep", false);
     while (!due(&f, first.call_id, &reply)) {
         assert_true(idle_loop(f.core, &checks));

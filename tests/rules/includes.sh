@@ -10,6 +10,7 @@ room   engine/base/           engine/base/
 room   engine/core/           engine/core/ engine/base/
 room   engine/wire/           engine/wire/ engine/core/ engine/base/
 room   engine/ledger/         engine/ledger/ engine/core/ engine/base/
+room   engine/tape/           engine/tape/ engine/core/ engine/base/
 room   engine/model/shapes    engine/model/shapes engine/core/ engine/base/
 room   engine/http/           engine/http/ engine/base/
 room   engine/device/         engine/device/ engine/wire/ engine/ledger/ engine/model/ engine/core/ engine/base/
@@ -17,7 +18,7 @@ room   engine/collective/     engine/collective/ engine/device/ engine/wire/ eng
 room   engine/model/          engine/model/ engine/device/ engine/wire/ engine/ledger/ engine/core/ engine/base/
 room   engine/node/           engine/
 room   sim/                   sim/ engine/core/ engine/model/ engine/device/cost.h engine/device/gpu_share.h engine/base/
-room   harness/               harness/ sim/ engine/http/ engine/wire/ engine/ledger/ engine/model/ engine/base/
+room   harness/               harness/ sim/ engine/http/ engine/wire/ engine/ledger/ engine/tape/ engine/model/ engine/base/
 
 system engine/core/           stdint.h stddef.h stdbool.h string.h
 system engine/base/status.h   stddef.h

@@ -33,6 +33,10 @@ want 2 "--no-stream takes no value" load http://127.0.0.1:1 --no-stream=3
 want 2 "expected one scenario file" check
 want 2 "expected one scenario file" check "$smoke" "$smoke"
 
+want 2 "expected no operands" calibrate "$smoke"
+want 2 "--gpu: unknown name 'h10', did you mean 'h100'?" calibrate --gpu h10
+want 2 "costs: unknown value 'defualt', did you mean 'default'?" check "$smoke" --set simulation.costs=defualt
+want 2 "cannot read 'nowhere.ini'" sim "$smoke" --set simulation.costs=nowhere.ini
 want 2 "--port wants a number from 0 to 65535, got '70000'" serve --port 70000
 want 2 "--api-server-count wants a number from 1 to 64, got '65'" serve --api-server-count 65
 want 2 "--data-parallel-size wants a number from 1 to 64, got '4x'" serve --data-parallel-size 4x
@@ -63,4 +67,8 @@ want 2 "unknown section 'foo'" keys foo
 want 2 "one result folder is needed" report
 want 2 "--set wants report.KEY=VALUE or plots.KEY=VALUE, got 'load.users=3'" report /nowhere --set load.users=3
 want 2 "/nowhere/runs/session" report /nowhere
+want 2 "a recording or a folder with recordings is needed" replay
+want 2 "has no recordings (NAME.rec)" replay "$root/scenarios"
+want 2 "smoke.ini: is no recording of a process" replay "$smoke"
+want 2 "record = yes: --record DIR is missing" serve "$smoke" --set server.record=yes
 [ "$failures" -eq 0 ]

@@ -1,6 +1,6 @@
 /*
- * simulation_level_test.c - level L1 against level L0: random systems and loads, in which every
- * request must have the same times and every thread the same work to the picosecond.
+ * simulation_level_test.c - levels L1 and L2 against level L0: random systems and loads, in which
+ * every request must have the same times and every thread the same work to the picosecond.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +13,8 @@
 #include "tests/sim/helper_load.h"
 
 enum {
-    SYSTEMS = 40
+    SYSTEMS = 40, /* of any kind */
+    COUNTABLE_SYSTEMS = 150
 };
 
 struct witness {
@@ -85,8 +86,8 @@ static void note_threads(struct witness *w, struct simulation *s)
     }
 }
 
-/* In pieces of 70 ms at first, whose ends fall into quiet steps. */
-static struct witness run(struct simulation_options o, struct test_load load,
+/* In pieces of `piece` at first, whose ends fall into quiet steps. */
+static struct witness run(struct simulation_options o, struct test_load load, time_ps piece,
                           enum simulation_level level)
 {
     struct witness w = {.load = &load};
@@ -100,7 +101,7 @@ static struct witness run(struct simulation_options o, struct test_load load,
         fail_msg("%s", error.text);
     }
     assert_int_equal(simulation_level(s), level);
-    for (time_ps at = 70 * PS_PER_MS; !simulation_done(s) && at < 60 * PS_PER_S; at = at * 5 / 4) {
+    for (time_ps at = piece; !simulation_done(s) && at < 60 * PS_PER_S; at = at * 5 / 4) {
         if (simulation_run(s, at, &error) != STATUS_OK) {
             fail_msg("%s", error.text);
         }
@@ -200,25 +201,76 @@ static struct test_load draw_load(struct random *r)
     return load;
 }
 
+static void compare(const struct simulation_options *o, const struct test_load *load,
+                    enum simulation_level most, uint64_t *events)
+{
+    time_ps piece = (load->seed % 3 == 0 ? 3 : 70) * PS_PER_MS;
+    struct witness l0 = run(*o, *load, piece, SIMULATION_L0);
+    events[SIMULATION_L0] += l0.events_count;
+    for (enum simulation_level level = SIMULATION_L1; level <= most; level++) {
+        struct witness other = run(*o, *load, piece, level);
+        if (l0.hash != other.hash) {
+            fail_msg("load %llu differs at level L%d", (unsigned long long)load->seed, (int)level);
+        }
+        events[level] += other.events_count;
+    }
+}
+
 static void levels_give_requests_the_same_times(void **state)
 {
     (void)state;
-    uint64_t events[2] = {0};
+    uint64_t events[3] = {0};
     for (uint64_t i = 0; i < SYSTEMS; i++) {
         struct random r = random_stream(11, "systems", i);
         struct simulation_options o = draw_system(&r);
         struct test_load load = draw_load(&r);
-        struct witness l0 = run(o, load, SIMULATION_L0);
-        struct witness l1 = run(o, load, SIMULATION_L1);
-        if (l0.hash != l1.hash) {
-            fail_msg("system %llu differs", (unsigned long long)i);
-        }
-        events[0] += l0.events_count;
-        events[1] += l1.events_count;
+        compare(&o, &load, SIMULATION_L1, events);
     }
     print_message("events: L0 %llu, L1 %llu\n", (unsigned long long)events[0],
                   (unsigned long long)events[1]);
     assert_true(events[1] < events[0]);
+}
+
+/* Engine cores that counts stand for, of all kinds there are. */
+static struct simulation_options draw_countable(struct random *r)
+{
+    struct simulation_options o = draw_system(r);
+    o.engine.prefix_caching = false;
+    o.engine.policy = POLICY_FCFS;
+    o.gpu_sharing = SIMULATION_GPU_OWN;
+    o.router_rule = (enum router_rule)random_range(r, ROUTER_SCORE, ROUTER_ROUND_ROBIN);
+    o.engine.watermark = (double)random_range(r, 0, 1) * 0.02;
+    o.engine.max_num_batched_tokens = (uint32_t)random_range(r, 40, 400);
+    o.wait = random_range(r, 0, 2) == 0 ? SIMULATION_SPIN : SIMULATION_BLOCK;
+    o.costs.poll = (time_ps)random_range(r, 0, 1) * PS_PER_US;
+    if (random_range(r, 0, 2) == 0) { /* a host about as slow as its GPU */
+        o.launch_extra = (time_ps)random_range(r, 0, 400) * PS_PER_US;
+        o.model = model_shape_find("qwen2.5-0.5b");
+    } else if (random_range(r, 0, 2) == 0) {
+        o.host.engine_step = (time_ps)random_range(r, 4500, 6500) * PS_PER_US;
+    }
+    o.tp = o.uniproc ? 1 : (uint32_t)random_range(r, 1, 2);
+    o.workers = !o.uniproc && random_range(r, 0, 1) == 0;
+    if (random_range(r, 0, 3) == 0) { /* more than its queue holds is refused */
+        o.engine.requests_max = (uint32_t)random_range(r, 1, 30);
+    }
+    return o;
+}
+
+static void counts_give_requests_the_same_times(void **state)
+{
+    (void)state;
+    uint64_t events[3] = {0};
+    for (uint64_t i = 0; i < COUNTABLE_SYSTEMS; i++) {
+        struct random r = random_stream(12, "systems", i);
+        struct simulation_options o = draw_countable(&r);
+        struct test_load load = draw_load(&r);
+        compare(&o, &load, SIMULATION_L2, events);
+    }
+    print_message("events: L0 %llu, L1 %llu, L2 %llu\n", (unsigned long long)events[0],
+                  (unsigned long long)events[1], (unsigned long long)events[2]);
+    assert_true(events[1] < events[0]);
+    assert_true(events[2] < events[1]);
 }
 
 /* The level that a system gets. */
@@ -245,7 +297,19 @@ static void a_level_that_is_not_exact_is_not_taken(void **state)
 {
     (void)state;
     struct simulation_options o = test_options(1, 2);
+    assert_int_equal(level_of(&o, false), SIMULATION_L2);
+    o.level_max = SIMULATION_L1;
     assert_int_equal(level_of(&o, false), SIMULATION_L1);
+    o.level_max = SIMULATION_L2;
+    o.engine.prefix_caching = true;
+    assert_int_equal(level_of(&o, false), SIMULATION_L1);
+    o = test_options(1, 2);
+    o.queue_depth = 20;
+    assert_int_equal(level_of(&o, false), SIMULATION_L1);
+    o = test_options(1, 2);
+    o.router_rule = ROUTER_RUST;
+    assert_int_equal(level_of(&o, false), SIMULATION_L1);
+    o = test_options(1, 2);
     assert_int_equal(level_of(&o, true), SIMULATION_L0);
     o.level_max = SIMULATION_L0;
     assert_int_equal(level_of(&o, false), SIMULATION_L0);
@@ -267,6 +331,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(levels_give_requests_the_same_times),
+        cmocka_unit_test(counts_give_requests_the_same_times),
         cmocka_unit_test(a_level_that_is_not_exact_is_not_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

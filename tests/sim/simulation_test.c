@@ -223,7 +223,7 @@ static void a_wrong_option_is_named(void **state)
     (void)state;
     struct error error;
     struct simulation_options o = test_options(1, 1);
-    o.pp = 2;
+    o.pp = SIMULATION_PP_MAX + 1;
     assert_int_equal(create(&o, &error), STATUS_INVALID);
     assert_non_null(strstr(error.text, "pp"));
     o = test_options(65, 1);

@@ -12,7 +12,7 @@ static const struct {
 } roles[] = {
     {"launcher", launcher_main},       {"api_server", api_server_main},
     {"coordinator", coordinator_main}, {"engine_core", engine_core_main},
-    {"worker", worker_main},
+    {"worker", worker_main},           {"device", device_times_main},
 };
 
 int main(int argc, char **argv)

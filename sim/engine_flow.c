@@ -1,0 +1,703 @@
+/*
+ * engine_flow.c - owns an engine core's main thread, its workers and their GPUs where nobody can
+ * tell its steps apart (simulation_options_level()): the turns of engine_thread.c with the counts
+ * of engine/core/tally instead of an engine core, and what the threads of worker_thread.c and
+ * launch.c do for a step as one computation, without segments and letters. Driven by the scene.
+ * Must not decide anything: the tally does, and every time is the one that those threads give.
+ *
+ * The thread's time stands still at its next phase: a look at its input, or a result. Phases that
+ * nobody sees are gone through when somebody asks, those that send something at their own time.
+ */
+#include <string.h>
+
+#include "engine/core/tally.h"
+#include "sim/simulation_state.h"
+
+enum flow_phase {
+    FLOW_IDLE,  /* waits for input */
+    FLOW_INPUT, /* looks at its input, plans and submits */
+    FLOW_RESULT /* takes the oldest result in */
+};
+
+/* ---- what others are told ---- */
+
+/* The output thread, which takes no time, has sent so many messages at the main thread's cursor. */
+static void book_output(struct engine_thread *e, uint64_t messages, uint64_t tokens)
+{
+    struct station *o = &e->output;
+    struct simulation_thread *books = o->books;
+    time_ps at = e->station.cursor;
+    if (at > e->output_taken_at) {
+        e->output_taken_at = at;
+        e->output_taken_count = 0;
+    }
+    e->output_taken_count += (uint32_t)messages;
+    books->queue_max =
+        e->output_taken_count > books->queue_max ? e->output_taken_count : books->queue_max;
+    books->messages_out_count += messages;
+    books->output_tokens += tokens;
+    e->station.books->messages_out_count += messages;
+    if (at > o->wait_since) {
+        books->idle += at - o->wait_since;
+        o->wait_since = at;
+        o->cursor = at;
+    }
+}
+
+static struct outputs_parcel *new_parcel(struct simulation *s, struct engine_thread *e,
+                                         uint32_t rows, uint32_t ids)
+{
+    struct outputs_parcel *p = (struct outputs_parcel *)parcel_take(
+        s, sizeof *p + rows * sizeof *p->rows + ids * sizeof(const char *));
+    p->outputs = (struct engine_outputs){
+        .engine_index = e->index,
+        .outputs = p->rows,
+        .outputs_count = rows,
+        .timestamp = e->station.cursor,
+        .finished_ids = (const char *const *)&p->rows[rows],
+        .finished_ids_count = ids,
+        .wave_complete = -1,
+        .start_wave = -1,
+    };
+    return p;
+}
+
+static void send_parcel(struct simulation *s, struct engine_thread *e, struct outputs_parcel *p,
+                        struct station *to, uint32_t inbox)
+{
+    letter_send(&e->output, to, inbox,
+                (struct letter){.at = e->station.cursor + s->options.costs.ipc,
+                                .kind = LETTER_PARCEL,
+                                .as.parcel = &p->parcel});
+}
+
+static void book_stats(struct engine_thread *e)
+{
+    struct simulation_thread *books = e->station.books;
+    books->waiting_now = tally_waiting(e->tally);
+    books->running_now = tally_unfinished(e->tally) - books->waiting_now;
+    books->preemptions_count = tally_preemptions(e->tally);
+    books->kv_used_blocks = tally_used_blocks(e->tally);
+}
+
+static void publish_counts(struct simulation *s, struct engine_thread *e)
+{
+    struct scheduler_stats stats;
+    if (!tally_counts_changed(e->tally, &stats)) {
+        return;
+    }
+    book_stats(e);
+    if (s->coordinator == NULL || s->options.publish_off) {
+        return;
+    }
+    struct outputs_parcel *p = new_parcel(s, e, 0, 0);
+    p->client = COORDINATOR_CLIENT;
+    p->stats = stats;
+    p->outputs.stats = &p->stats;
+    book_output(e, 1, 0);
+    send_parcel(s, e, p, &s->coordinator->station, COUNTS_INBOX);
+}
+
+/* What the client hears of a request: the rows of its API server. */
+static void send_rows(struct simulation *s, struct engine_thread *e,
+                      const struct tally_result *result, uint32_t client)
+{
+    uint32_t rows = 0;
+    uint32_t ids = 0;
+    for (uint32_t i = 0; i < result->rows_count; i++) {
+        bool own = result->rows[i].client_index == client;
+        rows += own ? 1 : 0;
+        ids += own && result->rows[i].last ? 1 : 0;
+    }
+    struct outputs_parcel *p = new_parcel(s, e, rows, ids);
+    const char **finished = (const char **)&p->rows[rows];
+    struct engine_output *output = p->rows;
+    p->client = (int32_t)client;
+    for (uint32_t i = 0; i < result->rows_count; i++) {
+        const struct tally_row *row = &result->rows[i];
+        if (row->client_index != client) {
+            continue;
+        }
+        const struct ticket *t = ticket_at(s, (uint32_t)row->number);
+        *output++ = (struct engine_output){
+            .id = t->id,
+            .new_token_ids = s->zero_tokens,
+            .new_tokens_count = row->new_tokens_count,
+            .finish = row->last ? FINISH_LENGTH : FINISH_NONE,
+            .stop_token_id = TOKEN_NONE,
+            .first = row->first,
+            .queued_at = row->queued_at,
+            .scheduled_at = row->scheduled_at,
+            .preemptions_count = row->preemptions_count,
+            .tag = t->add.tag,
+        };
+        if (row->last) {
+            *finished++ = t->id;
+        }
+    }
+    send_parcel(s, e, p, &s->apis[client].station, OUTPUTS_INBOX);
+}
+
+static bool is_first_of_client(const struct tally_result *result, uint32_t index)
+{
+    for (uint32_t i = 0; i < index; i++) {
+        if (result->rows[i].client_index == result->rows[index].client_index) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void send_result(struct simulation *s, struct engine_thread *e,
+                        const struct tally_result *result, time_ps now)
+{
+    bool several = s->options.api_servers_count > 1;
+    for (uint32_t i = 0; i < result->rows_count; i++) {
+        const struct tally_row *row = &result->rows[i];
+        struct ticket *t = ticket_at(s, (uint32_t)row->number);
+        if (row->first) {
+            t->hops[SIMULATION_HOP_ENGINE_SCHEDULED] = row->scheduled_at;
+            t->hops[SIMULATION_HOP_ENGINE_FIRST_TOKEN] = now;
+        }
+        if (row->last) {
+            t->hops[SIMULATION_HOP_ENGINE_LAST_TOKEN] = now;
+        }
+    }
+    for (uint32_t i = 0; i < result->rows_count; i++) {
+        if (i == 0 || (several && is_first_of_client(result, i))) {
+            send_rows(s, e, result, result->rows[i].client_index);
+        }
+    }
+}
+
+/* ---- a step on the workers ---- */
+
+/* A wait of a worker's thread for something that is there at `at`. */
+static void pass_wait(struct station *on, time_ps at, time_ps *books)
+{
+    time_ps end = at;
+    if (at > on->wait_since && on->spinning) {
+        end = at + on->scene->costs->poll;
+    }
+    time_ps waited = end - on->wait_since;
+    on->cursor = waited > 0 ? end : on->wait_since;
+    if (waited > 0) {
+        *books += waited;
+        on->books->cpu += on->spinning ? waited : 0;
+    }
+}
+
+static void enqueue(struct worker *w, time_ps now, time_ps work)
+{
+    struct simulation_thread *books = w->books;
+    time_ps begin = now + GPU_SUBMIT_LATENCY;
+    begin = begin > w->gpu_end ? begin : w->gpu_end;
+    time_ps late_since = w->gpu_end > w->gpu_ready ? w->gpu_end : w->gpu_ready;
+    late_since = late_since < begin ? late_since : begin;
+    books->gpu_idle_late += begin - late_since;
+    books->gpu_idle_absent += late_since - w->gpu_end;
+    books->gpu_busy += work;
+    w->gpu_end = begin + work;
+}
+
+/* Kernels of equal length, launched every `cpu` from `now` on: the last one ends when the GPU has
+ * done all of them after what was there before, or after the first or the last of them came. */
+static void enqueue_kernels(struct worker *w, time_ps now, time_ps cpu, uint32_t count,
+                            time_ps work)
+{
+    time_ps first = now + cpu + GPU_SUBMIT_LATENCY;
+    time_ps all = work * (time_ps)count;
+    time_ps end = (w->gpu_end > first ? w->gpu_end : first) + all;
+    time_ps last = first + cpu * (time_ps)(count - 1) + work;
+    end = end > last ? end : last;
+    w->books->gpu_idle_late += end - w->gpu_end - all;
+    w->books->gpu_busy += all;
+    w->gpu_end = end;
+}
+
+static void book_launches(struct station *on, enum simulation_launch kind, time_ps cpu,
+                          uint32_t count)
+{
+    struct simulation_thread *books = on->books;
+    station_work(on, cpu * (time_ps)count);
+    books->launches_count[kind] += count;
+    books->launch[kind] += cpu * (time_ps)count;
+    books->launch_max = cpu > books->launch_max ? cpu : books->launch_max;
+}
+
+/* launch_begin() and launch_more() with a queue that never fills up. */
+static void launch(const struct simulation_options *o, struct worker *w, struct station *on,
+                   struct flight *f)
+{
+    time_ps cpu = o->gpu->launch + o->launch_extra;
+    if (f->launches) {
+        w->gpu_ready = on->cursor;
+        book_launches(on, SIMULATION_LAUNCH_COPY, cpu, 1);
+        enqueue(w, on->cursor, f->copy_time);
+        if (f->graph) {
+            time_ps graph =
+                o->gpu->graph_launch + o->gpu->graph_node * f->kernels_count + o->launch_extra;
+            book_launches(on, SIMULATION_LAUNCH_GRAPH, graph, 1);
+            enqueue(w, on->cursor, f->gpu_time);
+        } else {
+            uint32_t most = f->kernels_count - 1;
+            enqueue_kernels(w, on->cursor, cpu, most, f->kernel_time);
+            book_launches(on, SIMULATION_LAUNCH_KERNEL, cpu, f->kernels_count);
+            enqueue(w, on->cursor, f->gpu_time - f->kernel_time * (time_ps)most);
+        }
+    }
+    w->flight_done[f->step % FLIGHTS_MAX] = w->gpu_end;
+    f->done = w->gpu_end > f->done ? w->gpu_end : f->done;
+}
+
+/* The thread waits for the GPU and answers, if its worker does. */
+static void finish_step(const struct simulation *s, struct worker *w, struct station *on,
+                        struct flight *f)
+{
+    bool answers = w->index == 0;
+    on->wait_since = on->cursor;
+    on->spinning = on->waits_spinning;
+    pass_wait(on, answers ? f->done : w->flight_done[f->step % FLIGHTS_MAX], &on->books->sync_wait);
+    on->books->launches_count[SIMULATION_LAUNCH_SYNC]++;
+    if (answers) {
+        station_work(on, station_cost(&s->options.costs.worker_result, 1, f->sampled_count));
+        on->books->messages_out_count++;
+        f->result_at = on->cursor + s->options.costs.ring;
+    }
+}
+
+/* The output thread of a worker. */
+static void finish_apart(const struct simulation *s, struct worker *w, struct flight *f,
+                         time_ps launched)
+{
+    struct station *o = &w->output;
+    pass_wait(o, launched, &o->books->idle);
+    finish_step(s, w, o, f);
+    o->wait_since = o->cursor;
+    o->spinning = false;
+}
+
+/* The plan reaches the workers' threads; when its result is there is known at once. */
+static void run_on_workers(const struct simulation *s, struct engine_thread *e, struct flight *f)
+{
+    const struct simulation_options *o = &s->options;
+    time_ps sent = e->station.cursor + o->costs.ring;
+    bool apart = o->engine.async_depth > 1;
+    time_ps launched = 0;
+    for (uint32_t i = 0; i < o->tp; i++) {
+        struct worker *w = &e->workers[i];
+        struct station *on = &w->station;
+        pass_wait(on, sent, &on->books->idle);
+        on->books->messages_in_count++;
+        station_work(on, station_cost(&o->costs.worker_plan, f->seqs_count, 0));
+        launch(o, w, on, f);
+        launched = on->cursor;
+        if (!apart) {
+            finish_step(s, w, on, f);
+        } else if (i > 0) {
+            finish_apart(s, w, f, launched);
+        }
+        on->wait_since = on->cursor;
+        on->spinning = on->waits_spinning;
+    }
+    if (apart) {
+        finish_apart(s, &e->workers[0], f, launched);
+    }
+}
+
+/* launch_plan() of counts. */
+static void fill_flight(const struct simulation *s, struct flight *f, const struct tally_plan *plan)
+{
+    const struct simulation_options *o = &s->options;
+    const struct step_load load = {.seqs_count = plan->seqs_count,
+                                   .tokens_count = plan->tokens_count,
+                                   .kv_read_tokens = plan->kv_read_tokens,
+                                   .attention_pairs = plan->attention_pairs,
+                                   .sampled_count = plan->sampled_count};
+    f->step = plan->step;
+    f->seqs_count = plan->seqs_count;
+    f->sampled_count = plan->sampled_count;
+    f->clients_count = plan->clients_count;
+    f->done = 0;
+    f->launches = plan->tokens_count > 0;
+    if (!f->launches) {
+        return;
+    }
+    uint32_t ep = o->model->experts_count > 0 ? o->engines_count : 1;
+    const struct step_ranks ranks = {
+        .tp = o->tp, .ep = ep, .all_tokens = (uint64_t)ep * plan->tokens_count};
+    uint64_t bytes =
+        12ULL * plan->tokens_count + 16ULL * plan->seqs_count + 4ULL * plan->blocks_count;
+    time_ps time = cost_step_time(o->gpu, &s->cost_model, &ranks, &load);
+    f->gpu_time = time + time / 1000000 * o->gpu_slower_ppm;
+    f->graph = o->graphs && plan->tokens_count == plan->seqs_count &&
+               plan->seqs_count <= SIMULATION_GRAPH_SEQS_MAX;
+    f->kernels_count = s->cost_model.kernels_count;
+    f->kernel_time = f->graph ? 0 : f->gpu_time / f->kernels_count;
+    f->copy_time = (time_ps)((double)bytes / o->gpu->pcie_bytes_per_s * (double)PS_PER_S);
+}
+
+/* ---- the main thread ---- */
+
+static struct flight *flight_of(struct engine_thread *e, uint64_t step)
+{
+    return &e->flights[step % FLIGHTS_MAX];
+}
+
+static void enter(struct engine_thread *e, enum flow_phase phase, time_ps at)
+{
+    e->station.phase = phase;
+    e->phase_at = at;
+}
+
+/* True: the result of the oldest step in flight is there already, and is taken at once. */
+static bool await_result(const struct simulation *s, struct engine_thread *e)
+{
+    struct station *me = &e->station;
+    const struct flight *f = flight_of(e, e->taken + 1);
+    time_ps at = s->options.uniproc ? f->done : f->result_at;
+    time_ps poll = me->waits_spinning ? s->options.costs.poll : 0;
+    bool ready = at <= me->cursor;
+    enter(e, FLOW_RESULT, ready ? me->cursor : at + poll);
+    return ready;
+}
+
+/* True: it slept off its emulated time before. */
+static bool submit(const struct simulation *s, struct engine_thread *e,
+                   const struct tally_plan *plan)
+{
+    const struct simulation_options *o = &s->options;
+    struct station *me = &e->station;
+    station_work(me, station_cost(&o->costs.engine_step, plan->seqs_count, plan->tokens_count));
+    station_charge(me, o->host.engine_step + o->host.engine_seq * (time_ps)plan->seqs_count);
+    bool slept = station_owes(me);
+    me->cursor = slept ? me->busy_until : me->cursor;
+    e->submitted_at = me->cursor;
+    struct flight *f = flight_of(e, ++e->submitted);
+    fill_flight(s, f, plan);
+    f->submitted = me->cursor;
+    me->books->step_seqs += plan->seqs_count;
+    me->books->step_tokens += plan->tokens_count;
+    if (o->uniproc) {
+        launch(o, &e->workers[0], me, f);
+    } else {
+        run_on_workers(s, e, f);
+    }
+    return slept;
+}
+
+static void count_waiting(struct engine_thread *e, time_ps now)
+{
+    struct simulation_thread *books = e->station.books;
+    books->queue_length += (time_ps)e->waiting_count * (now - e->waiting_since);
+    e->waiting_count = tally_waiting(e->tally);
+    e->waiting_since = now;
+    books->queue_max = e->waiting_count > books->queue_max ? e->waiting_count : books->queue_max;
+}
+
+static void add(struct simulation *s, struct engine_thread *e, struct ticket *t)
+{
+    struct station *me = &e->station;
+    struct error refused;
+    const struct tally_request request = {.number = t->index,
+                                          .prompt_tokens = t->add.prompt_tokens_count,
+                                          .max_tokens = t->add.sampling.max_tokens,
+                                          .client_index = t->add.client_index};
+    enum status status = tally_add(e->tally, &request, me->cursor, &refused);
+    station_work(me, station_cost(&s->options.costs.engine_add, 1, request.prompt_tokens));
+    if (status != STATUS_OK) {
+        engine_refuse(e, t);
+        return;
+    }
+    me->books->requests_count++;
+    me->books->prompt_tokens += request.prompt_tokens;
+}
+
+/* Letters that its look at `now` finds. What was sent at this very time by an entity that comes
+ * behind it in the order was sent after it had looked; an idle thread looks because of a letter. */
+static bool take_letters(struct simulation *s, struct engine_thread *e, time_ps now, bool idle)
+{
+    struct station *me = &e->station;
+    bool looked = !idle && now == s->scene.now && s->scene.latest_entity > me->entity;
+    const struct letter *letter;
+    bool took = false;
+    while ((letter = station_letter(me, REQUESTS_INBOX, now - (looked ? 1 : 0))) != NULL) {
+        uint32_t ticket = (uint32_t)letter->as.number;
+        me->books->messages_in_count++;
+        me->books->queue_length += now - letter->at;
+        station_drop(me, REQUESTS_INBOX);
+        add(s, e, ticket_at(s, ticket));
+        took = true;
+    }
+    return took;
+}
+
+/* The main thread has the oldest result. */
+static const struct flight *take_result(const struct simulation *s, struct engine_thread *e)
+{
+    struct station *me = &e->station;
+    struct simulation_thread *books = me->books;
+    const struct flight *f = flight_of(e, ++e->taken);
+    time_ps waited = e->phase_at - me->cursor;
+    if (waited > 0) {
+        books->sync_wait += waited;
+        books->cpu += me->waits_spinning ? waited : 0;
+        me->busy_until = me->busy_until > e->phase_at ? me->busy_until : e->phase_at;
+        me->cursor = e->phase_at;
+    }
+    if (s->options.uniproc) {
+        books->launches_count[SIMULATION_LAUNCH_SYNC]++;
+        station_work(me, station_cost(&s->options.costs.worker_result, 1, f->sampled_count));
+    }
+    books->steps_count++;
+    books->backlog_steps_count += books->waiting_now > 0 ? 1 : 0;
+    books->step += me->cursor - f->submitted;
+    books->output_tokens += f->sampled_count;
+    return f;
+}
+
+static void work_on_result(const struct simulation *s, struct engine_thread *e,
+                           const struct flight *f)
+{
+    station_work(&e->station,
+                 station_cost(&s->options.costs.engine_commit, f->sampled_count, f->sampled_count));
+    book_output(e, f->clients_count > 0 ? f->clients_count : 1, f->sampled_count);
+}
+
+static void complete(struct simulation *s, struct engine_thread *e)
+{
+    struct station *me = &e->station;
+    struct tally_result result;
+    const struct flight *f = take_result(s, e);
+    time_ps now = me->cursor;
+    tally_complete(e->tally, &result);
+    me->books->finished_count += result.finished_count;
+    work_on_result(s, e, f);
+    book_stats(e);
+    ASSERT(result.rows_count == 0 || me->cursor >= s->scene.now);
+    send_result(s, e, &result, now);
+    s->progress_at = me->cursor;
+    publish_counts(s, e);
+    enter(e, FLOW_INPUT, me->cursor);
+}
+
+/* Plans and submits, and takes a result that is there. True: it looks at its input again in the
+ * same segment, as no time has passed since that began. */
+static bool work_turn(struct simulation *s, struct engine_thread *e)
+{
+    struct station *me = &e->station;
+    const struct tally_plan *plan;
+    time_ps segment = e->phase_at;
+    for (;;) {
+        switch (tally_turn(e->tally, me->cursor, &plan)) {
+        case ENGINE_TURN_SUBMIT:
+            count_waiting(e, me->cursor);
+            segment = submit(s, e, plan) ? e->submitted_at : segment;
+            break;
+        case ENGINE_TURN_AWAIT:
+            if (!await_result(s, e)) {
+                return false;
+            }
+            complete(s, e);
+            return me->cursor == segment;
+        case ENGINE_TURN_DONE:
+            publish_counts(s, e);
+            enter(e, FLOW_INPUT, me->cursor);
+            return me->cursor == segment;
+        }
+    }
+}
+
+static void look(struct simulation *s, struct engine_thread *e, bool idle)
+{
+    bool again = true;
+    while (again) {
+        if (take_letters(s, e, e->phase_at, idle)) {
+            count_waiting(e, e->phase_at);
+        } else if (!tally_has_work(e->tally)) {
+            enter(e, FLOW_IDLE, TIME_NEVER);
+            return;
+        }
+        publish_counts(s, e);
+        again = work_turn(s, e);
+        idle = true;
+    }
+}
+
+/* ---- steps that nobody sees ---- */
+
+/* From the oldest result to the look at the input. */
+static time_ps commit_time(const struct simulation *s, struct engine_thread *e)
+{
+    const struct simulation_costs *costs = &s->options.costs;
+    uint32_t n = flight_of(e, e->taken + 1)->sampled_count;
+    return station_cost(&costs->engine_commit, n, n) +
+           (s->options.uniproc ? station_cost(&costs->worker_result, 1, n) : 0);
+}
+
+/* Quiet steps whose result and whose look at the input come by `until`. */
+static void pass_quiet_steps(struct simulation *s, struct engine_thread *e, time_ps until)
+{
+    struct station *me = &e->station;
+    struct tally_quiet quiet;
+    tally_quiet(e->tally, &quiet);
+    uint32_t n = quiet.seqs_count;
+    const struct letter *letter = station_letter(me, REQUESTS_INBOX, TIME_NEVER);
+    time_ps most = letter != NULL && letter->at - 1 < until ? letter->at - 1 : until;
+    struct tally_plan plan = {.step = quiet.next_step,
+                              .seqs_count = n,
+                              .tokens_count = n,
+                              .sampled_count = n,
+                              .clients_count = quiet.clients_count,
+                              .kv_read_tokens = quiet.kv_read_tokens};
+    uint64_t steps = 0;
+    time_ps segment = 0;
+    bool ready = false;
+    while (!ready && steps < quiet.steps_count && e->phase_at + commit_time(s, e) <= most) {
+        uint64_t steady = engine_steady_pass(e, &quiet, &plan, quiet.steps_count - steps, most);
+        if (steady > 0) {
+            steps += steady;
+            continue;
+        }
+        work_on_result(s, e, take_result(s, e));
+        e->looked_at = me->cursor;
+        plan.attention_pairs = plan.kv_read_tokens;
+        plan.blocks_count = quiet.step_blocks[plan.step % s->options.engine.block_tokens];
+        segment = submit(s, e, &plan) ? e->submitted_at : e->looked_at;
+        ready = await_result(s, e);
+        plan.step++;
+        plan.kv_read_tokens += n;
+        steps++;
+    }
+    if (steps == 0) {
+        return;
+    }
+    tally_advance(e->tally, steps);
+    me->books->kv_used_blocks = tally_used_blocks(e->tally) - plan.blocks_count;
+    count_waiting(e, e->looked_at);
+    s->progress_at = me->cursor;
+    if (ready) {
+        complete(s, e);
+        if (me->cursor == segment) {
+            look(s, e, true);
+        }
+    }
+}
+
+/* Every phase by `until`. */
+void engine_flow_pass(struct engine_thread *e, time_ps until)
+{
+    struct station *me = &e->station;
+    struct simulation *s = simulation_of(me);
+    while (e->phase_at <= until) {
+        if (me->phase == FLOW_RESULT) {
+            pass_quiet_steps(s, e, until);
+        }
+        if (e->phase_at > until) {
+            break;
+        }
+        if (me->phase == FLOW_RESULT) {
+            complete(s, e);
+        } else {
+            look(s, e, false);
+        }
+    }
+    /* As it would stand in the scene. */
+    e->flow_cursor = me->cursor;
+    me->wait_since = me->cursor;
+    me->spinning = me->phase == FLOW_RESULT && me->waits_spinning;
+    me->wait_books = me->phase == FLOW_RESULT ? &me->books->sync_wait
+                     : me->phase == FLOW_IDLE ? &me->books->idle
+                                              : NULL;
+}
+
+/* Not after the next phase that somebody may see, if no request comes. */
+static time_ps next_seen(const struct simulation *s, struct engine_thread *e)
+{
+    const struct simulation_options *o = &s->options;
+    struct tally_quiet quiet;
+    if (s->level < SIMULATION_L2 || e->station.phase != FLOW_RESULT) {
+        return e->phase_at;
+    }
+    tally_quiet(e->tally, &quiet);
+    uint64_t row = quiet.next_row;
+    if (row == e->taken + 1) {
+        return e->phase_at;
+    }
+    if (row <= e->submitted) {
+        const struct flight *f = flight_of(e, row);
+        time_ps there = o->uniproc ? f->done : f->result_at;
+        return there > e->phase_at ? there : e->phase_at;
+    }
+    uint64_t steps = row - e->submitted;
+    struct step_load load = {.seqs_count = quiet.seqs_count,
+                             .tokens_count = quiet.seqs_count,
+                             .kv_read_tokens = quiet.kv_read_tokens,
+                             .attention_pairs = quiet.kv_read_tokens,
+                             .sampled_count = quiet.seqs_count};
+    uint32_t ep = o->model->experts_count > 0 ? o->engines_count : 1;
+    const struct step_ranks ranks = {
+        .tp = o->tp, .ep = ep, .all_tokens = (uint64_t)ep * quiet.seqs_count};
+    time_ps least = cost_step_time(o->gpu, &s->cost_model, &ranks, &load);
+    if (o->gpu->fit != NULL) { /* a line that may fall; else times rise with the contexts */
+        load.kv_read_tokens += (steps - 1) * quiet.seqs_count;
+        load.attention_pairs = load.kv_read_tokens;
+        time_ps last = cost_step_time(o->gpu, &s->cost_model, &ranks, &load);
+        least = (least < last ? least : last) - 1; /* they are rounded */
+    }
+    time_ps seen = e->workers[0].gpu_end + least * (time_ps)steps;
+    return seen > e->phase_at ? seen : e->phase_at;
+}
+
+void engine_flow_run(struct station *station)
+{
+    struct simulation *s = simulation_of(station);
+    struct engine_thread *e = station->owner;
+    time_ps now = station->now;
+    station->cursor = e->flow_cursor;
+    if (station->phase == FLOW_IDLE) {
+        if (now > station->cursor) {
+            station->books->idle += now - station->cursor;
+            station->busy_until = station->busy_until > now ? station->busy_until : now;
+            station->cursor = now;
+        }
+        enter(e, FLOW_INPUT, station->cursor);
+        look(s, e, true);
+    }
+    engine_flow_pass(e, now);
+    bool letters = station_letter(station, REQUESTS_INBOX, TIME_NEVER) != NULL;
+    bool idle = station->phase == FLOW_IDLE;
+    station->waiting = true;
+    station->timed = false;
+    station->wait_mask = letters && !idle ? 0 : 1U << REQUESTS_INBOX;
+    station->wait_until = idle ? TIME_NEVER : letters ? e->phase_at : next_seen(s, e);
+}
+
+void engine_flow_arrival(struct engine_thread *e)
+{
+    struct station *me = &e->station;
+    struct scene *scene = me->scene;
+    if (me->phase != FLOW_IDLE) {
+        engine_flow_pass(e, scene->now - 1);
+    }
+    if (me->phase != FLOW_IDLE) {
+        me->wait_mask = 0;
+        me->wait_until = e->phase_at;
+        event_queue_set(&scene->queue, me->entity, e->phase_at);
+    }
+}
+
+enum status engine_flow_open(struct simulation *s, struct engine_thread *e, struct error *error)
+{
+    struct engine_core_options options = s->options.engine;
+    options.engine_index = e->index;
+    options.clients_count = s->options.api_servers_count;
+    options.pipeline_stages = 1;
+    options.wave = (struct wave_options){0};
+    TRY(arena_create(tally_arena_bytes(&options), &e->arena, error));
+    tally_create(&e->arena, &options, &e->tally);
+    e->station.run = engine_flow_run;
+    e->station.books_waits = true;
+    enter(e, FLOW_IDLE, TIME_NEVER);
+    return STATUS_OK;
+}

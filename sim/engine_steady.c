@@ -1,0 +1,238 @@
+/*
+ * engine_steady.c - owns what a row of quiet steps comes to where the GPU sets the pace: two steps
+ * in flight on one worker, the next one always launched before the one before it is done. Then the
+ * GPU is never idle, every thread waits for what comes from it, and all times follow from the ends
+ * of steps by constants. Driven by engine_flow.c, whose general way gives the same, step by step.
+ *
+ * With steps in flight k and k + 1, of which the main thread awaits k:
+ *
+ *     done[k + 2]   = done[k + 1] + copy + graph      if it was launched early enough
+ *     taken[k + 1]  = done[k + 1] + answer            the main thread has the result
+ *     submit[k + 2] = taken[k] + turn
+ *     launch[k + 2] = submit[k + 2] + launching       the worker's main thread is done with it
+ */
+#include "sim/simulation_state.h"
+
+/* Constants of steps of one number of sequences, in ps. */
+struct pace {
+    time_ps commit;  /* a result is taken in: until the main thread looks at its input */
+    time_ps cpu;     /* of the main thread, for a step */
+    time_ps charge;  /* its emulated time */
+    time_ps turn;    /* from a result to the next submission */
+    time_ps reach;   /* until the worker has the plan */
+    time_ps prepare; /* ... and begins to launch */
+    time_ps copy;    /* launches */
+    time_ps graph;   /* ... */
+    time_ps poll;    /* of spinning threads */
+    time_ps result;  /* CPU time of the answer */
+    time_ps answer;  /* from the end on the GPU to the main thread's having the result */
+};
+
+static struct pace pace_of(const struct simulation *s, uint32_t n)
+{
+    const struct simulation_options *o = &s->options;
+    const struct simulation_costs *c = &o->costs;
+    time_ps poll = o->wait == SIMULATION_SPIN ? c->poll : 0;
+    struct pace p = {
+        .commit = station_cost(&c->engine_commit, n, n),
+        .charge = o->host.engine_step + o->host.engine_seq * (time_ps)n,
+        .reach = c->ring + poll,
+        .prepare = station_cost(&c->worker_plan, n, 0),
+        .copy = o->gpu->launch + o->launch_extra,
+        .graph = o->gpu->graph_launch + o->gpu->graph_node * s->cost_model.kernels_count +
+                 o->launch_extra,
+        .poll = poll,
+        .result = station_cost(&c->worker_result, 1, n),
+    };
+    p.cpu = p.commit + station_cost(&c->engine_step, n, n);
+    p.turn = p.charge > p.cpu ? p.charge : p.cpu;
+    p.answer = poll + p.result + c->ring + poll;
+    return p;
+}
+
+/* From a submission until the worker has launched everything. */
+static time_ps launching(const struct pace *p)
+{
+    return p->reach + p->prepare + p->copy + p->graph;
+}
+
+static struct flight *flight_of(struct engine_thread *e, uint64_t step)
+{
+    return &e->flights[step % FLIGHTS_MAX];
+}
+
+/* Are both steps in flight of this kind, and was the later one launched while the GPU worked? */
+static bool is_steady(const struct simulation *s, struct engine_thread *e, const struct pace *p,
+                      const struct tally_plan *plan)
+{
+    const struct station *me = &e->station;
+    const struct worker *w = &e->workers[0];
+    const struct flight *a = flight_of(e, e->taken + 1);
+    const struct flight *b = flight_of(e, e->taken + 2);
+    uint32_t n = plan->seqs_count;
+    time_ps reached = e->phase_at + p->turn + p->reach - p->poll;
+    return s->options.tp == 1 && !s->options.uniproc && s->options.engine.async_depth == 2 &&
+           e->submitted == e->taken + 2 && a->sampled_count == n && b->sampled_count == n &&
+           a->clients_count == plan->clients_count && b->clients_count == plan->clients_count &&
+           e->phase_at > me->cursor && w->station.spinning == w->station.waits_spinning &&
+           reached > w->station.wait_since &&
+           w->output.wait_since == w->gpu_end + p->poll + p->result &&
+           b->result_at == w->output.wait_since + s->options.costs.ring && b->graph &&
+           w->gpu_end >= e->phase_at + p->turn + launching(p) + GPU_SUBMIT_LATENCY;
+}
+
+/* What the threads book for `steps` of them, the last result being taken at `last`. */
+static void book_threads(const struct simulation *s, struct engine_thread *e, const struct pace *p,
+                         uint64_t steps, time_ps last)
+{
+    struct station *me = &e->station;
+    struct station *on = &e->workers[0].station;
+    time_ps count = (time_ps)steps;
+    time_ps waited = last - me->cursor - (count - 1) * p->turn;
+    bool spins = s->options.wait == SIMULATION_SPIN;
+    me->books->sync_wait += waited;
+    me->books->cpu += count * p->cpu + (spins ? waited : 0);
+    me->books->occupancy += count * p->charge;
+    me->busy_until = p->charge > 0 ? last + p->charge : last;
+    me->cursor = last + p->turn;
+    e->submitted_at = me->cursor;
+    time_ps reached = me->cursor + p->reach;
+    time_ps own = p->prepare + p->copy + p->graph;
+    time_ps idle = reached - on->wait_since - (count - 1) * own;
+    on->books->idle += idle;
+    on->books->cpu += count * own + (spins ? idle : 0);
+    on->books->messages_in_count += steps;
+    on->books->launches_count[SIMULATION_LAUNCH_COPY] += steps;
+    on->books->launches_count[SIMULATION_LAUNCH_GRAPH] += steps;
+    on->books->launch[SIMULATION_LAUNCH_COPY] += count * p->copy;
+    on->books->launch[SIMULATION_LAUNCH_GRAPH] += count * p->graph;
+    on->cursor = reached + own;
+    on->wait_since = on->cursor;
+    e->workers[0].gpu_ready = reached + p->prepare;
+}
+
+/* The GPU worked from `began` on. */
+static void book_gpu(const struct simulation *s, struct engine_thread *e, const struct pace *p,
+                     uint64_t steps, time_ps began)
+{
+    struct worker *w = &e->workers[0];
+    struct station *out = &w->output;
+    time_ps worked = w->gpu_end - began;
+    time_ps waited = worked - (time_ps)steps * p->result;
+    w->books->gpu_busy += worked;
+    out->books->sync_wait += waited;
+    out->books->cpu += (time_ps)steps * p->result;
+    out->books->cpu += s->options.wait == SIMULATION_SPIN ? waited : 0;
+    out->books->launches_count[SIMULATION_LAUNCH_SYNC] += steps;
+    out->books->messages_out_count += steps;
+    out->cursor = w->gpu_end + p->poll + p->result;
+    out->wait_since = out->cursor;
+}
+
+static void set_flight(struct engine_thread *e, uint64_t step, const struct tally_plan *plan,
+                       const struct pace *p, time_ps taken_before, time_ps done)
+{
+    struct flight *f = flight_of(e, step);
+    *f = (struct flight){
+        .step = step,
+        .submitted = taken_before + p->turn,
+        .seqs_count = plan->seqs_count,
+        .sampled_count = plan->seqs_count,
+        .clients_count = plan->clients_count,
+        .launches = true,
+        .graph = true,
+        .done = done,
+        .result_at = done + p->answer - p->poll,
+    };
+    e->workers[0].flight_done[step % FLIGHTS_MAX] = done;
+}
+
+/* What goes through the main thread and, at its look at its input, through its output thread. */
+static void book_steps(struct engine_thread *e, const struct tally_plan *plan, uint64_t steps,
+                       time_ps looked)
+{
+    struct simulation_thread *books = e->station.books;
+    struct station *out = &e->output;
+    uint64_t tokens = steps * plan->seqs_count;
+    uint64_t messages = steps * plan->clients_count;
+    books->steps_count += steps;
+    books->backlog_steps_count += books->waiting_now > 0 ? steps : 0;
+    books->step_seqs += tokens;
+    books->step_tokens += tokens;
+    books->output_tokens += tokens;
+    books->messages_out_count += messages;
+    out->books->output_tokens += tokens;
+    out->books->messages_out_count += messages;
+    out->books->idle += looked - out->wait_since;
+    out->wait_since = looked;
+    out->cursor = looked;
+    e->output_taken_at = looked;
+    e->output_taken_count = plan->clients_count;
+    if (plan->clients_count > out->books->queue_max) {
+        out->books->queue_max = plan->clients_count;
+    }
+}
+
+uint64_t engine_steady_pass(struct engine_thread *e, const struct tally_quiet *quiet,
+                            struct tally_plan *plan, uint64_t steps_max, time_ps until)
+{
+    const struct simulation *s = simulation_of(&e->station);
+    const struct simulation_options *o = &s->options;
+    uint32_t n = plan->seqs_count;
+    struct pace p = pace_of(s, n);
+    struct cost_decodes decodes;
+    if (!is_steady(s, e, &p, plan) ||
+        !cost_decodes_of(o->gpu, &s->cost_model, o->tp, n, &decodes)) {
+        return 0;
+    }
+    struct simulation_thread *books = e->station.books;
+    time_ps least = p.answer + p.turn + launching(&p) + GPU_SUBMIT_LATENCY;
+    time_ps began = e->workers[0].gpu_end;
+    time_ps done[2] = {flight_of(e, e->taken + 1)->done, began};
+    time_ps submitted[2] = {flight_of(e, e->taken + 1)->submitted,
+                            flight_of(e, e->taken + 2)->submitted};
+    time_ps taken[2] = {0, 0};
+    time_ps next = e->phase_at;
+    time_ps step_sum = 0;
+    uint64_t steps = 0;
+    uint32_t phase = (uint32_t)(plan->step % o->engine.block_tokens);
+    while (steps < steps_max && next + p.commit <= until) {
+        uint64_t bytes = 28ULL * n + 4ULL * quiet->step_blocks[phase];
+        time_ps gpu_time = cost_decodes_time(&decodes, plan->kv_read_tokens);
+        time_ps time = gpu_time + gpu_time / 1000000 * o->gpu_slower_ppm +
+                       (time_ps)((double)bytes / o->gpu->pcie_bytes_per_s * (double)PS_PER_S);
+        if (time < least) {
+            break;
+        }
+        plan->blocks_count = quiet->step_blocks[phase];
+        plan->kv_read_tokens += n;
+        phase = phase + 1 < o->engine.block_tokens ? phase + 1 : 0;
+        step_sum += next - submitted[0];
+        submitted[0] = submitted[1];
+        submitted[1] = next + p.turn;
+        taken[0] = taken[1];
+        taken[1] = next;
+        next = done[1] + p.answer;
+        done[0] = done[1];
+        done[1] += time;
+        steps++;
+    }
+    if (steps == 0) {
+        return 0;
+    }
+    e->workers[0].gpu_end = done[1];
+    books->step += step_sum;
+    book_steps(e, plan, steps, taken[1] + p.commit);
+    book_threads(s, e, &p, steps, taken[1]);
+    e->looked_at = taken[1] + p.commit;
+    book_gpu(s, e, &p, steps, began);
+    e->taken += steps;
+    e->submitted += steps;
+    plan->step += steps;
+    e->phase_at = next;
+    if (steps > 1) {
+        set_flight(e, e->submitted - 1, plan, &p, taken[0], done[0]);
+    }
+    set_flight(e, e->submitted, plan, &p, taken[1], done[1]);
+    return steps;
+}
