@@ -105,8 +105,9 @@ struct grid validation_grid(const struct validation *v)
     static const char *const columns[] = {"<cell", "tokens/s",       "+- %",    "simulated",
                                           "error", "between tokens", "<finding"};
     static const char *const with_ttft[] = {
-        "<cell", "tokens/s", "+- %", "simulated", "error",    "between tokens",  "TTFT ms", "mean",
-        "p50",   "p90",      "p99",  "/ spread",  "distance", "end to end mean", "<finding"};
+        "<cell",   "tokens/s", "+- %", "simulated", "error",    "between tokens", "TTFT p50 ms",
+        "mean",    "p50",      "p90",  "p99",       "/ spread", "distance",       "end to end mean",
+        "<finding"};
     bool ttft = any_ttft(v);
     struct grid g = ttft ? grid_of(with_ttft, sizeof with_ttft / sizeof with_ttft[0])
                          : grid_of(columns, sizeof columns / sizeof columns[0]);

@@ -336,6 +336,11 @@ static void requests_tokens_and_time_are_conserved(void **state)
         due += in_window ? 1 : 0;
         sum_ms += in_window ? q->e2el_ms : 0;
     }
+    uint32_t changes = 0; /* which connection leads to which API server is luck: half of them */
+    for (uint32_t i = 1; i < r.requests_rows_count; i++) {
+        changes += r.requests[i].api_server != r.requests[i - 1].api_server ? 1 : 0;
+    }
+    assert_in_range(changes, r.requests_rows_count / 4, r.requests_rows_count * 3 / 4);
     assert_int_equal(r.requests_count, due);
     assert_int_equal(r.ok_count, due);
     assert_int_equal(r.tokens_mismatch_count, 0);
