@@ -1,20 +1,26 @@
 /*
  * sim.c - how many requests a second the simulator carries on one core: 10,000 requests of 512
- * prompt and 256 output tokens, Poisson arrivals at 6 requests/s for each engine core, every step
- * through the shared engine core, every message through the shared front end (level L0). The
- * ceiling beside it is the event queue alone: as many events as that run had, each of which takes
- * the first entry and puts it back at a random later time. Then the engine cores alone, all else
- * being free of charge, at the levels of sim/simulation.h, with and without prefix caching (L2
- * without only). Last
- * Mooncake's conversation trace, if HARNESS_TRACES names a folder that has it.
- *
- * With a number of requests there is one line for that many of them: the engine cores alone at the
- * highest level, without prefix caching, and the memory that it took.
+ * prompt and 256 output tokens, Poisson arrivals at 6 requests/s for each engine core. CPU time,
+ * median of 5 runs. First the engine cores alone, all else being free of charge, at each level of
+ * sim/simulation.h, without prefix caching (levels by counts do without) and with it; then the
+ * whole system at its default costs, every step through the shared engine core, every token through
+ * the shared front end (level L0). The ceiling beside it is the event queue alone: as many events
+ * as that run had, each of which takes the first entry and puts it back at a random later time.
+ * Last Mooncake's conversation trace, if HARNESS_TRACES names a folder that has it.
  *
  *     ./dev bench sim [ENGINES [API_SERVERS [REQUESTS]]]
+ *     ./dev bench sim sweep
+ *
+ * With a number of requests there is one run of that many of them: the engine cores alone at the
+ * highest level, without prefix caching, and the memory that it took. `sweep` simulates 1 to 8 API
+ * servers times 1 to 8 engine cores with 5 seeds on 2 threads, 10,000 requests each, and says how
+ * long that takes by the wall's clock.
  */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include "engine/base/clock.h"
@@ -26,7 +32,12 @@
 enum {
     REQUESTS = 10000,
     PROMPT_TOKENS = 512,
-    OUTPUT_TOKENS = 256
+    OUTPUT_TOKENS = 256,
+    RUNS = 5,
+    SWEEP_SIDE = 8, /* API servers, engine cores */
+    SWEEP_SEEDS = 5,
+    SWEEP_POINTS = SWEEP_SIDE * SWEEP_SIDE * SWEEP_SEEDS,
+    SWEEP_THREADS = 2
 };
 
 #define REQUESTS_PER_S 6.0 /* of each engine core */
@@ -37,11 +48,10 @@ static double now_s(void)
     return (double)clock_thread_cpu_ns() / 1e9;
 }
 
-static uint64_t requests_count = REQUESTS;
-
 struct arrivals {
     struct random random;
     uint64_t next;
+    uint64_t count;
     time_ps at;
     double requests_per_s;
 };
@@ -49,7 +59,7 @@ struct arrivals {
 static bool next_arrival(void *ctx, struct simulation_request *request)
 {
     struct arrivals *a = ctx;
-    if (a->next == requests_count) {
+    if (a->next == a->count) {
         return false;
     }
     a->at += random_interval_ps(&a->random, a->requests_per_s);
@@ -75,49 +85,82 @@ static struct simulation_options system_of(uint32_t engines, uint32_t api_server
     return options;
 }
 
-static uint64_t simulate(struct simulation_options options, const char *costs)
+/* What a run came to. */
+struct outcome {
+    double cpu_s;
+    enum simulation_level level;
+    struct simulation_totals totals;
+    time_ps simulated;
+};
+
+static struct outcome run_to_end(const struct simulation_options *options,
+                                 const struct simulation_source *source)
 {
-    uint32_t engines = options.engines_count;
-    struct arrivals arrivals = {.random = random_stream(1, "arrivals", 0),
-                                .requests_per_s = REQUESTS_PER_S * engines};
-    struct simulation_source source = {.ctx = &arrivals, .next = next_arrival};
     struct simulation *s;
     struct error error;
-    if (simulation_create(&options, &source, NULL, &s, &error) != STATUS_OK) {
-        (void)fprintf(stderr, "sim: %s\n", error.text);
-        exit(EXIT_FAILURE);
-    }
+    struct outcome outcome;
     double start = now_s();
-    if (simulation_run(s, TIME_NEVER, &error) != STATUS_OK) {
+    if (simulation_create(options, source, NULL, &s, &error) != STATUS_OK ||
+        simulation_run(s, TIME_NEVER, &error) != STATUS_OK) {
         (void)fprintf(stderr, "sim: %s\n", error.text);
         exit(EXIT_FAILURE);
     }
-    double elapsed = now_s() - start;
-    struct simulation_totals totals = simulation_totals(s);
-    (void)printf("engines=%u level=L%d host=%s costs=%s prefix_caching=%d requests_per_s=%.0f "
-                 "tok_per_s=%.0f events=%llu simulated_s=%.1f times_real_time=%.0f\n",
-                 engines, (int)simulation_level(s), options.host.name, costs,
-                 options.engine.prefix_caching, (double)requests_count / elapsed,
-                 (double)totals.output_tokens / elapsed, (unsigned long long)totals.events_count,
-                 (double)simulation_now(s) / (double)PS_PER_S,
-                 (double)simulation_now(s) / (double)PS_PER_S / elapsed);
-    uint64_t events = totals.events_count;
+    outcome = (struct outcome){.cpu_s = now_s() - start,
+                               .level = simulation_level(s),
+                               .totals = simulation_totals(s),
+                               .simulated = simulation_now(s)};
     simulation_destroy(s);
-    return events;
+    return outcome;
 }
 
-static void simulate_engines(uint32_t engines, bool prefix_caching)
+static struct outcome simulate_load(const struct simulation_options *options, uint64_t seed,
+                                    uint64_t requests_count)
+{
+    struct arrivals arrivals = {.random = random_stream(seed, "arrivals", 0),
+                                .count = requests_count,
+                                .requests_per_s = REQUESTS_PER_S * options->engines_count};
+    const struct simulation_source source = {.ctx = &arrivals, .next = next_arrival};
+    return run_to_end(options, &source);
+}
+
+static int by_cpu(const void *a, const void *b)
+{
+    const struct outcome *x = a;
+    const struct outcome *y = b;
+    return (x->cpu_s > y->cpu_s) - (x->cpu_s < y->cpu_s);
+}
+
+/* Returns the number of events. */
+static uint64_t measure(const struct simulation_options *options, const char *costs)
+{
+    struct outcome runs[RUNS];
+    for (int i = 0; i < RUNS; i++) {
+        runs[i] = simulate_load(options, 1, REQUESTS);
+    }
+    qsort(runs, RUNS, sizeof runs[0], by_cpu);
+    const struct outcome *median = &runs[RUNS / 2];
+    double simulated_s = (double)median->simulated / (double)PS_PER_S;
+    (void)printf("engines=%u level=L%d requests_per_s=%.0f slowest=%.0f fastest=%.0f host=%s "
+                 "costs=%s prefix_caching=%d tok_per_s=%.0f events=%llu times_real_time=%.0f\n",
+                 options->engines_count, (int)median->level, REQUESTS / median->cpu_s,
+                 REQUESTS / runs[RUNS - 1].cpu_s, REQUESTS / runs[0].cpu_s, options->host.name,
+                 costs, options->engine.prefix_caching,
+                 (double)median->totals.output_tokens / median->cpu_s,
+                 (unsigned long long)median->totals.events_count, simulated_s / median->cpu_s);
+    (void)fflush(stdout);
+    return median->totals.events_count;
+}
+
+/* The engine cores alone, at each level that is another one. */
+static void measure_levels(uint32_t engines, bool prefix_caching)
 {
     struct simulation_options options = system_of(engines, 1, "native");
     options.costs = simulation_costs_none();
     options.engine.prefix_caching = prefix_caching;
-    options.level_max = SIMULATION_L0;
-    (void)simulate(options, "none");
-    options.level_max = SIMULATION_L1;
-    (void)simulate(options, "none");
-    options.level_max = SIMULATION_L2;
-    if (!prefix_caching) {
-        (void)simulate(options, "none");
+    int highest = prefix_caching ? SIMULATION_L1 : SIMULATION_L2;
+    for (int level = SIMULATION_L0; level <= highest; level++) {
+        options.level_max = (enum simulation_level)level;
+        (void)measure(&options, "none");
     }
 }
 
@@ -149,30 +192,19 @@ static bool next_of_trace(void *ctx, struct simulation_request *request)
 /* Mooncake's conversation trace on 8 engine cores, by default costs and by none. */
 static void replay_trace(struct replay *replay, struct simulation_costs costs, const char *name)
 {
-    struct simulation_source source = {.ctx = replay, .next = next_of_trace};
+    const struct simulation_source source = {.ctx = replay, .next = next_of_trace};
     struct simulation_options options = system_of(8, 1, "native");
-    struct simulation *s;
-    struct error error;
     options.engine.max_model_len = 1U << 17;
     options.engine.prefix_caching = false;
     options.costs = costs;
     replay->next = 0;
-    double start = now_s();
-    if (simulation_create(&options, &source, NULL, &s, &error) != STATUS_OK ||
-        simulation_run(s, TIME_NEVER, &error) != STATUS_OK) {
-        (void)fprintf(stderr, "sim: %s\n", error.text);
-        exit(EXIT_FAILURE);
-    }
-    double elapsed = now_s() - start;
-    struct simulation_totals totals = simulation_totals(s);
+    struct outcome o = run_to_end(&options, &source);
+    double simulated_s = (double)o.simulated / (double)PS_PER_S;
     (void)printf("trace=mooncake engines=8 level=L%d costs=%s requests=%llu output_tokens=%llu "
                  "cpu_ms=%.0f events=%llu simulated_s=%.1f times_real_time=%.0f\n",
-                 (int)simulation_level(s), name, (unsigned long long)totals.ended_count,
-                 (unsigned long long)totals.output_tokens, elapsed * 1e3,
-                 (unsigned long long)totals.events_count,
-                 (double)simulation_now(s) / (double)PS_PER_S,
-                 (double)simulation_now(s) / (double)PS_PER_S / elapsed);
-    simulation_destroy(s);
+                 (int)o.level, name, (unsigned long long)o.totals.ended_count,
+                 (unsigned long long)o.totals.output_tokens, o.cpu_s * 1e3,
+                 (unsigned long long)o.totals.events_count, simulated_s, simulated_s / o.cpu_s);
 }
 
 static void simulate_trace(void)
@@ -196,17 +228,67 @@ static void simulate_trace(void)
     trace_free(&replay.trace);
 }
 
-static void simulate_fleet(uint32_t engines, uint32_t api_servers)
+/* ---- many requests, many cells ---- */
+
+static void simulate_fleet(uint32_t engines, uint32_t api_servers, uint64_t requests_count)
 {
     struct simulation_options options = system_of(engines, api_servers, "native");
     struct rusage usage;
     options.costs = simulation_costs_none();
     options.engine.prefix_caching = false;
-    (void)simulate(options, "none");
+    struct outcome o = simulate_load(&options, 1, requests_count);
     (void)getrusage(RUSAGE_SELF, &usage);
-    (void)printf("requests=%llu memory_mib=%ld\n", (unsigned long long)requests_count,
-                 usage.ru_maxrss / 1024);
+    (void)printf("engines=%u level=L%d requests_per_s=%.0f api_servers=%u costs=none "
+                 "prefix_caching=0 requests=%llu cpu_s=%.1f memory_mib=%ld\n",
+                 engines, (int)o.level, (double)requests_count / o.cpu_s, api_servers,
+                 (unsigned long long)requests_count, o.cpu_s, usage.ru_maxrss / 1024);
 }
+
+struct sweep {
+    atomic_int next;
+    struct outcome outcomes[SWEEP_POINTS];
+};
+
+static void *sweep_points(void *ctx)
+{
+    struct sweep *sweep = ctx;
+    for (int i = sweep->next++; i < SWEEP_POINTS; i = sweep->next++) {
+        uint32_t cell = (uint32_t)(i / SWEEP_SEEDS);
+        struct simulation_options options =
+            system_of(1 + cell % SWEEP_SIDE, 1 + cell / SWEEP_SIDE, "native");
+        options.costs = simulation_costs_none();
+        options.engine.prefix_caching = false;
+        sweep->outcomes[i] = simulate_load(&options, (uint64_t)(i % SWEEP_SEEDS), REQUESTS);
+    }
+    return NULL;
+}
+
+static void simulate_sweep(void)
+{
+    struct sweep *sweep = calloc(1, sizeof *sweep);
+    pthread_t threads[SWEEP_THREADS];
+    double cpu_s = 0;
+    int64_t start = clock_now_ns();
+    ASSERT(sweep != NULL);
+    for (int i = 0; i < SWEEP_THREADS; i++) {
+        ASSERT(pthread_create(&threads[i], NULL, sweep_points, sweep) == 0);
+    }
+    for (int i = 0; i < SWEEP_THREADS; i++) {
+        (void)pthread_join(threads[i], NULL);
+    }
+    double wall_s = (double)(clock_now_ns() - start) / 1e9;
+    for (int i = 0; i < SWEEP_POINTS; i++) {
+        ASSERT(sweep->outcomes[i].totals.ended_count == REQUESTS);
+        cpu_s += sweep->outcomes[i].cpu_s;
+    }
+    (void)printf("sweep cells=%d seeds=%d requests=%d threads=%d level=L%d costs=none "
+                 "wall_s=%.2f cpu_s=%.2f\n",
+                 SWEEP_SIDE * SWEEP_SIDE, SWEEP_SEEDS, REQUESTS, SWEEP_THREADS,
+                 (int)sweep->outcomes[0].level, wall_s, cpu_s);
+    free(sweep);
+}
+
+/* ---- the ceiling ---- */
 
 static void hold(uint32_t entities, uint64_t events)
 {
@@ -231,26 +313,34 @@ static void hold(uint32_t entities, uint64_t events)
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "sweep") == 0) {
+        simulate_sweep();
+        return 0;
+    }
     uint32_t engines = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 8;
     uint32_t api_servers = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 1;
-    requests_count = argc > 3 ? strtoull(argv[3], NULL, 10) : REQUESTS;
+    uint64_t requests_count = argc > 3 ? strtoull(argv[3], NULL, 10) : REQUESTS;
     if (requests_count < 1 || engines < 1 || engines > SIMULATION_ENGINES_MAX || api_servers < 1 ||
         api_servers > SIMULATION_API_SERVERS_MAX) {
-        (void)fprintf(stderr, "usage: bench sim [ENGINES [API_SERVERS [REQUESTS]]]\n");
+        (void)fprintf(stderr, "usage: bench sim [ENGINES [API_SERVERS [REQUESTS]]] | sweep\n");
         return 2;
     }
     if (argc > 3) {
-        simulate_fleet(engines, api_servers);
+        simulate_fleet(engines, api_servers, requests_count);
         return 0;
     }
-    struct simulation_options native = system_of(engines, api_servers, "native");
-    uint64_t events = simulate(native, "default");
-    native.engine.prefix_caching = false;
-    (void)simulate(native, "default");
-    hold(5 * engines + api_servers + 2, events);
-    (void)simulate(system_of(engines, api_servers, "vllm-python"), "default");
-    simulate_engines(engines, true);
-    simulate_engines(engines, false);
+    measure_levels(engines, false);
+    measure_levels(engines, true);
+    struct simulation_options whole = system_of(engines, api_servers, "native");
+    whole.engine.prefix_caching = false;
+    (void)measure(&whole, "default");
+    whole.engine.prefix_caching = true;
+    hold(5 * engines + api_servers + 2, measure(&whole, "default"));
+    whole = system_of(engines, api_servers, "vllm-python");
+    (void)measure(&whole, "default");
     simulate_trace();
+    if (engines == 8) {
+        simulate_sweep();
+    }
     return 0;
 }
