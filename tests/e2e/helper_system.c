@@ -10,6 +10,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <glob.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -40,8 +41,24 @@ void e2e_begin(void)
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
+/* The thread sanitizer makes a file there when a process begins and removes it at once, unless the
+ * process is killed in between. */
+static void remove_sanitizer_files(void)
+{
+    glob_t found;
+    char pattern[PATH_BYTES];
+    (void)snprintf(pattern, sizeof pattern, "%s/tsan.rodata.*", folder);
+    if (glob(pattern, 0, NULL, &found) == 0) {
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            (void)unlink(found.gl_pathv[i]);
+        }
+        globfree(&found);
+    }
+}
+
 int e2e_end(int failures)
 {
+    remove_sanitizer_files();
     if (rmdir(folder) != 0) {
         (void)fprintf(stderr, "%s: %s\n", folder, strerror(errno));
         return EXIT_FAILURE;
