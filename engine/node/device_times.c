@@ -2,7 +2,8 @@
  * device_times.c - the role `device`: times of single steps on a device over a grid of sequences,
  * contexts and prompts, for a calibration. Started by the harness; goes through device.h as an
  * engine core does, so that any device behind it is measured the same way. One line a step on
- * EVENT_FD: "SEQS CONTEXT PROMPT NS"; "failed ..." if the device cannot be opened.
+ * EVENT_FD, "SEQS CONTEXT PROMPT NS", and in the end "done", or "failed ..." if something went
+ * wrong: lines without either are those of a process that was ended.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -125,9 +126,8 @@ int device_times_main(int argc, char **argv)
         exit = time_rounds(g, &t, rounds, &error) == STATUS_OK ? EXIT_SUCCESS : EXIT_FAILURE;
     }
     if (out != NULL) {
-        if (exit != EXIT_SUCCESS) {
-            (void)fprintf(out, "failed %s\n", error.text);
-        }
+        (void)(exit == EXIT_SUCCESS ? fprintf(out, "done\n")
+                                    : fprintf(out, "failed %s\n", error.text));
         (void)fclose(out);
     }
     free(g);

@@ -44,9 +44,10 @@ struct regression {
 /* Without more windows than terms everything is NAN. */
 void regression_fit(const struct regression_rows *rows, uint64_t seed, struct regression *out);
 
-/* The mean of |fitted - y| / size of the same fit, without intervals: to compare several. NAN: no
- * fit. */
+/* How far the same fit is off, without intervals, to compare several: the mean over the rows of
+ * |fitted - y| / (size + a tenth of the median size), so that no tiny row decides. NAN: no fit. */
 double regression_distance(const struct regression_rows *rows);
+
 /* Sum of the terms for one row of x; terms that are NAN count as 0. */
 double regression_of(const struct regression *fit, const double *x, uint32_t terms_count);
 

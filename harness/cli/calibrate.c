@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,7 +16,6 @@
 #include "harness/cli/cli.h"
 #include "harness/cli/place.h"
 #include "harness/run/calibrate.h"
-#include "harness/scenario/nearest.h"
 
 enum {
     OPTION_GPU = CLI_OPTION_OWN,
@@ -24,6 +24,7 @@ enum {
     TYPICAL_PROMPT = 128, /* the requests of the first sentence */
     TYPICAL_OUTPUT = 256,
     TYPICAL_BATCH = 40,
+    FRESH_BYTES = PLACE_PATH_BYTES + 8,
 };
 
 #define OTHERS_CORES 0.2 /* used by others, from which on that is said */
@@ -115,7 +116,6 @@ static void print_verdict(const struct calibrate_result *r)
     }
 }
 
-/* The other half of a count that two costs share. */
 static const char *source_text(enum calibrate_source source)
 {
     switch (source) {
@@ -151,8 +151,14 @@ static void print_threads(const struct calibrate_result *r)
                  "explained");
     for (uint32_t i = 0; i < CALIBRATE_THREADS_COUNT; i++) {
         const struct calibrate_thread *t = &r->threads[i];
-        (void)printf("%-14s %8u %9.1f %11.1f %% %8.0f %%\n", t->name, t->windows_count,
-                     t->fit.condition, t->fit.error_frac * 100, 100 * t->explained_ns / t->cpu_ns);
+        bool fitted = !isnan(t->fit.error_frac) && t->cpu_ns > 0;
+        (void)printf("%-14s %8u", t->name, t->windows_count);
+        if (fitted) {
+            (void)printf(" %9.1f %11.1f %% %8.0f %%\n", t->fit.condition, t->fit.error_frac * 100,
+                         100 * t->explained_ns / t->cpu_ns);
+        } else {
+            (void)printf(" %9s %13s %10s\n", "-", "-", "-");
+        }
     }
 }
 
@@ -203,10 +209,38 @@ static void print_device(const struct calibration_device *d)
 
 /* ---- the file ---- */
 
+static void name_fresh(const char *path, char out[FRESH_BYTES])
+{
+    (void)snprintf(out, FRESH_BYTES, "%s.new", path);
+}
+
+static void tell_unwritten(const char *path, int why)
+{
+    (void)fprintf(stderr, "harness calibrate: %s: cannot be written: %s\n", path,
+                  strerror(why)); // NOLINT(concurrency-mt-unsafe): one thread
+}
+
+/* Asked before anything is measured. */
+static bool can_write(const char *path)
+{
+    char fresh[FRESH_BYTES];
+    struct stat info;
+    int why = stat(path, &info) == 0 && S_ISDIR(info.st_mode) ? EISDIR : 0;
+    name_fresh(path, fresh);
+    FILE *file = why == 0 ? fopen(fresh, "we") : NULL;
+    if (file == NULL) {
+        tell_unwritten(path, why != 0 ? why : errno);
+        return false;
+    }
+    (void)fclose(file);
+    (void)remove(fresh);
+    return true;
+}
+
 static int write_file(const char *path, const struct calibration *c)
 {
-    char fresh[PLACE_PATH_BYTES + 8];
-    (void)snprintf(fresh, sizeof fresh, "%s.new", path);
+    char fresh[FRESH_BYTES];
+    name_fresh(path, fresh);
     FILE *file = fopen(fresh, "we");
     if (file != NULL) {
         calibration_write(c, file);
@@ -216,8 +250,8 @@ static int write_file(const char *path, const struct calibration *c)
             return EXIT_PASS;
         }
     }
-    (void)fprintf(stderr, "harness calibrate: %s: cannot be written: %s\n", path,
-                  strerror(errno)); // NOLINT(concurrency-mt-unsafe): one thread
+    tell_unwritten(path, errno);
+    (void)remove(fresh);
     return EXIT_RESULTS;
 }
 
@@ -263,36 +297,6 @@ static int calibrate(const char *path, const struct calibrate_options *options)
     return written;
 }
 
-static const char *gpu_at(uint32_t index)
-{
-    const struct gpu_shape *shape = gpu_shape_at(index);
-    return shape != NULL ? shape->name : NULL;
-}
-
-static const char *model_at(uint32_t index)
-{
-    const struct model_shape *shape = model_shape_at(index);
-    return shape != NULL ? shape->name : NULL;
-}
-
-static bool option_is_known(const char *option, const char *name,
-                            const char *(*name_at)(uint32_t index))
-{
-    struct nearest nearest = {.word = name};
-    char hint[128];
-    char text[256];
-    for (uint32_t i = 0; name_at(i) != NULL; i++) {
-        nearest_offer(&nearest, name_at(i));
-        if (strcmp(name_at(i), name) == 0) {
-            return true;
-        }
-    }
-    (void)snprintf(text, sizeof text, "--%s: unknown name '%.60s'%s", option, name,
-                   nearest_hint(&nearest, hint, sizeof hint));
-    (void)cli_usage_error("calibrate", text);
-    return false;
-}
-
 int cli_calibrate(int argc, char **argv)
 {
     static const struct option options[] = {{"output", required_argument, NULL, 'o'},
@@ -332,9 +336,9 @@ int cli_calibrate(int argc, char **argv)
     if (strlen(path) >= PLACE_PATH_BYTES) {
         return cli_value_error("calibrate", "output", "a shorter path", path);
     }
-    if (!option_is_known("gpu", calibration.gpu, gpu_at) ||
-        !option_is_known("model", calibration.model, model_at)) {
+    if (!cli_name_is_known("calibrate", "gpu", calibration.gpu, cli_gpu_at) ||
+        !cli_name_is_known("calibrate", "model", calibration.model, cli_model_at)) {
         return EXIT_USAGE;
     }
-    return calibrate(path, &calibration);
+    return can_write(path) ? calibrate(path, &calibration) : EXIT_RESULTS;
 }

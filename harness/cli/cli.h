@@ -79,6 +79,13 @@ int cli_option(int argc, char **argv, const char *shorts, const struct option *o
 /* "--NAME wants WANTED, got 'GOT'". Returns EXIT_USAGE. */
 int cli_value_error(const char *command, const char *name, const char *wanted, const char *got);
 
+/* A name of a GPU or a model shape; NULL past the end. */
+const char *cli_gpu_at(uint32_t index);
+const char *cli_model_at(uint32_t index);
+/* Whether name_at() has it; otherwise a message that names the nearest and all. */
+bool cli_name_is_known(const char *command, const char *option, const char *name,
+                       const char *(*name_at)(uint32_t index));
+
 /* The address of this machine from which `host` (IPv4) is reached; false if there is no route. */
 bool cli_address_towards(const char *host, char *out, size_t cap);
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/device/cost.h"
+#include "engine/model/shapes.h"
 #include "harness/cli/cli.h"
 #include "harness/scenario/nearest.h"
 
@@ -57,4 +59,37 @@ int cli_value_error(const char *command, const char *name, const char *wanted, c
     char text[224];
     (void)snprintf(text, sizeof text, "--%s wants %s, got '%.60s'", name, wanted, got);
     return cli_usage_error(command, text);
+}
+
+const char *cli_gpu_at(uint32_t index)
+{
+    const struct gpu_shape *shape = gpu_shape_at(index);
+    return shape != NULL ? shape->name : NULL;
+}
+
+const char *cli_model_at(uint32_t index)
+{
+    const struct model_shape *shape = model_shape_at(index);
+    return shape != NULL ? shape->name : NULL;
+}
+
+bool cli_name_is_known(const char *command, const char *option, const char *name,
+                       const char *(*name_at)(uint32_t index))
+{
+    struct nearest nearest = {.word = name};
+    char hint[128];
+    char all[300] = "";
+    char text[600];
+    for (uint32_t i = 0; name_at(i) != NULL; i++) {
+        size_t used = strlen(all);
+        if (strcmp(name_at(i), name) == 0) {
+            return true;
+        }
+        nearest_offer(&nearest, name_at(i));
+        (void)snprintf(all + used, sizeof all - used, "%s%s", i == 0 ? "" : ", ", name_at(i));
+    }
+    (void)snprintf(text, sizeof text, "--%s: unknown name '%.60s'%s (known: %s)", option, name,
+                   nearest_hint(&nearest, hint, sizeof hint), all);
+    (void)cli_usage_error(command, text);
+    return false;
 }

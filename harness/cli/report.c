@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "harness/cli/cli.h"
 #include "harness/cli/place.h"
@@ -66,6 +67,14 @@ static bool is_of_report(const char *set)
     return strncmp(set, "report.", 7) == 0 || strncmp(set, "plots.", 6) == 0;
 }
 
+/* Or one of a session that died before its first run. */
+static bool is_result_folder(const char *folder)
+{
+    char path[PLACE_PATH_BYTES + 32];
+    (void)snprintf(path, sizeof path, "%s/manifest.json", folder);
+    return access(path, F_OK) == 0;
+}
+
 int cli_report(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -98,6 +107,9 @@ int cli_report(int argc, char **argv)
     }
     if (record_about_read(argv[optind], place_revision(), &about, &error) != STATUS_OK) {
         (void)fprintf(stderr, "harness %s: %s\n", argv[0], error.text);
+        if (!is_result_folder(argv[optind])) {
+            (void)fprintf(stderr, "try: a folder with the results of harness run, sim or validate\n");
+        }
         return EXIT_USAGE;
     }
     int status = write_again(argv[0], argv[optind], &arguments, &about);

@@ -644,11 +644,19 @@ static void run_all(struct session *s)
 static void print_validation(const struct session *s, const struct report_conclusion *conclusion,
                              const char *folder)
 {
-    (void)printf("%s\n\n", conclusion->validation[0] != '\0'
-                               ? conclusion->validation
-                               : "Nothing was simulated and measured.");
+    bool compared = conclusion->validation[0] != '\0';
+    if (compared) {
+        (void)printf("%s\n\n", conclusion->validation);
+    } else {
+        bool any = s->results_count > 0;
+        (void)printf("Nothing was simulated and measured: there are %s.\n\n",
+                     !any                      ? "no runs"
+                     : s->results[0].simulated ? "simulated runs only"
+                                               : "measured runs only");
+    }
     report_print_validation(s->report, stdout);
-    (void)printf("results: %s (report.html, report.md, validation.csv)\n", folder);
+    (void)printf("results: %s (report.html, report.md%s)\n", folder,
+                 compared ? ", validation.csv" : "");
 }
 
 static void print_tables(const struct session *s, const struct report_conclusion *conclusion,
@@ -787,7 +795,7 @@ static int report_again(struct session *s)
                                            .host = &s->host,
                                            .again = true};
     if (report_create(&options, &s->report, &error) != STATUS_OK) {
-        (void)fprintf(stderr, "harness report: %s\n", error.text);
+        (void)fprintf(stderr, "harness %s: %s\n", s->command->name, error.text);
         return EXIT_RESULTS;
     }
     if (allocate(s) != EXIT_PASS) {

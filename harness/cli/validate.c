@@ -14,7 +14,6 @@
 #include "harness/analysis/prediction_error.h"
 #include "harness/cli/cli.h"
 #include "harness/run/validate.h"
-#include "harness/scenario/nearest.h"
 
 enum {
     OPTION_MODEL = CLI_OPTION_OWN,
@@ -26,12 +25,10 @@ enum {
 };
 
 static const char help_text[] =
-    "FILE.ini: a scenario. Its cells are simulated, then measured, and held against each other; "
-    "it\n"
-    "takes the options of harness run. Exit status 4: an error exceeds its limit (tokens/s 3 %, "
-    "TTFT\n"
-    "p50 8 %, TTFT p99 20 % or twice the spread of the runs, where more engine cores stop helping\n"
-    "one step of the grid); 3: nothing could be compared.\n"
+    "FILE.ini: a scenario. Its cells are simulated, then measured, and held against each other;\n"
+    "it takes the options of harness run. Exit status 4: an error exceeds its limit (tokens/s\n"
+    "3 %, TTFT p50 8 %, TTFT p99 20 % and twice the spread of the runs, where more engine cores\n"
+    "stop helping one step of the grid); 3: nothing could be compared.\n"
     "DIR: a result folder of such a session; it takes the options of harness report.\n"
     "FILE: a file of measured requests. Options:\n"
     "  --model NAME                  its shape (default llama-3.1-8b)\n"
@@ -207,31 +204,6 @@ static enum status validate(struct session *s, struct error *error)
     return STATUS_OK;
 }
 
-static int unknown_name(const char *option, const char *word, const char *(*name_at)(uint32_t))
-{
-    struct nearest nearest = {.word = word};
-    char hint[128];
-    char text[224];
-    for (uint32_t i = 0; name_at(i) != NULL; i++) {
-        nearest_offer(&nearest, name_at(i));
-    }
-    (void)snprintf(text, sizeof text, "--%s: unknown '%.60s'%s", option, word,
-                   nearest_hint(&nearest, hint, sizeof hint));
-    return cli_usage_error("validate", text);
-}
-
-static const char *model_name_at(uint32_t index)
-{
-    const struct model_shape *m = model_shape_at(index);
-    return m != NULL ? m->name : NULL;
-}
-
-static const char *gpu_name_at(uint32_t index)
-{
-    const struct gpu_shape *g = gpu_shape_at(index);
-    return g != NULL ? g->name : NULL;
-}
-
 static bool read_count(const char *text, uint32_t most, uint32_t *out)
 {
     char *end = NULL;
@@ -248,10 +220,10 @@ static int take_option(struct arguments *a, int option, const char *name)
     switch (option) {
     case OPTION_MODEL:
         a->system.model = model_shape_find(optarg);
-        return a->system.model != NULL ? EXIT_PASS : unknown_name(name, optarg, model_name_at);
+        return cli_name_is_known("validate", name, optarg, cli_model_at) ? EXIT_PASS : EXIT_USAGE;
     case OPTION_GPU:
         a->system.gpu = gpu_shape_find(optarg);
-        return a->system.gpu != NULL ? EXIT_PASS : unknown_name(name, optarg, gpu_name_at);
+        return cli_name_is_known("validate", name, optarg, cli_gpu_at) ? EXIT_PASS : EXIT_USAGE;
     case OPTION_SEQS:
         count = &a->system.max_num_seqs;
         most = 65536;

@@ -45,13 +45,6 @@ struct pair {
     struct mechanics *out;
 };
 
-const char *mechanics_name(enum mechanics_what what)
-{
-    static const char *const names[] = {"wake",           "wake_cpu", "sleep_late", "sleep_cpu",
-                                        "context_switch", "tcp",      "ring",       "poll"};
-    return names[what];
-}
-
 static void add(struct mechanics *m, enum mechanics_what what, double ns)
 {
     if (m->count[what] < MECHANICS_SAMPLES_MAX) {
@@ -100,7 +93,7 @@ static void *sleeper(void *argument)
     while (!atomic_load(&p->over)) {
         futex(&p->word, FUTEX_WAIT, last);
         uint32_t now = atomic_load(&p->word);
-        if (now == last) {
+        if (now == last || atomic_load(&p->over)) { /* woken to end is no sample */
             continue;
         }
         atomic_store(&p->seen_ns, clock_now_ns());

@@ -34,8 +34,6 @@ struct mechanics {
     uint32_t count[MECHANICS_COUNT];
 };
 
-const char *mechanics_name(enum mechanics_what what);
-
 MUST_CHECK enum status mechanics_measure(struct mechanics *out, struct error *error);
 
 #endif

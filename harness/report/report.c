@@ -129,6 +129,13 @@ static enum status check_owner(const struct report *r, struct error *error)
     return STATUS_OK;
 }
 
+static void remove_file(const struct report *r, const char *name)
+{
+    char path[PATH_BYTES + 32];
+    (void)snprintf(path, sizeof path, "%s/%s", r->folder, name);
+    (void)unlink(path);
+}
+
 /* What an earlier run left and this one may not write again. */
 static void remove_stale(const struct report *r)
 {
@@ -136,10 +143,8 @@ static void remove_stale(const struct report *r)
         "requests.csv",   "report.md",      "report.html",     "points.csv",  "scaling.csv",
         "ceilings.csv",   "knee.csv",       "probe.csv",       "confirm.csv", "validation.csv",
         "plot_rates.tsv", "plot_knees.tsv", "plot_figures.tsv"};
-    char path[PATH_BYTES + 32];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        (void)snprintf(path, sizeof path, "%s/%s", r->folder, names[i]);
-        (void)unlink(path);
+        remove_file(r, names[i]);
     }
 }
 
@@ -283,6 +288,8 @@ static enum status write_all(struct report *r, const struct markdown *parts,
     }
     if (r->validation != NULL) {
         TRY(validation_write(r->validation, r->folder, error));
+    } else {
+        remove_file(r, "validation.csv"); /* of more records than there are now */
     }
     figures_draw(&data, r->plots_folder, figures);
     TRY(write_markdown(r, parts, error));

@@ -205,6 +205,8 @@ static void fill_row(const struct simulated_split *split, const struct scenario_
         row->why = "no run is valid in both";
     } else if (pairs.host_limited) {
         row->why = "host limited";
+    } else if (isnan(row->tok_per_s.error_frac)) {
+        row->why = "throughput unknown";
     } else {
         row->judged = true;
         judge(row);
@@ -233,16 +235,17 @@ static void fill_knee(const struct summary *s, const struct summary_curve *c,
 {
     const struct scaling_last_helpful *measured = &c->answer;
     const struct scaling_last_helpful *simulated = &c->simulated_answer;
-    *k = (struct validation_knee){.measured_count = measured->last_helpful,
-                                  .simulated_count = simulated->last_helpful,
-                                  .judged = c->decided && c->simulated_decided};
+    *k = (struct validation_knee){
+        .measured_count = c->decided ? measured->last_helpful : STATS_UNKNOWN,
+        .simulated_count = c->simulated_decided ? simulated->last_helpful : STATS_UNKNOWN,
+        .judged = c->decided && c->simulated_decided};
     (void)snprintf(k->curve, sizeof k->curve, "%s", c->label);
     (void)snprintf(k->measured, sizeof k->measured, "%s",
                    c->decided ? measured->text : "undecided");
     (void)snprintf(k->simulated, sizeof k->simulated, "%s",
                    c->simulated_decided ? simulated->text : "undecided");
     if (k->judged) {
-        k->steps = steps_between(s, k->measured_count, k->simulated_count);
+        k->steps = steps_between(s, measured->last_helpful, simulated->last_helpful);
         k->exceeds = k->steps > VALIDATION_KNEE_STEPS_MAX;
     }
 }

@@ -79,8 +79,8 @@ struct validation_knee {
     char curve[SUMMARY_LABEL_BYTES];
     char measured[48];
     char simulated[48];
-    uint32_t measured_count; /* last helpful engine core */
-    uint32_t simulated_count;
+    double measured_count; /* last helpful engine core; NAN: undecided */
+    double simulated_count;
     uint32_t steps; /* of the grid, from one to the other */
     bool judged;    /* decided in both */
     bool exceeds;

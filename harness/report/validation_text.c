@@ -264,10 +264,12 @@ static void tell_greatest(const struct validation *v, struct text *t)
 {
     uint32_t judged = validation_judged(v);
     text_add(t, "Throughput within %.1f %% in ", greatest(v, VALIDATION_LIMIT_TOK_PER_S) * 100);
-    if (judged == v->rows_count) {
-        text_add(t, "all %u cells", judged);
-    } else {
+    if (judged < v->rows_count) {
         text_add(t, "%u of %u cells", judged, v->rows_count);
+    } else if (judged == 1) {
+        text_add(t, "the one cell");
+    } else {
+        text_add(t, "all %u cells", judged);
     }
     for (int i = VALIDATION_LIMIT_TTFT_P50; i < VALIDATION_LIMITS_COUNT; i++) {
         double most = greatest(v, (enum validation_limit)i);

@@ -77,6 +77,9 @@ enum status calibrate_run(const struct calibrate_options *options, struct calibr
         tell(options, i);
         status = calibrate_setup_run(options, i, &windows, error);
     }
+    if (status == STATUS_OK && windows.count == 0) {
+        status = error_set(error, STATUS_IO, "no CPU time of a thread could be read below /proc");
+    }
     if (status == STATUS_OK) {
         calibrate_waits(windows.rows, windows.count, options->seed, out);
         calibrate_fit(windows.rows, windows.count, options->seed, out);

@@ -78,7 +78,7 @@ void calibrate_fit(const struct calibrate_window *windows, uint32_t count, uint6
  * Before it: the CPU time of a wait, with or without a time-out, which makes counts and CPU times
  * of all threads agree best. In a trial it says little: a CPU that has nothing else to do goes to
  * rest in each wait and comes back, which takes several times as long. Pure; without counts of
- * waits those of the trials stay.
+ * waits, or with too few windows, those of the trials stay.
  */
 void calibrate_waits(const struct calibrate_window *windows, uint32_t count, uint64_t seed,
                      struct calibrate_result *out);
@@ -127,8 +127,12 @@ double calibrate_setup_s(const struct calibrate_options *options);
 /* Steps of a device over a grid, in a process of its own. */
 MUST_CHECK enum status calibrate_device(const struct calibrate_options *options,
                                         struct calibration_device *out, struct error *error);
-/* The fit alone: x[count][CALIBRATION_STEP_TERMS_COUNT] and times in ps. Every fifth cell is held
- * out. Pure. */
+/* What the coefficients of struct step_fit are multiplied by, for a step that decodes `seqs` tokens
+ * behind `context` others each and computes one prompt; 0: none. Pure. */
+void calibrate_device_columns(uint32_t seqs, uint32_t context, uint32_t prompt,
+                              double x[CALIBRATION_STEP_TERMS_COUNT]);
+/* The fit alone: x[count][CALIBRATION_STEP_TERMS_COUNT] and times in ps. One cell of five is held
+ * out. NAN: what too few cells cannot tell. Pure. */
 void calibrate_device_fit(const double *x, const double *y, uint32_t count, uint64_t seed,
                           struct calibration_device *out);
 

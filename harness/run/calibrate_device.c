@@ -60,7 +60,7 @@ static void add_step(struct cells *c, const struct cell *step, double ns)
     }
 }
 
-/* Lines to the end of the pipe. */
+/* Lines up to the one that says that all are there. */
 static enum status read_steps(FILE *in, struct cells *out, struct error *error)
 {
     char line[LINE_BYTES];
@@ -71,13 +71,15 @@ static enum status read_steps(FILE *in, struct cells *out, struct error *error)
         if (strncmp(line, "failed ", 7) == 0) {
             return error_set(error, STATUS_DIED, "device: %s", line + 7);
         }
+        if (strcmp(line, "done") == 0) {
+            return STATUS_OK;
+        }
         if (sscanf(line, "%u %u %u %lf", &step.seqs, &step.context, &step.prompt, &ns) != 4) {
             return error_set(error, STATUS_PROTOCOL, "device: cannot read '%.60s'", line);
         }
         add_step(out, &step, ns);
     }
-    return out->count > 0 ? STATUS_OK
-                          : error_set(error, STATUS_DIED, "device: its process ended early");
+    return error_set(error, STATUS_DIED, "device: its process ended early");
 }
 
 static enum status start(const struct calibrate_options *o, int write_fd, pid_t *pid,
@@ -126,15 +128,14 @@ static enum status measure(const struct calibrate_options *o, struct cells *out,
 
 /* ---- the fit ---- */
 
-/* What the coefficients of struct step_fit are multiplied by. */
-static void columns_of(const struct cell *c, double x[TERMS])
+void calibrate_device_columns(uint32_t seqs, uint32_t context, uint32_t prompt, double x[TERMS])
 {
     struct step_load load = {.seqs_count = 0};
-    for (uint32_t i = 0; i < c->seqs; i++) {
-        step_load_add(&load, c->context, 1, true);
+    for (uint32_t i = 0; i < seqs; i++) {
+        step_load_add(&load, context, 1, true);
     }
-    if (c->prompt > 0) {
-        step_load_add(&load, 0, c->prompt, true);
+    if (prompt > 0) {
+        step_load_add(&load, 0, prompt, true);
     }
     x[0] = 1;
     x[1] = load.seqs_count;
@@ -151,6 +152,12 @@ static double rounded(double value)
     return strtod(text, NULL);
 }
 
+/* One of five, by turns another one: the grid's last dimension has five values, too. */
+static bool is_held_out(uint32_t i)
+{
+    return (i + i / HELD_OUT_EVERY) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1;
+}
+
 void calibrate_device_fit(const double *x, const double *y, uint32_t count, uint64_t seed,
                           struct calibration_device *out)
 {
@@ -160,7 +167,7 @@ void calibrate_device_fit(const double *x, const double *y, uint32_t count, uint
     size_t rows = 0;
     ASSERT(fit_x != NULL && fit_y != NULL);
     for (uint32_t i = 0; i < count; i++) {
-        if (i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1) {
+        if (!is_held_out(i)) {
             memcpy(&fit_x[rows * TERMS], &x[(size_t)i * TERMS], TERMS * sizeof *x);
             fit_y[rows++] = y[i];
         }
@@ -168,10 +175,11 @@ void calibrate_device_fit(const double *x, const double *y, uint32_t count, uint
     const struct regression_rows regression = {
         .x = fit_x, .y = fit_y, .size = fit_y, .rows_count = rows, .terms_count = TERMS};
     regression_fit(&regression, seed, &fit);
-    out->held_out_error = 0;
-    for (uint32_t i = HELD_OUT_EVERY - 1; i < count; i += HELD_OUT_EVERY) {
+    out->held_out_error = STATS_UNKNOWN;
+    for (uint32_t i = 0; i < count; i++) {
         double predicted = regression_of(&fit, &x[(size_t)i * TERMS], TERMS);
-        out->held_out_error = fmax(out->held_out_error, fabs(predicted / y[i] - 1));
+        double off = is_held_out(i) ? fabs(predicted / y[i] - 1) : STATS_UNKNOWN;
+        out->held_out_error = fmax(out->held_out_error, off); /* of what is known */
     }
     out->held_out_error = rounded(out->held_out_error);
     out->condition = rounded(fit.condition);
@@ -184,6 +192,20 @@ void calibrate_device_fit(const double *x, const double *y, uint32_t count, uint
     free(fit_y);
 }
 
+/* A memory that hardly holds the model leaves too little of the grid. */
+static enum status check_fit(const struct calibrate_options *options,
+                             const struct calibration_device *d, struct error *error)
+{
+    bool known = !isnan(d->held_out_error);
+    for (int i = 0; i < TERMS; i++) {
+        known = known && !isnan(d->value[i]);
+    }
+    return known ? STATUS_OK
+                 : error_set(error, STATUS_INVALID,
+                             "device: %s with %s has memory for too few of the steps to be timed",
+                             options->gpu, options->model);
+}
+
 enum status calibrate_device(const struct calibrate_options *options,
                              struct calibration_device *out, struct error *error)
 {
@@ -194,14 +216,15 @@ enum status calibrate_device(const struct calibrate_options *options,
     enum status status = measure(options, cells, error);
     for (uint32_t i = 0; i < cells->count && status == STATUS_OK; i++) {
         struct cell *c = &cells->cells[i];
-        columns_of(c, &x[(size_t)i * TERMS]);
+        calibrate_device_columns(c->seqs, c->context, c->prompt, &x[(size_t)i * TERMS]);
         stats_sort(c->ns, c->count);
         y[i] = stats_quantile(c->ns, c->count, 0.5) * 1e3;
     }
     if (status == STATUS_OK) {
         calibrate_device_fit(x, y, cells->count, options->seed, out);
-        bool fitted = !isnan(out->value[0]) && !isnan(out->value[TERMS - 1]);
-        ASSERT(fitted); /* the grid has some of everything */
+        status = check_fit(options, out, error);
+    }
+    if (status == STATUS_OK) {
         (void)snprintf(out->gpu, sizeof out->gpu, "%s", options->gpu);
         (void)snprintf(out->model, sizeof out->model, "%s", options->model);
     }

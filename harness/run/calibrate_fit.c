@@ -230,7 +230,8 @@ static void rows_free(struct thread_rows *rows)
 
 /* ---- waits ---- */
 
-/* How far off all threads are if a wait costs `wait`, weighted with their CPU time. */
+/* How far off all threads are if a wait costs `wait`, weighted with their CPU time. NAN: too few
+ * windows. */
 static double distance_of(const struct calibrate_window *windows, uint32_t count, double wait,
                           struct thread_rows *rows)
 {
@@ -249,7 +250,7 @@ static double distance_of(const struct calibrate_window *windows, uint32_t count
             all_ns += cpu_ns;
         }
     }
-    return all_ns > 0 ? sum / all_ns : 0;
+    return all_ns > 0 ? sum / all_ns : STATS_UNKNOWN;
 }
 
 /* By sections that become shorter: what is left over grows to either side of the best. */
@@ -304,6 +305,10 @@ void calibrate_waits(const struct calibrate_window *windows, uint32_t count, uin
         return;
     }
     struct thread_rows rows = rows_for(count);
+    if (isnan(distance_of(windows, count, 0, &rows))) {
+        rows_free(&rows);
+        return;
+    }
     struct calibrate_window *drawn = calloc((size_t)count + 1, sizeof *drawn);
     ASSERT(drawn != NULL);
     double wait = best_wait(windows, count, &rows);

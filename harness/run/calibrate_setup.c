@@ -269,7 +269,8 @@ static void look(void *ctx, const struct measure_look *seen)
 /* ---- one set-up ---- */
 
 /* Of requests that came one by one: from the API server's stamp to the engine core's. */
-static void take_ipc(const struct run_result *r, struct calibrate_windows *out)
+static void take_ipc(const struct run_result *r, const struct setup *setup,
+                     struct calibrate_windows *out)
 {
     double *ns = calloc((size_t)r->requests_rows_count + 1, sizeof *ns);
     size_t count = 0;
@@ -282,7 +283,7 @@ static void take_ipc(const struct run_result *r, struct calibrate_windows *out)
     }
     stats_sort(ns, count);
     out->ipc_ns = stats_percentile_of(ns, count, (double)count, 0.5);
-    out->ipc_prompt_tokens = setups[SETUPS_COUNT - 1].prompt;
+    out->ipc_prompt_tokens = setup->prompt;
     free(ns);
 }
 
@@ -310,7 +311,7 @@ static enum status measure_setup(const struct calibrate_options *options, uint32
         status =
             error_set(error, STATUS_DIED, "set-up '%s': %s", setups[index].name, result.reason);
     } else if (setups[index].users == 0) {
-        take_ipc(&result, out);
+        take_ipc(&result, &setups[index], out);
     }
     out->others_cores = fmax(out->others_cores, result.others_cores_used);
     result_free(&result);

@@ -1,8 +1,8 @@
 /*
  * validate.c - drives the simulator with a measured run's requests and fits the device to it
- * (validate.h). The fit is Levenberg-Marquardt (cminpack) on the logarithms of the coefficients, so
- * that none becomes negative; one evaluation is one simulation. Driven by `harness validate`;
- * prints nothing.
+ * (validate.h). The fit is a search without derivatives (Subplex of NLopt) over the logarithms of
+ * the coefficients, so that none becomes negative; one evaluation is one simulation. Driven by
+ * `harness validate`; prints nothing.
  */
 #include "harness/run/validate.h"
 
@@ -29,7 +29,7 @@ enum {
  * as: keeps those of which a run tells nothing where they are plausible.
  */
 #define PRIOR         0.03
-#define JACOBIAN_STEP 0.03 /* for the intervals: long enough to average over such jumps */
+#define JACOBIAN_STEP 0.03 /* for the intervals: long enough to average over the jumps of a latency */
 #define FIRST_DELAY   PS_PER_MS
 
 void validate_measured(const struct measured_run *run, struct validate_times *out)

@@ -35,6 +35,16 @@ want 2 "expected one scenario file" check "$smoke" "$smoke"
 
 want 2 "expected no operands" calibrate "$smoke"
 want 2 "--gpu: unknown name 'h10', did you mean 'h100'?" calibrate --gpu h10
+want 2 "--model: unknown name 'nothing' (known: llama-3.2-1b, " calibrate --model nothing
+want 8 "/nowhere/c.ini: cannot be written: No such file" calibrate -o /nowhere/c.ini
+want 8 "$root: cannot be written: Is a directory" calibrate -o "$root"
+want 2 "expected a scenario (.ini), a result folder or one file of measured requests" validate
+want 2 "/nowhere: No such file" validate /nowhere
+want 2 "users: 'x' is no number" validate "$smoke" --set load.users=x
+want 2 "--gpu: unknown name 'h10', did you mean 'h100'?" validate --gpu h10 "$root/README.md"
+want 2 "README.md:1: " validate "$root/README.md"
+want 2 "try: a folder with the results of harness run, sim or validate" validate "$root/scenarios"
+want 2 "rates are searched for in one mode" validate "$root/scenarios/rates.ini" --dry-run
 want 2 "costs: unknown value 'defualt', did you mean 'default'?" check "$smoke" --set simulation.costs=defualt
 want 2 "cannot read 'nowhere.ini'" sim "$smoke" --set simulation.costs=nowhere.ini
 want 2 "--port wants a number from 0 to 65535, got '70000'" serve --port 70000
