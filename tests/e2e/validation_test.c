@@ -44,13 +44,13 @@ static const char corners[] =
     "warmup = 1s\nmeasure = 2s\nbatches = 4\n"
     "[sweep]\naxis.api_servers = 4,1\naxis.dp = 1,4\ncombine = zip\n";
 
-/* `harness validate ARGUMENTS`; its exit status, and what it printed. */
-static int validate(const char *arguments, char out[TEXT_BYTES])
+/* `harness WORD ARGUMENTS`; its exit status, and what it printed. */
+static int harness(const char *word, const char *arguments, char out[TEXT_BYTES])
 {
     char program[512];
     char command[PATH_BYTES];
     child_program_folder(program, sizeof program);
-    (void)snprintf(command, sizeof command, "%s/harness validate %s 2>%s/errors", program,
+    (void)snprintf(command, sizeof command, "%s/harness %s %s 2>%s/errors", program, word,
                    arguments, root);
     FILE *pipe = popen(command, "r"); // NOLINT(cert-env33-c): a test's own words
     assert_non_null(pipe);
@@ -59,6 +59,11 @@ static int validate(const char *arguments, char out[TEXT_BYTES])
     int status = pclose(pipe);
     assert_true(WIFEXITED(status));
     return WEXITSTATUS(status);
+}
+
+static int validate(const char *arguments, char out[TEXT_BYTES])
+{
+    return harness("validate", arguments, out);
 }
 
 /* Field `column` of the row of validation.csv that begins so; NAN: there is no number. */
@@ -161,6 +166,28 @@ static void the_folder_is_judged_again(void **state)
     assert_true(sentence == NULL || sentence < strchr(first, '\n'));
 }
 
+/* Runs of one kind alone: there is nothing to compare, and no table that says otherwise. */
+static void a_folder_without_pairs_is_told(void **state)
+{
+    (void)state;
+    static char printed[TEXT_BYTES];
+    char words[PATH_BYTES];
+    (void)snprintf(words, sizeof words,
+                   "%s/corners.ini -o %s/sim --progress none --set plots.format=dumb", root, root);
+    int status = harness("sim", words, printed);
+    assert_true(status == 0 || status == 3);
+    (void)snprintf(words, sizeof words, "%s/sim/validation.csv", root); /* of a session before */
+    FILE *stale = fopen(words, "w");
+    assert_true(stale != NULL && fclose(stale) == 0);
+    (void)snprintf(words, sizeof words, "%s/sim", root);
+    assert_int_equal(validate(words, printed), 3);
+    assert_non_null(strstr(printed, "Nothing was simulated and measured: there are simulated runs "
+                                    "only."));
+    assert_null(strstr(printed, "validation.csv"));
+    (void)snprintf(words, sizeof words, "%s/sim/validation.csv", root);
+    assert_int_equal(access(words, F_OK), -1);
+}
+
 static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
 {
     (void)info;
@@ -174,6 +201,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_corners_are_as_simulated),
         cmocka_unit_test(the_folder_is_judged_again),
+        cmocka_unit_test(a_folder_without_pairs_is_told),
     };
     e2e_begin();
     (void)snprintf(root, sizeof root, "/tmp/harness-validation-XXXXXX");

@@ -157,8 +157,8 @@ static void one_term_is_hubers_mean(void **state)
 }
 
 /*
- * The interval of a mean of normal errors is 1.96 s / sqrt(n) to either side; Huber's is 2.6 % wider.
- * Mean of 20 such, as each bootstrap has errors of its own.
+ * The interval of a mean of normal errors is 1.96 s / sqrt(n) to either side; Huber's is 2.6 %
+ * wider. Mean of 20 such, as each bootstrap has errors of its own.
  */
 static void intervals_are_as_wide_as_a_means(void **state)
 {

@@ -499,8 +499,8 @@ static void columns_are_those_of_a_step(void **state)
 {
     (void)state;
     static const struct step_fit fit = {5e9, 2e6, 44e3, 3e7, 5e3};
-    static const uint32_t steps[][3] = {
-        {1, 0, 0}, {1, 900, 0}, {64, 32, 0}, {4, 256, 1}, {16, 1024, 2048}, {256, 32, 128}};
+    static const uint32_t steps[][3] = {{1, 0, 0},   {1, 900, 0},      {64, 32, 0},
+                                        {4, 256, 1}, {16, 1024, 2048}, {256, 32, 128}};
     struct gpu_shape gpu = *gpu_shape_find("h100");
     gpu.fit = &fit;
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {

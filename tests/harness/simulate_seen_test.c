@@ -103,7 +103,7 @@ static void times_are_those_of_their_thread(void **state)
     assert_int_equal(at(&t->waits, 1000000000), 9);
     assert_int_equal(total(&t->steps), 0);
     *t = (struct ledger_thread){.kind = 0};
-    simulate_seen_times(seen, 3, t);              /* never heard of */
+    simulate_seen_times(seen, 3, t);               /* never heard of */
     simulate_seen_times(seen, 50 * FAR_THREAD, t); /* beyond all room */
     assert_int_equal(total(&t->waits) + total(&t->gaps), 0);
     free(t);
@@ -120,8 +120,8 @@ static void each_process_has_its_events(void **state)
     happen(seen, SIMULATION_EVENT_PUBLISHED, SIMULATION_THREAD_COORDINATOR, 0, 200 * PS_PER_NS, 1);
     happen(seen, SIMULATION_EVENT_START_WAVE_SENT, SIMULATION_THREAD_COORDINATOR, 0,
            400 * PS_PER_NS, 2);
-    happen(seen, SIMULATION_EVENT_WAVE_PUBLISHED, SIMULATION_THREAD_COORDINATOR, 0,
-           500 * PS_PER_NS, 3);
+    happen(seen, SIMULATION_EVENT_WAVE_PUBLISHED, SIMULATION_THREAD_COORDINATOR, 0, 500 * PS_PER_NS,
+           3);
     happen(seen, SIMULATION_EVENT_WAVE_BEGAN, SIMULATION_THREAD_ENGINE_MAIN, 0, 600 * PS_PER_NS, 6);
     struct run_result r = events_of(seen);
     assert_int_equal(r.events_count, 1 + 2 + 3 + 6);
@@ -173,8 +173,9 @@ static void a_full_lane_says_what_it_lost(void **state)
     assert_int_equal(lost->note.value[0], all + 1 - EVENTS_PER_LANE);
     assert_int_equal(lost->at_ns, EVENTS_PER_LANE - 1); /* the last one that was kept */
     assert_int_equal(lost->number, EVENTS_PER_LANE);
-    assert_non_null(find(&r, EVENT_WAVE_BEGAN, THREAD_ENGINE_MAIN, 0));
-    assert_non_null(find(&r, EVENT_FIRST_STATE, THREAD_API_MAIN, 63));
+    const struct run_event *first = find(&r, EVENT_WAVE_BEGAN, THREAD_ENGINE_MAIN, 0);
+    const struct run_event *last = find(&r, EVENT_FIRST_STATE, THREAD_API_MAIN, 63);
+    assert_true(first != NULL && first->number == 1 && last != NULL && last->number == 1);
     assert_null(find(&r, EVENT_EVENTS_LOST, THREAD_ENGINE_MAIN, 0));
     assert_null(find(&r, EVENT_EVENTS_LOST, THREAD_API_MAIN, 63));
     assert_null(find(&r, EVENT_EVENTS_LOST, THREAD_COORDINATOR_MAIN, 0));
