@@ -580,20 +580,11 @@ static const struct frontend_delta *pull_plain(struct frontend *f,
     return delta;
 }
 
-const struct frontend_delta *frontend_pull(struct frontend *f)
+static const struct frontend_delta *pull_any(struct frontend *f)
 {
-    bool plain = f->options.detokenizer == NULL;
     while (f->ready.head == SLOT_QUEUE_NONE && f->message != NULL) {
         const struct engine_outputs *message = f->message;
         const struct engine_output *output = &message->outputs[f->next_output++];
-        const struct frontend_delta *delta =
-            plain ? pull_plain(f, output, message->timestamp) : NULL;
-        if (delta != NULL) {
-            if (f->next_output == message->outputs_count) {
-                end_message(f);
-            }
-            return delta;
-        }
         uint32_t slot = process_output(f, output, message->timestamp);
         if (f->next_output == message->outputs_count) {
             end_message(f);
@@ -604,6 +595,24 @@ const struct frontend_delta *frontend_pull(struct frontend *f)
     }
     uint32_t slot = slot_queue_pop(&f->ready);
     return slot != SLOT_QUEUE_NONE ? hand_out(f, slot) : NULL;
+}
+
+const struct frontend_delta *frontend_pull(struct frontend *f)
+{
+    const struct engine_outputs *message = f->message;
+    if (message == NULL || f->ready.head != SLOT_QUEUE_NONE || f->options.detokenizer != NULL) {
+        return pull_any(f);
+    }
+    const struct engine_output *output = &message->outputs[f->next_output];
+    const struct frontend_delta *delta = pull_plain(f, output, message->timestamp);
+    if (delta == NULL) {
+        return pull_any(f);
+    }
+    f->next_output++;
+    if (f->next_output == message->outputs_count) {
+        end_message(f);
+    }
+    return delta;
 }
 
 bool frontend_take_abort(struct frontend *f, struct frontend_abort *abort)
