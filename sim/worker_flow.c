@@ -17,32 +17,6 @@ bool worker_flow_fits(const struct simulation *s)
            o->queue_depth >= (uint64_t)(o->engine.async_depth + 1) * launches;
 }
 
-/* What end_wait() of station.c does, for something that is there at `at`. */
-static void pass_wait(struct station *on, time_ps at, bool timed, time_ps *books)
-{
-    const struct simulation_costs *costs = on->scene->costs;
-    on->cursor = on->wait_since;
-    if (at <= on->wait_since) {
-        return;
-    }
-    time_ps late = on->spinning ? costs->poll : timed ? costs->sleep_late : costs->wake;
-    time_ps waited = at + late - on->wait_since;
-    on->cursor += waited;
-    *books += waited;
-    if (on->spinning) {
-        on->books->cpu += waited;
-    } else {
-        station_work(on, timed ? costs->sleep_cpu : costs->wake_cpu);
-    }
-}
-
-/* It waits again from its cursor on. */
-static void wait_again(struct station *on, bool spinning)
-{
-    on->wait_since = on->cursor;
-    on->spinning = spinning;
-}
-
 /* ---- launches ---- */
 
 static void enqueue(struct worker *w, time_ps now, time_ps work)
@@ -113,8 +87,8 @@ static void finish_step(const struct simulation *s, struct worker *w, struct sta
                         struct flight *f)
 {
     bool answers = w->index == 0;
-    wait_again(on, on->waits_spinning);
-    pass_wait(on, answers ? f->done : w->gpu_end, true, &on->books->sync_wait);
+    station_pass_on(on, on->waits_spinning);
+    station_pass_wait(on, answers ? f->done : w->gpu_end, true, &on->books->sync_wait);
     on->books->launches_count[SIMULATION_LAUNCH_SYNC]++;
     if (answers) {
         station_work(on, station_cost(&s->options.costs.worker_result, 1, f->sampled_count));
@@ -128,9 +102,9 @@ static void finish_apart(const struct simulation *s, struct worker *w, struct fl
                          time_ps launched)
 {
     struct station *o = &w->output;
-    pass_wait(o, launched, false, &o->books->idle);
+    station_pass_wait(o, launched, false, &o->books->idle);
     finish_step(s, w, o, f);
-    wait_again(o, false);
+    station_pass_on(o, false);
 }
 
 void worker_flow_step(struct engine_thread *e, struct flight *f)
@@ -143,7 +117,7 @@ void worker_flow_step(struct engine_thread *e, struct flight *f)
     for (uint32_t i = 0; i < o->tp; i++) {
         struct worker *w = &e->workers[i];
         struct station *on = &w->station;
-        pass_wait(on, sent, false, &on->books->idle);
+        station_pass_wait(on, sent, false, &on->books->idle);
         on->books->messages_in_count++;
         station_work(on, station_cost(&o->costs.worker_plan, f->seqs_count, 0));
         worker_flow_launch(w, on, f);
@@ -153,7 +127,7 @@ void worker_flow_step(struct engine_thread *e, struct flight *f)
         } else if (i > 0) {
             finish_apart(s, w, f, launched);
         }
-        wait_again(on, on->waits_spinning);
+        station_pass_on(on, on->waits_spinning);
     }
     if (apart) {
         finish_apart(s, &e->workers[0], f, launched);

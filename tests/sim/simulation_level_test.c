@@ -326,6 +326,9 @@ static struct simulation_options draw_costly(struct random *r)
     o.host = *host_profile_find(random_range(r, 0, 1) == 0 ? "native" : "vllm-python");
     o.wait = random_range(r, 0, 2) == 0 ? SIMULATION_SPIN : SIMULATION_BLOCK;
     o.interpreter_lock = random_range(r, 0, 3) == 0;
+    o.extra.engine_input_request = (time_ps)random_range(r, 0, 1) * 30 * PS_PER_US;
+    o.extra.engine_output_message = (time_ps)random_range(r, 0, 1) * 40 * PS_PER_US;
+    o.extra.engine_output_token = (time_ps)random_range(r, 0, 1) * 20 * PS_PER_US;
     o.lockstep = lockstep;
     o.gpu_sharing = SIMULATION_GPU_OWN;
     o.uniproc = false;
