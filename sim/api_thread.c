@@ -128,17 +128,18 @@ static void flush(struct simulation *s, struct api_thread *a)
         (struct writes_parcel *)parcel_take(s, sizeof *p + a->dirty_count * sizeof p->writes[0]);
     p->count = a->dirty_count;
     struct simulation_cost cost = s->options.costs.api_write;
+    time_ps at = me->cursor;
     for (uint32_t i = 0; i < p->count; i++) {
         struct ticket *t = a->dirty[i];
-        station_work(me, station_cost(&cost, 1, t->unwritten_tokens));
+        at += station_cost(&cost, 1, t->unwritten_tokens);
         if (t->unwritten_first) {
-            t->hops[SIMULATION_HOP_API_FIRST_WRITE] = me->cursor;
+            t->hops[SIMULATION_HOP_API_FIRST_WRITE] = at;
         }
         if (t->unwritten_last && !t->failed) {
-            t->hops[SIMULATION_HOP_API_LAST_WRITE] = me->cursor;
+            t->hops[SIMULATION_HOP_API_LAST_WRITE] = at;
         }
         p->writes[i] = (struct api_write){.ticket = t,
-                                          .at = me->cursor,
+                                          .at = at,
                                           .tokens = t->unwritten_tokens,
                                           .first = t->unwritten_first,
                                           .last = t->unwritten_last};
@@ -146,6 +147,7 @@ static void flush(struct simulation *s, struct api_thread *a)
         t->unwritten_tokens = 0;
         t->unwritten_first = false;
     }
+    station_work(me, at - me->cursor);
     me->books->messages_out_count += a->dirty_count;
     a->dirty_count = 0;
     letter_send(me, &s->client.station, ONLY_INBOX,

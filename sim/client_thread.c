@@ -187,14 +187,19 @@ static void read_writes(struct simulation *s, const struct writes_parcel *p)
     struct station *me = &s->client.station;
     struct simulation_cost cost = s->options.costs.client_read;
     time_ps tcp = s->options.costs.tcp;
+    time_ps cursor = me->cursor;
+    time_ps cpu = 0;
     uint64_t tokens = 0;
     for (uint32_t i = 0; i < p->count; i++) {
         const struct api_write *w = &p->writes[i];
-        me->cursor = me->cursor > w->at + tcp ? me->cursor : w->at + tcp;
-        station_work(me, station_cost(&cost, 1, w->tokens));
+        time_ps work = station_cost(&cost, 1, w->tokens);
+        cursor = (cursor > w->at + tcp ? cursor : w->at + tcp) + work;
+        cpu += work;
         tokens += w->tokens;
-        read_write(s, w, me->cursor);
+        read_write(s, w, cursor);
     }
+    me->cursor = cursor;
+    me->books->cpu += cpu;
     me->books->output_tokens += tokens;
     s->totals.output_tokens += tokens;
     me->books->messages_in_count++;

@@ -170,140 +170,7 @@ static void send_result(struct simulation *s, struct engine_thread *e,
     }
 }
 
-/* ---- a step on the workers ---- */
-
-/* A wait of a worker's thread for something that is there at `at`. */
-static void pass_wait(struct station *on, time_ps at, time_ps *books)
-{
-    time_ps end = at;
-    if (at > on->wait_since && on->spinning) {
-        end = at + on->scene->costs->poll;
-    }
-    time_ps waited = end - on->wait_since;
-    on->cursor = waited > 0 ? end : on->wait_since;
-    if (waited > 0) {
-        *books += waited;
-        on->books->cpu += on->spinning ? waited : 0;
-    }
-}
-
-static void enqueue(struct worker *w, time_ps now, time_ps work)
-{
-    struct simulation_thread *books = w->books;
-    time_ps begin = now + GPU_SUBMIT_LATENCY;
-    begin = begin > w->gpu_end ? begin : w->gpu_end;
-    time_ps late_since = w->gpu_end > w->gpu_ready ? w->gpu_end : w->gpu_ready;
-    late_since = late_since < begin ? late_since : begin;
-    books->gpu_idle_late += begin - late_since;
-    books->gpu_idle_absent += late_since - w->gpu_end;
-    books->gpu_busy += work;
-    w->gpu_end = begin + work;
-}
-
-/* Kernels of equal length, launched every `cpu` from `now` on: the last one ends when the GPU has
- * done all of them after what was there before, or after the first or the last of them came. */
-static void enqueue_kernels(struct worker *w, time_ps now, time_ps cpu, uint32_t count,
-                            time_ps work)
-{
-    time_ps first = now + cpu + GPU_SUBMIT_LATENCY;
-    time_ps all = work * (time_ps)count;
-    time_ps end = (w->gpu_end > first ? w->gpu_end : first) + all;
-    time_ps last = first + cpu * (time_ps)(count - 1) + work;
-    end = end > last ? end : last;
-    w->books->gpu_idle_late += end - w->gpu_end - all;
-    w->books->gpu_busy += all;
-    w->gpu_end = end;
-}
-
-static void book_launches(struct station *on, enum simulation_launch kind, time_ps cpu,
-                          uint32_t count)
-{
-    struct simulation_thread *books = on->books;
-    station_work(on, cpu * (time_ps)count);
-    books->launches_count[kind] += count;
-    books->launch[kind] += cpu * (time_ps)count;
-    books->launch_max = cpu > books->launch_max ? cpu : books->launch_max;
-}
-
-/* launch_begin() and launch_more() with a queue that never fills up. */
-static void launch(const struct simulation_options *o, struct worker *w, struct station *on,
-                   struct flight *f)
-{
-    time_ps cpu = o->gpu->launch + o->launch_extra;
-    if (f->launches) {
-        w->gpu_ready = on->cursor;
-        book_launches(on, SIMULATION_LAUNCH_COPY, cpu, 1);
-        enqueue(w, on->cursor, f->copy_time);
-        if (f->graph) {
-            time_ps graph =
-                o->gpu->graph_launch + o->gpu->graph_node * f->kernels_count + o->launch_extra;
-            book_launches(on, SIMULATION_LAUNCH_GRAPH, graph, 1);
-            enqueue(w, on->cursor, f->gpu_time);
-        } else {
-            uint32_t most = f->kernels_count - 1;
-            enqueue_kernels(w, on->cursor, cpu, most, f->kernel_time);
-            book_launches(on, SIMULATION_LAUNCH_KERNEL, cpu, f->kernels_count);
-            enqueue(w, on->cursor, f->gpu_time - f->kernel_time * (time_ps)most);
-        }
-    }
-    w->flight_done[f->step % FLIGHTS_MAX] = w->gpu_end;
-    f->done = w->gpu_end > f->done ? w->gpu_end : f->done;
-}
-
-/* The thread waits for the GPU and answers, if its worker does. */
-static void finish_step(const struct simulation *s, struct worker *w, struct station *on,
-                        struct flight *f)
-{
-    bool answers = w->index == 0;
-    on->wait_since = on->cursor;
-    on->spinning = on->waits_spinning;
-    pass_wait(on, answers ? f->done : w->flight_done[f->step % FLIGHTS_MAX], &on->books->sync_wait);
-    on->books->launches_count[SIMULATION_LAUNCH_SYNC]++;
-    if (answers) {
-        station_work(on, station_cost(&s->options.costs.worker_result, 1, f->sampled_count));
-        on->books->messages_out_count++;
-        f->result_at = on->cursor + s->options.costs.ring;
-    }
-}
-
-/* The output thread of a worker. */
-static void finish_apart(const struct simulation *s, struct worker *w, struct flight *f,
-                         time_ps launched)
-{
-    struct station *o = &w->output;
-    pass_wait(o, launched, &o->books->idle);
-    finish_step(s, w, o, f);
-    o->wait_since = o->cursor;
-    o->spinning = false;
-}
-
-/* The plan reaches the workers' threads; when its result is there is known at once. */
-static void run_on_workers(const struct simulation *s, struct engine_thread *e, struct flight *f)
-{
-    const struct simulation_options *o = &s->options;
-    time_ps sent = e->station.cursor + o->costs.ring;
-    bool apart = o->engine.async_depth > 1;
-    time_ps launched = 0;
-    for (uint32_t i = 0; i < o->tp; i++) {
-        struct worker *w = &e->workers[i];
-        struct station *on = &w->station;
-        pass_wait(on, sent, &on->books->idle);
-        on->books->messages_in_count++;
-        station_work(on, station_cost(&o->costs.worker_plan, f->seqs_count, 0));
-        launch(o, w, on, f);
-        launched = on->cursor;
-        if (!apart) {
-            finish_step(s, w, on, f);
-        } else if (i > 0) {
-            finish_apart(s, w, f, launched);
-        }
-        on->wait_since = on->cursor;
-        on->spinning = on->waits_spinning;
-    }
-    if (apart) {
-        finish_apart(s, &e->workers[0], f, launched);
-    }
-}
+/* ---- steps ---- */
 
 /* launch_plan() of counts. */
 static void fill_flight(const struct simulation *s, struct flight *f, const struct tally_plan *plan)
@@ -379,9 +246,9 @@ static bool submit(const struct simulation *s, struct engine_thread *e,
     me->books->step_seqs += plan->seqs_count;
     me->books->step_tokens += plan->tokens_count;
     if (o->uniproc) {
-        launch(o, &e->workers[0], me, f);
+        worker_flow_launch(&e->workers[0], me, f);
     } else {
-        run_on_workers(s, e, f);
+        worker_flow_step(e, f);
     }
     return slept;
 }

@@ -1,6 +1,7 @@
 /*
  * engine_io_thread.c - owns an engine core's input and output threads: the loops of
- * engine/node/engine_io.c. Driven by the scene, one message a segment. Must not decide anything.
+ * engine/node/engine_io.c. Driven by the scene, one message a segment; an output thread that nobody
+ * can see inside, by the main thread. Must not decide anything.
  */
 #include "sim/simulation_state.h"
 
@@ -70,19 +71,6 @@ void engine_input_run(struct station *station)
 
 /* ---- output ---- */
 
-void engine_send(struct engine_thread *e, int32_t client, const struct engine_outputs *outputs)
-{
-    struct simulation *s = simulation_of(&e->station);
-    if (client == COORDINATOR_CLIENT && s->coordinator == NULL) {
-        return;
-    }
-    struct outputs_parcel *p = parcel_of_outputs(s, client, outputs);
-    e->station.books->messages_out_count++;
-    letter_send(
-        &e->station, &e->output, ONLY_INBOX,
-        (struct letter){.at = e->station.cursor, .kind = LETTER_PARCEL, .as.parcel = &p->parcel});
-}
-
 /* The real thread takes all messages at once: as many as came since it did so last. */
 static void book_queue(const struct simulation *s, struct engine_thread *e, time_ps sent)
 {
@@ -121,6 +109,36 @@ static void send_output(struct simulation *s, struct station *station, struct le
         return;
     }
     letter_send(station, &s->apis[client].station, OUTPUTS_INBOX, letter);
+}
+
+/* What its segments do for a message, at once: it has done with all messages before. */
+static void pass_output(struct simulation *s, struct station *station, struct letter letter)
+{
+    station_pass_wait(station, letter.at, false, &station->books->idle);
+    begin_output(s, station, &letter);
+    if (station_owes(station)) {
+        station_sleep(station, station->busy_until);
+        station->cursor = station->next_at;
+    }
+    send_output(s, station, letter);
+    station_pass_on(station, false);
+}
+
+void engine_send(struct engine_thread *e, int32_t client, const struct engine_outputs *outputs)
+{
+    struct simulation *s = simulation_of(&e->station);
+    if (client == COORDINATOR_CLIENT && s->coordinator == NULL) {
+        return;
+    }
+    struct outputs_parcel *p = parcel_of_outputs(s, client, outputs);
+    struct letter letter = {
+        .at = e->station.cursor, .kind = LETTER_PARCEL, .as.parcel = &p->parcel};
+    e->station.books->messages_out_count++;
+    if (e->output.in_line && s->options.witness == NULL) {
+        pass_output(s, &e->output, letter);
+    } else {
+        letter_send(&e->station, &e->output, ONLY_INBOX, letter);
+    }
 }
 
 void engine_output_run(struct station *station)

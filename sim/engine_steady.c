@@ -144,7 +144,6 @@ static void set_flight(struct engine_thread *e, uint64_t step, const struct tall
         .done = done,
         .result_at = done + p->answer - p->poll,
     };
-    e->workers[0].flight_done[step % FLIGHTS_MAX] = done;
 }
 
 /* What goes through the main thread and, at its look at its input, through its output thread. */

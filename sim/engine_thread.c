@@ -291,6 +291,22 @@ static uint64_t sampled_before(struct engine_thread *e)
     return newest;
 }
 
+/* To the workers; or what comes of it is known at once. */
+static void send_plan(struct simulation *s, struct engine_thread *e, struct flight *f)
+{
+    struct station *me = &e->station;
+    struct letter letter = {.at = me->cursor + s->options.costs.ring, .as.number = e->submitted};
+    if (e->workers_flow) {
+        worker_flow_step(e, f);
+        letter.at = f->result_at;
+        letter_send(&e->workers[0].station, me, RESULTS_INBOX, letter);
+        return;
+    }
+    for (uint32_t i = 0; i < workers_per_engine(s); i++) {
+        letter_send(me, &e->workers[i].station, ONLY_INBOX, letter);
+    }
+}
+
 static void submit(struct simulation *s, struct engine_thread *e, const struct wave_forward *agreed)
 {
     struct station *me = &e->station;
@@ -311,11 +327,7 @@ static void submit(struct simulation *s, struct engine_thread *e, const struct w
         me->phase = ENGINE_LAUNCH;
         return;
     }
-    for (uint32_t i = 0; i < workers_per_engine(s); i++) {
-        letter_send(
-            me, &e->workers[i].station, ONLY_INBOX,
-            (struct letter){.at = me->cursor + s->options.costs.ring, .as.number = e->submitted});
-    }
+    send_plan(s, e, f);
     me->phase = e->plan != NULL ? ENGINE_TURN : ENGINE_DUMMY;
 }
 
@@ -603,6 +615,7 @@ enum status engine_open(struct simulation *s, struct engine_thread *e, struct er
     if (s->level > SIMULATION_L0 && simulation_options_countable(o)) {
         return engine_flow_open(s, e, error);
     }
+    e->workers_flow = worker_flow_fits(s);
     struct engine_core_options options = o->engine;
     options.engine_index = e->index;
     options.clients_count = o->api_servers_count;

@@ -131,15 +131,15 @@ struct outputs_parcel *parcel_of_outputs(struct simulation *s, int32_t client,
         s, sizeof *p + rows * sizeof *p->rows + ids * sizeof(const char *));
     p->client = client;
     p->outputs = *outputs;
-    uint64_t withheld_steps = s->engines[outputs->engine_index].withheld_steps;
-    const uint32_t *zero_tokens = s->zero_tokens;
     for (size_t i = 0; i < rows; i++) {
-        struct ticket *t = ticket_at(s, frontend_tag_serial(outputs->outputs[i].tag));
-        struct engine_output *row = &p->rows[i];
-        *row = outputs->outputs[i];
-        row->id = t->id;
-        row->new_token_ids = zero_tokens;
-        row->new_tokens_count += (uint32_t)(withheld_steps - t->withheld_steps);
+        p->rows[i] = outputs->outputs[i];
+        p->rows[i].id = NULL; /* its tag names it, and nobody asks which tokens */
+        p->rows[i].new_token_ids = NULL;
+    }
+    uint64_t withheld_steps = s->engines[outputs->engine_index].withheld_steps;
+    for (size_t i = 0; i < rows && withheld_steps > 0; i++) {
+        struct ticket *t = ticket_at(s, frontend_tag_serial(p->rows[i].tag));
+        p->rows[i].new_tokens_count += (uint32_t)(withheld_steps - t->withheld_steps);
         t->withheld_steps = withheld_steps;
     }
     const char **finished = (const char **)&p->rows[rows];

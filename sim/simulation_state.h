@@ -10,9 +10,10 @@
  *     api_thread.c           an API server
  *     coordinator_thread.c   the coordinator
  *     engine_thread.c        an engine core's main thread
- *     engine_flow.c          the same and its workers, by counts alone
+ *     engine_flow.c          the same, by counts alone
  *     engine_steady.c        many steps of it at once
  *     engine_io_thread.c     its input and output threads
+ *     worker_flow.c          a step on its workers, as one computation
  *     worker_thread.c        a worker's two threads
  *     launch.c               launches, GPUs
  *
@@ -176,7 +177,7 @@ struct flight {
     time_ps done;              /* on the last of them; a GPU of its own only */
     uint64_t needs;    /* a pipeline: the flight that samples what this one begins with; 0: none */
     time_ps handover;  /* from one stage's end to the next one's begin */
-    time_ps result_at; /* engine_flow.c: the main thread can read it */
+    time_ps result_at; /* worker_flow.c: the main thread can read it */
     uint32_t clients_count;
 };
 
@@ -228,6 +229,7 @@ struct engine_thread {
     uint64_t taken;
     const struct step_plan *plan; /* being submitted; NULL: a dummy */
     bool worked;                  /* this turn submitted something */
+    bool workers_flow;            /* worker_flow.c stands for its workers' threads */
     /* Level L1: quiet steps, which the engine core hears of when they end. */
     struct engine_core_quiet quiet; /* steps_count 0: it is not in them */
     uint64_t quiet_planned;         /* of them */
@@ -368,6 +370,13 @@ void engine_input_run(struct station *station);
 void engine_output_run(struct station *station);
 /* From the main thread, at its cursor. */
 void engine_send(struct engine_thread *e, int32_t client, const struct engine_outputs *outputs);
+
+/* worker_flow.c */
+bool worker_flow_fits(const struct simulation *s);
+/* launch_begin() and launch_more() with a queue that never fills up. */
+void worker_flow_launch(struct worker *w, struct station *on, struct flight *f);
+/* The step, submitted at the main thread's cursor, goes through all workers: result_at. */
+void worker_flow_step(struct engine_thread *e, struct flight *f);
 
 /* worker_thread.c */
 void worker_run(struct station *station);

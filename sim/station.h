@@ -19,6 +19,7 @@
  * Order: entities run in order of (time, entity). With as many cores as threads a segment that only
  * continues the one before it runs on at once, and a thread that is fed by one other thread alone
  * (in_line) runs when its letter is sent, ahead of the clock: nobody else can see the difference.
+ * Its owner may also work out what its segments do, without them (station_pass_wait()).
  */
 #ifndef SIM_STATION_H
 #define SIM_STATION_H
@@ -201,6 +202,16 @@ static inline void station_wait_spins(struct station *s)
 void station_wait_until(struct station *s, time_ps until);
 /* Ends a wait from outside: what it waits for is there at `at`. */
 void station_release(struct station *s, time_ps at);
+
+/* For a thread with a core and no others beside it whose segments somebody works out at once: it
+ * waits since wait_since, for something that is there at `at` or for that time, and runs on. */
+void station_pass_wait(struct station *s, time_ps at, bool timed, time_ps *books);
+/* It waits again from its cursor on. */
+static inline void station_pass_on(struct station *s, bool spinning)
+{
+    s->wait_since = s->cursor;
+    s->spinning = spinning;
+}
 
 /* A letter from the station `from`. Of one sender they must be sent in order of `at`. */
 void station_send(struct station *to, uint32_t inbox, const struct letter *letter);

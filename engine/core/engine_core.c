@@ -346,8 +346,9 @@ static void put_first_output(const struct engine_core *e, uint32_t slot,
     };
 }
 
-static void put_output(struct engine_core *e, uint32_t slot, const uint32_t *token,
-                       const struct commit_outcome *outcome)
+/* Of a request that goes on. */
+static inline struct engine_output *put_plain_output(struct engine_core *e, uint32_t slot,
+                                                     const uint32_t *token)
 {
     struct request *r = &e->table.requests[slot];
     struct client_box *box = box_of(e, r->client_index);
@@ -355,8 +356,8 @@ static void put_output(struct engine_core *e, uint32_t slot, const uint32_t *tok
     output->id = e->table.details[slot].id;
     output->new_token_ids = token;
     output->new_tokens_count = 1;
-    output->finish = outcome->finish;
-    output->stop_token_id = outcome->stop_token_id;
+    output->finish = FINISH_NONE;
+    output->stop_token_id = TOKEN_NONE;
     output->tag = r->tag;
     output->first = false;
     if (r->tag == 0) {
@@ -366,6 +367,15 @@ static void put_output(struct engine_core *e, uint32_t slot, const uint32_t *tok
         r->first_sent = true;
         put_first_output(e, slot, output);
     }
+    return output;
+}
+
+static void put_output(struct engine_core *e, uint32_t slot, const uint32_t *token,
+                       const struct commit_outcome *outcome)
+{
+    struct engine_output *output = put_plain_output(e, slot, token);
+    output->finish = outcome->finish;
+    output->stop_token_id = outcome->stop_token_id;
     if (outcome->finish != FINISH_NONE) {
         output->id = e->ended_ids[e->scheduler.unreported_count - 1];
         uint32_t removed = id_map_remove(&e->table.ids, e->table.details[slot].id);
@@ -461,12 +471,12 @@ static void commit_plan(struct engine_core *e, const struct step_plan *plan,
         ASSERT(!sampled || samples < result->tokens_count);
         uint32_t token = sampled ? result->tokens[samples] : 0;
         samples += sampled;
-        struct commit_outcome outcome = {.finish = FINISH_NONE, .stop_token_id = TOKEN_NONE};
-        if (scheduler_commit_plain(&e->table.requests[seq->slot], seq) ||
-            scheduler_commit(&e->scheduler, seq, token, &outcome)) {
-            e->new_tokens[outputs] = token;
-            put_output(e, seq->slot, &e->new_tokens[outputs], &outcome);
-            outputs++;
+        struct commit_outcome outcome;
+        e->new_tokens[outputs] = token;
+        if (scheduler_commit_plain(&e->table.requests[seq->slot], seq)) {
+            (void)put_plain_output(e, seq->slot, &e->new_tokens[outputs++]);
+        } else if (scheduler_commit(&e->scheduler, seq, token, &outcome)) {
+            put_output(e, seq->slot, &e->new_tokens[outputs++], &outcome);
         }
     }
     ASSERT(samples == result->tokens_count);

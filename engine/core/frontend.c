@@ -554,7 +554,33 @@ bool frontend_take(struct frontend *f, struct frontend_delta *delta)
     return true;
 }
 
-const struct frontend_delta *frontend_pull(struct frontend *f)
+/*
+ * What most outputs are where there is no text: more tokens of a request that goes on, to be handed
+ * out at once. As process_output() and hand_out() do. NULL: nothing was done.
+ */
+static const struct frontend_delta *pull_plain(struct frontend *f,
+                                               const struct engine_output *output, time_ps at)
+{
+    uint32_t slot = (uint32_t)(output->tag >> 32) - 1;
+    if (slot >= f->options.requests_max) {
+        return NULL;
+    }
+    struct request *r = &f->requests[slot];
+    struct frontend_delta *delta = &r->delta;
+    if (delta->serial != frontend_tag_serial(output->tag) || !r->open || !r->stream || !r->taken ||
+        delta->finish != FINISH_NONE || delta->output_tokens_count == 0 || output->first ||
+        output->finish != FINISH_NONE || output->new_tokens_count == 0) {
+        return NULL;
+    }
+    delta->new_tokens_count = output->new_tokens_count;
+    delta->outputs_count = 1;
+    delta->output_tokens_count += output->new_tokens_count;
+    delta->first = false;
+    delta->last_token_at = at;
+    return delta;
+}
+
+static const struct frontend_delta *pull_any(struct frontend *f)
 {
     while (f->ready.head == SLOT_QUEUE_NONE && f->message != NULL) {
         const struct engine_outputs *message = f->message;
@@ -569,6 +595,24 @@ const struct frontend_delta *frontend_pull(struct frontend *f)
     }
     uint32_t slot = slot_queue_pop(&f->ready);
     return slot != SLOT_QUEUE_NONE ? hand_out(f, slot) : NULL;
+}
+
+const struct frontend_delta *frontend_pull(struct frontend *f)
+{
+    const struct engine_outputs *message = f->message;
+    if (message == NULL || f->ready.head != SLOT_QUEUE_NONE || f->options.detokenizer != NULL) {
+        return pull_any(f);
+    }
+    const struct engine_output *output = &message->outputs[f->next_output];
+    const struct frontend_delta *delta = pull_plain(f, output, message->timestamp);
+    if (delta == NULL) {
+        return pull_any(f);
+    }
+    f->next_output++;
+    if (f->next_output == message->outputs_count) {
+        end_message(f);
+    }
+    return delta;
 }
 
 bool frontend_take_abort(struct frontend *f, struct frontend_abort *abort)

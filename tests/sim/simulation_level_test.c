@@ -1,6 +1,8 @@
 /*
- * simulation_level_test.c - levels L1 and L2 against level L0: random systems and loads, in which
- * every request must have the same times and every thread the same work to the picosecond.
+ * simulation_level_test.c - levels L1 and L2, and workers as one computation (sim/worker_flow.c),
+ * against every segment of every thread: random systems and loads, in which every request must have
+ * the same times and every thread the same work to the picosecond. Who is told of single launches
+ * (a witness) gets every segment.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,15 +16,31 @@
 
 enum {
     SYSTEMS = 40, /* of any kind */
-    COUNTABLE_SYSTEMS = 150
+    COUNTABLE_SYSTEMS = 150,
+    COSTLY_SYSTEMS = 100
 };
 
 struct witness {
     struct test_load *load;
     struct simulation_observer inner;
-    uint64_t hash; /* of all that a client sees of requests, in this order */
+    uint64_t hash; /* of all that a client sees of requests, in this order, and of threads what all
+                      levels promise */
+    uint64_t threads_hash; /* all of threads but turns */
     uint64_t events_count;
 };
+
+static void lasted(void *ctx, uint32_t thread, enum simulation_span what, time_ps time,
+                   uint32_t count)
+{
+    (void)ctx, (void)thread, (void)what, (void)time, (void)count;
+}
+
+static void happened(void *ctx, const struct simulation_event *event)
+{
+    (void)ctx, (void)event;
+}
+
+static const struct simulation_witness every_segment = {.lasted = lasted, .happened = happened};
 
 static void note(struct witness *w, uint64_t value)
 {
@@ -52,6 +70,11 @@ static void ended(void *ctx, const struct simulation_end *end)
     w->load->tokens[end->request->number] = end->output_tokens;
     w->inner.ended(w->load, end);
 }
+
+enum { /* events of a run: by its level, and of every segment */
+    ALL_SEGMENTS = SIMULATION_L2 + 1,
+    EVENTS_COUNT
+};
 
 /* What the levels promise alike: all but turns, and messages behind the engine cores; while a
  * message is on its way, its output thread may have booked its wait for it. */
@@ -83,6 +106,12 @@ static void note_threads(struct witness *w, struct simulation *s)
         for (uint32_t k = 0; k < sizeof words / sizeof words[0]; k++) {
             note(w, words[k]);
         }
+        p = threads[i];
+        p.turns_count = 0;
+        memcpy(words, &p, sizeof words);
+        for (uint32_t k = 0; k < sizeof words / sizeof words[0]; k++) {
+            w->threads_hash = random_at(w->threads_hash ^ words[k], 1);
+        }
     }
 }
 
@@ -101,11 +130,12 @@ static struct witness run(struct simulation_options o, struct test_load load, ti
         fail_msg("%s", error.text);
     }
     assert_int_equal(simulation_level(s), level);
+    uint32_t pieces = 0;
     for (time_ps at = piece; !simulation_done(s) && at < 60 * PS_PER_S; at = at * 5 / 4) {
         if (simulation_run(s, at, &error) != STATUS_OK) {
             fail_msg("%s", error.text);
         }
-        const char *broken = simulation_check(s);
+        const char *broken = ++pieces % 4 == 0 ? simulation_check(s) : NULL;
         if (broken != NULL) {
             fail_msg("%s", broken);
         }
@@ -205,11 +235,18 @@ static void compare(const struct simulation_options *o, const struct test_load *
                     enum simulation_level most, uint64_t *events)
 {
     time_ps piece = (load->seed % 3 == 0 ? 3 : 70) * PS_PER_MS;
+    struct simulation_options watched = *o;
+    watched.witness = &every_segment;
+    struct witness all = run(watched, *load, piece, SIMULATION_L0);
     struct witness l0 = run(*o, *load, piece, SIMULATION_L0);
+    if (all.hash != l0.hash || all.threads_hash != l0.threads_hash) {
+        fail_msg("load %llu differs at level L0", (unsigned long long)load->seed);
+    }
+    events[ALL_SEGMENTS] += all.events_count;
     events[SIMULATION_L0] += l0.events_count;
     for (enum simulation_level level = SIMULATION_L1; level <= most; level++) {
         struct witness other = run(*o, *load, piece, level);
-        if (l0.hash != other.hash) {
+        if (all.hash != other.hash) {
             fail_msg("load %llu differs at level L%d", (unsigned long long)load->seed, (int)level);
         }
         events[level] += other.events_count;
@@ -219,7 +256,7 @@ static void compare(const struct simulation_options *o, const struct test_load *
 static void levels_give_requests_the_same_times(void **state)
 {
     (void)state;
-    uint64_t events[3] = {0};
+    uint64_t events[EVENTS_COUNT] = {0};
     for (uint64_t i = 0; i < SYSTEMS; i++) {
         struct random r = random_stream(11, "systems", i);
         struct simulation_options o = draw_system(&r);
@@ -260,7 +297,7 @@ static struct simulation_options draw_countable(struct random *r)
 static void counts_give_requests_the_same_times(void **state)
 {
     (void)state;
-    uint64_t events[3] = {0};
+    uint64_t events[EVENTS_COUNT] = {0};
     for (uint64_t i = 0; i < COUNTABLE_SYSTEMS; i++) {
         struct random r = random_stream(12, "systems", i);
         struct simulation_options o = draw_countable(&r);
@@ -271,6 +308,49 @@ static void counts_give_requests_the_same_times(void **state)
                   (unsigned long long)events[1], (unsigned long long)events[2]);
     assert_true(events[1] < events[0]);
     assert_true(events[2] < events[1]);
+}
+
+/* Engine cores of which everything takes time. */
+static struct simulation_options draw_costly(struct random *r)
+{
+    struct simulation_options o = draw_system(r);
+    bool lockstep = random_range(r, 0, 3) == 0 && o.engines_count > 1;
+    struct simulation_costs drawn = o.costs;
+    o.costs = random_range(r, 0, 1) == 0 ? simulation_costs_default() : drawn;
+    o.costs.wake = (time_ps)random_range(r, 0, 2) * 20 * PS_PER_US;
+    o.costs.wake_cpu = (time_ps)random_range(r, 0, 2) * 3 * PS_PER_US;
+    o.costs.sleep_late = (time_ps)random_range(r, 0, 2) * 20 * PS_PER_US;
+    o.costs.sleep_cpu = (time_ps)random_range(r, 0, 2) * 15 * PS_PER_US;
+    o.costs.poll = (time_ps)random_range(r, 0, 1) * PS_PER_US;
+    o.costs.ring = (time_ps)random_range(r, 0, 1) * PS_PER_US;
+    o.host = *host_profile_find(random_range(r, 0, 1) == 0 ? "native" : "vllm-python");
+    o.wait = random_range(r, 0, 2) == 0 ? SIMULATION_SPIN : SIMULATION_BLOCK;
+    o.interpreter_lock = random_range(r, 0, 3) == 0;
+    o.extra.engine_input_request = (time_ps)random_range(r, 0, 1) * 30 * PS_PER_US;
+    o.extra.engine_output_message = (time_ps)random_range(r, 0, 1) * 40 * PS_PER_US;
+    o.extra.engine_output_token = (time_ps)random_range(r, 0, 1) * 20 * PS_PER_US;
+    o.lockstep = lockstep;
+    o.gpu_sharing = SIMULATION_GPU_OWN;
+    o.uniproc = false;
+    o.workers = true;
+    o.tp = (uint32_t)random_range(r, 1, 3);
+    o.launch_extra = (time_ps)(random_range(r, 0, 3) == 0 ? 100 : 0) * PS_PER_US;
+    return o;
+}
+
+static void workers_at_once_give_requests_the_same_times(void **state)
+{
+    (void)state;
+    uint64_t events[EVENTS_COUNT] = {0};
+    for (uint64_t i = 0; i < COSTLY_SYSTEMS; i++) {
+        struct random r = random_stream(13, "systems", i);
+        struct simulation_options o = draw_costly(&r);
+        struct test_load load = draw_load(&r);
+        compare(&o, &load, SIMULATION_L0, events);
+    }
+    print_message("events: all segments %llu, L0 %llu\n", (unsigned long long)events[ALL_SEGMENTS],
+                  (unsigned long long)events[SIMULATION_L0]);
+    assert_true(events[SIMULATION_L0] < events[ALL_SEGMENTS]);
 }
 
 /* The level that a system gets. */
@@ -332,6 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(levels_give_requests_the_same_times),
         cmocka_unit_test(counts_give_requests_the_same_times),
+        cmocka_unit_test(workers_at_once_give_requests_the_same_times),
         cmocka_unit_test(a_level_that_is_not_exact_is_not_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
