@@ -106,8 +106,10 @@ static void send_request(struct simulation *s, struct api_thread *a)
     me->books->requests_count++;
     me->books->messages_out_count++;
     me->books->prompt_tokens += t->request.prompt_tokens;
-    letter_send(me, &s->engines[t->engine].input, ONLY_INBOX,
-                (struct letter){.at = at, .kind = LETTER_ADD, .as.number = t->index});
+    if (!engine_hears(&s->engines[t->engine], t, at)) {
+        letter_send(me, &s->engines[t->engine].input, ONLY_INBOX,
+                    (struct letter){.at = at, .kind = LETTER_ADD, .as.number = t->index});
+    }
     if (a->first_request && s->coordinator != NULL) {
         uint64_t first = (uint64_t)a->first.engine << 32 | a->first.wave;
         letter_send(me, &s->coordinator->station, FRONT_INBOX,
@@ -126,10 +128,10 @@ static void flush(struct simulation *s, struct api_thread *a)
     }
     struct writes_parcel *p =
         (struct writes_parcel *)parcel_take(s, sizeof *p + a->dirty_count * sizeof p->writes[0]);
-    p->count = a->dirty_count;
+    p->count = 0;
     struct simulation_cost cost = s->options.costs.api_write;
     time_ps at = me->cursor;
-    for (uint32_t i = 0; i < p->count; i++) {
+    for (uint32_t i = 0; i < a->dirty_count; i++) {
         struct ticket *t = a->dirty[i];
         at += station_cost(&cost, 1, t->unwritten_tokens);
         if (t->unwritten_first) {
@@ -138,11 +140,14 @@ static void flush(struct simulation *s, struct api_thread *a)
         if (t->unwritten_last && !t->failed) {
             t->hops[SIMULATION_HOP_API_LAST_WRITE] = at;
         }
-        p->writes[i] = (struct api_write){.ticket = t,
-                                          .at = at,
-                                          .tokens = t->unwritten_tokens,
-                                          .first = t->unwritten_first,
-                                          .last = t->unwritten_last};
+        const struct api_write w = {.ticket = t,
+                                    .at = at,
+                                    .tokens = t->unwritten_tokens,
+                                    .first = t->unwritten_first,
+                                    .last = t->unwritten_last};
+        if (s->level == SIMULATION_L0 || !client_reads_unseen(s, &w)) {
+            p->writes[p->count++] = w;
+        }
         t->unwritten = false;
         t->unwritten_tokens = 0;
         t->unwritten_first = false;
@@ -150,6 +155,10 @@ static void flush(struct simulation *s, struct api_thread *a)
     station_work(me, at - me->cursor);
     me->books->messages_out_count += a->dirty_count;
     a->dirty_count = 0;
+    if (p->count == 0) {
+        parcel_give(s, &p->parcel);
+        return;
+    }
     letter_send(me, &s->client.station, ONLY_INBOX,
                 (struct letter){.at = p->writes[0].at + s->options.costs.tcp,
                                 .kind = LETTER_PARCEL,
@@ -395,6 +404,31 @@ void api_run(struct station *station)
             break;
         }
     }
+}
+
+bool api_hears(struct simulation *s, struct api_thread *a, struct outputs_parcel *p, time_ps at)
+{
+    if (!station_hears(&a->station, at)) {
+        return false;
+    }
+    begin_message(s, a, &p->parcel);
+    (void)go_on(s, a);
+    flush(s, a);
+    a->turn_messages = 0;
+    return true;
+}
+
+bool api_hears_request(struct simulation *s, struct api_thread *a, struct ticket *t, time_ps at)
+{
+    if (!station_hears(&a->station, at)) {
+        return false;
+    }
+    if (begin_request(s, a, t)) {
+        send_request(s, a);
+    } else {
+        flush(s, a);
+    }
+    return true;
 }
 
 enum status api_open(struct simulation *s, struct api_thread *a, struct error *error)

@@ -117,8 +117,13 @@ static void send_request(struct simulation *s)
     if (s->observer.sent != NULL) {
         s->observer.sent(s->observer.ctx, &t->request, t->sent);
     }
-    letter_send(&c->station, &s->apis[t->api_server].station, HTTP_INBOX,
-                (struct letter){.at = t->sent + s->options.costs.tcp, .as.number = t->index});
+    struct api_thread *api = &s->apis[t->api_server];
+    time_ps at = t->sent + s->options.costs.tcp;
+    /* Of several API servers the first one would be the first to take requests of one time. */
+    if (s->options.api_servers_count > 1 || !api_hears_request(s, api, t, at)) {
+        letter_send(&c->station, &api->station, HTTP_INBOX,
+                    (struct letter){.at = at, .as.number = t->index});
+    }
     if (s->source.next != NULL) {
         ask_source(s);
     }
@@ -179,6 +184,20 @@ static void read_write(struct simulation *s, const struct api_write *w, time_ps 
     if (w->last) {
         end_request(s, t, at);
     }
+}
+
+bool client_reads_unseen(struct simulation *s, const struct api_write *w)
+{
+    struct station *me = &s->client.station;
+    time_ps at = w->at + s->options.costs.tcp;
+    if (w->last) {
+        return false;
+    }
+    read_write(s, w, at);
+    me->books->output_tokens += w->tokens;
+    s->totals.output_tokens += w->tokens;
+    s->progress_at = at;
+    return true;
 }
 
 /* All that was written in one turn of an API server. */

@@ -232,6 +232,23 @@ void coordinator_run(struct station *station)
     }
 }
 
+bool coordinator_hears(struct simulation *s, uint32_t engine, const struct scheduler_stats *stats,
+                       time_ps at)
+{
+    struct coordinator_thread *c = s->coordinator;
+    struct station *me = &c->station;
+    if (!station_hears(me, at)) {
+        return false;
+    }
+    me->waiting = false;
+    me->books->messages_in_count++;
+    coordinator_stats(c->coordinator, engine, stats);
+    publish(s);
+    coordinator_run(me);
+    event_queue_set(&s->scene.queue, me->entity, me->wait_until);
+    return true;
+}
+
 enum status coordinator_open(struct simulation *s, struct error *error)
 {
     const struct simulation_options *o = &s->options;

@@ -90,11 +90,14 @@ static void publish_counts(struct simulation *s, struct engine_thread *e)
     if (s->coordinator == NULL || s->options.publish_off) {
         return;
     }
+    book_output(e, 1, 0);
+    if (coordinator_hears(s, e->index, &stats, e->station.cursor + s->options.costs.ipc)) {
+        return;
+    }
     struct outputs_parcel *p = new_parcel(s, e, 0, 0);
     p->client = COORDINATOR_CLIENT;
     p->stats = stats;
     p->outputs.stats = &p->stats;
-    book_output(e, 1, 0);
     send_parcel(s, e, p, &s->coordinator->station, COUNTS_INBOX);
 }
 
@@ -135,7 +138,9 @@ static void send_rows(struct simulation *s, struct engine_thread *e,
             *finished++ = t->id;
         }
     }
-    send_parcel(s, e, p, &s->apis[client].station, OUTPUTS_INBOX);
+    if (!api_hears(s, &s->apis[client], p, e->station.cursor + s->options.costs.ipc)) {
+        send_parcel(s, e, p, &s->apis[client].station, OUTPUTS_INBOX);
+    }
 }
 
 static bool is_first_of_client(const struct tally_result *result, uint32_t index)
@@ -172,15 +177,36 @@ static void send_result(struct simulation *s, struct engine_thread *e,
 
 /* ---- steps ---- */
 
-/* launch_plan() of counts. */
-static void fill_flight(const struct simulation *s, struct flight *f, const struct tally_plan *plan)
+static bool only_decodes(const struct tally_plan *plan)
+{
+    return plan->tokens_count == plan->seqs_count && plan->sampled_count == plan->seqs_count;
+}
+
+static time_ps roofline(const struct simulation *s, struct engine_thread *e,
+                        const struct tally_plan *plan)
 {
     const struct simulation_options *o = &s->options;
+    const struct cost_decodes *decodes =
+        only_decodes(plan) ? engine_decodes(e, plan->seqs_count) : NULL;
+    if (decodes != NULL) {
+        return cost_decodes_time(decodes, plan->kv_read_tokens);
+    }
     const struct step_load load = {.seqs_count = plan->seqs_count,
                                    .tokens_count = plan->tokens_count,
                                    .kv_read_tokens = plan->kv_read_tokens,
                                    .attention_pairs = plan->attention_pairs,
                                    .sampled_count = plan->sampled_count};
+    uint32_t ep = o->model->experts_count > 0 ? o->engines_count : 1;
+    const struct step_ranks ranks = {
+        .tp = o->tp, .ep = ep, .all_tokens = (uint64_t)ep * plan->tokens_count};
+    return cost_step_time(o->gpu, &s->cost_model, &ranks, &load);
+}
+
+/* launch_plan() of counts. */
+static void fill_flight(const struct simulation *s, struct engine_thread *e, struct flight *f,
+                        const struct tally_plan *plan)
+{
+    const struct simulation_options *o = &s->options;
     f->step = plan->step;
     f->seqs_count = plan->seqs_count;
     f->sampled_count = plan->sampled_count;
@@ -190,12 +216,9 @@ static void fill_flight(const struct simulation *s, struct flight *f, const stru
     if (!f->launches) {
         return;
     }
-    uint32_t ep = o->model->experts_count > 0 ? o->engines_count : 1;
-    const struct step_ranks ranks = {
-        .tp = o->tp, .ep = ep, .all_tokens = (uint64_t)ep * plan->tokens_count};
     uint64_t bytes =
         12ULL * plan->tokens_count + 16ULL * plan->seqs_count + 4ULL * plan->blocks_count;
-    time_ps time = cost_step_time(o->gpu, &s->cost_model, &ranks, &load);
+    time_ps time = roofline(s, e, plan);
     f->gpu_time = time + time / 1000000 * o->gpu_slower_ppm;
     f->graph = o->graphs && plan->tokens_count == plan->seqs_count &&
                plan->seqs_count <= SIMULATION_GRAPH_SEQS_MAX;
@@ -241,7 +264,7 @@ static bool submit(const struct simulation *s, struct engine_thread *e,
     me->cursor = slept ? me->busy_until : me->cursor;
     e->submitted_at = me->cursor;
     struct flight *f = flight_of(e, ++e->submitted);
-    fill_flight(s, f, plan);
+    fill_flight(s, e, f, plan);
     f->submitted = me->cursor;
     me->books->step_seqs += plan->seqs_count;
     me->books->step_tokens += plan->tokens_count;
@@ -338,6 +361,7 @@ static void complete(struct simulation *s, struct engine_thread *e)
     const struct flight *f = take_result(s, e);
     time_ps now = me->cursor;
     tally_complete(e->tally, &result);
+    e->ahead_known = false;
     me->books->finished_count += result.finished_count;
     work_on_result(s, e, f);
     book_stats(e);
@@ -378,6 +402,7 @@ static bool work_turn(struct simulation *s, struct engine_thread *e)
 static void look(struct simulation *s, struct engine_thread *e, bool idle)
 {
     bool again = true;
+    e->ahead_known = false;
     while (again) {
         if (take_letters(s, e, e->phase_at, idle)) {
             count_waiting(e, e->phase_at);
@@ -402,13 +427,25 @@ static time_ps commit_time(const struct simulation *s, struct engine_thread *e)
            (s->options.uniproc ? station_cost(&costs->worker_result, 1, n) : 0);
 }
 
+/* Quiet steps from now on; what was found holds until something else happens. */
+static const struct tally_quiet *look_ahead(struct engine_thread *e)
+{
+    if (!e->ahead_known) {
+        tally_quiet(e->tally, &e->ahead);
+        e->ahead_known = true;
+    }
+    return &e->ahead;
+}
+
 /* Quiet steps whose result and whose look at the input come by `until`. */
 static void pass_quiet_steps(struct simulation *s, struct engine_thread *e, time_ps until)
 {
     struct station *me = &e->station;
-    struct tally_quiet quiet;
-    tally_quiet(e->tally, &quiet);
+    const struct tally_quiet quiet = *look_ahead(e);
     uint32_t n = quiet.seqs_count;
+    if (quiet.steps_count == 0) {
+        return;
+    }
     const struct letter *letter = station_letter(me, REQUESTS_INBOX, TIME_NEVER);
     time_ps most = letter != NULL && letter->at - 1 < until ? letter->at - 1 : until;
     struct tally_plan plan = {.step = quiet.next_step,
@@ -440,6 +477,9 @@ static void pass_quiet_steps(struct simulation *s, struct engine_thread *e, time
         return;
     }
     tally_advance(e->tally, steps);
+    e->ahead.steps_count -= steps;
+    e->ahead.next_step += steps;
+    e->ahead.kv_read_tokens += steps * n;
     me->books->kv_used_blocks = tally_used_blocks(e->tally) - plan.blocks_count;
     count_waiting(e, e->looked_at);
     s->progress_at = me->cursor;
@@ -482,12 +522,11 @@ void engine_flow_pass(struct engine_thread *e, time_ps until)
 static time_ps next_seen(const struct simulation *s, struct engine_thread *e)
 {
     const struct simulation_options *o = &s->options;
-    struct tally_quiet quiet;
     if (s->level < SIMULATION_L2 || e->station.phase != FLOW_RESULT) {
         return e->phase_at;
     }
-    tally_quiet(e->tally, &quiet);
-    uint64_t row = quiet.next_row;
+    const struct tally_quiet *quiet = look_ahead(e);
+    uint64_t row = quiet->next_row;
     if (row == e->taken + 1) {
         return e->phase_at;
     }
@@ -497,19 +536,16 @@ static time_ps next_seen(const struct simulation *s, struct engine_thread *e)
         return there > e->phase_at ? there : e->phase_at;
     }
     uint64_t steps = row - e->submitted;
-    struct step_load load = {.seqs_count = quiet.seqs_count,
-                             .tokens_count = quiet.seqs_count,
-                             .kv_read_tokens = quiet.kv_read_tokens,
-                             .attention_pairs = quiet.kv_read_tokens,
-                             .sampled_count = quiet.seqs_count};
-    uint32_t ep = o->model->experts_count > 0 ? o->engines_count : 1;
-    const struct step_ranks ranks = {
-        .tp = o->tp, .ep = ep, .all_tokens = (uint64_t)ep * quiet.seqs_count};
-    time_ps least = cost_step_time(o->gpu, &s->cost_model, &ranks, &load);
+    struct tally_plan plan = {.seqs_count = quiet->seqs_count,
+                              .tokens_count = quiet->seqs_count,
+                              .sampled_count = quiet->seqs_count,
+                              .kv_read_tokens = quiet->kv_read_tokens,
+                              .attention_pairs = quiet->kv_read_tokens};
+    time_ps least = roofline(s, e, &plan);
     if (o->gpu->fit != NULL) { /* a line that may fall; else times rise with the contexts */
-        load.kv_read_tokens += (steps - 1) * quiet.seqs_count;
-        load.attention_pairs = load.kv_read_tokens;
-        time_ps last = cost_step_time(o->gpu, &s->cost_model, &ranks, &load);
+        plan.kv_read_tokens += (steps - 1) * quiet->seqs_count;
+        plan.attention_pairs = plan.kv_read_tokens;
+        time_ps last = roofline(s, e, &plan);
         least = (least < last ? least : last) - 1; /* they are rounded */
     }
     time_ps seen = e->workers[0].gpu_end + least * (time_ps)steps;
@@ -536,7 +572,8 @@ void engine_flow_run(struct station *station)
     bool idle = station->phase == FLOW_IDLE;
     station->waiting = true;
     station->timed = false;
-    station->wait_mask = letters && !idle ? 0 : 1U << REQUESTS_INBOX;
+    station->wait_mask =
+        idle ? 1U << REQUESTS_INBOX : 0; /* else engine_flow_arrival() sees to it */
     station->wait_until = idle ? TIME_NEVER : letters ? e->phase_at : next_seen(s, e);
 }
 

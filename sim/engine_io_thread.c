@@ -46,10 +46,18 @@ static void wait_for_letter(struct station *station)
     station_wait(station, 1U << ONLY_INBOX, &station->books->idle);
 }
 
+static void pass_on(struct engine_thread *e, struct letter letter)
+{
+    letter.at = e->input.cursor;
+    letter_send(&e->input, &e->station, REQUESTS_INBOX, letter);
+    if (e->tally != NULL) {
+        engine_flow_arrival(e);
+    }
+}
+
 void engine_input_run(struct station *station)
 {
     const struct simulation *s = simulation_of(station);
-    struct engine_thread *e = station->owner;
     const struct letter *letter = station_letter(station, ONLY_INBOX, station->now);
     if (letter != NULL) {
         if (station->phase == IO_LOOK) {
@@ -59,14 +67,21 @@ void engine_input_run(struct station *station)
             return;
         }
         struct letter passed = *letter;
-        passed.at = station->cursor;
         station_drop(station, ONLY_INBOX);
-        letter_send(station, &e->station, REQUESTS_INBOX, passed);
-        if (e->tally != NULL) {
-            engine_flow_arrival(e);
-        }
+        pass_on(station->owner, passed);
     }
     wait_for_letter(station);
+}
+
+bool engine_hears(struct engine_thread *e, struct ticket *t, time_ps at)
+{
+    const struct letter letter = {.at = at, .kind = LETTER_ADD, .as.number = t->index};
+    if (!station_hears(&e->input, at)) {
+        return false;
+    }
+    begin_input(simulation_of(&e->input), &e->input, &letter);
+    pass_on(e, letter);
+    return true;
 }
 
 /* ---- output ---- */

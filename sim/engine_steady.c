@@ -61,23 +61,30 @@ static struct flight *flight_of(struct engine_thread *e, uint64_t step)
     return &e->flights[step % FLIGHTS_MAX];
 }
 
-/* Are both steps in flight of this kind, and was the later one launched while the GPU worked? */
-static bool is_steady(const struct simulation *s, struct engine_thread *e, const struct pace *p,
+/* Are both steps in flight of this kind? */
+static bool are_alike(const struct simulation *s, struct engine_thread *e,
                       const struct tally_plan *plan)
 {
-    const struct station *me = &e->station;
-    const struct worker *w = &e->workers[0];
     const struct flight *a = flight_of(e, e->taken + 1);
     const struct flight *b = flight_of(e, e->taken + 2);
     uint32_t n = plan->seqs_count;
-    time_ps reached = e->phase_at + p->turn + p->reach - p->poll;
-    return s->options.tp == 1 && !s->options.uniproc && s->options.engine.async_depth == 2 &&
-           e->submitted == e->taken + 2 && a->sampled_count == n && b->sampled_count == n &&
+    return e->submitted == e->taken + 2 && a->sampled_count == n && b->sampled_count == n &&
            a->clients_count == plan->clients_count && b->clients_count == plan->clients_count &&
-           e->phase_at > me->cursor && w->station.spinning == w->station.waits_spinning &&
+           b->graph && s->options.tp == 1 && !s->options.uniproc &&
+           s->options.engine.async_depth == 2;
+}
+
+/* Was the later one launched while the GPU worked? */
+static bool is_steady(const struct simulation *s, struct engine_thread *e, const struct pace *p)
+{
+    const struct station *me = &e->station;
+    const struct worker *w = &e->workers[0];
+    const struct flight *b = flight_of(e, e->taken + 2);
+    time_ps reached = e->phase_at + p->turn + p->reach - p->poll;
+    return e->phase_at > me->cursor && w->station.spinning == w->station.waits_spinning &&
            reached > w->station.wait_since &&
            w->output.wait_since == w->gpu_end + p->poll + p->result &&
-           b->result_at == w->output.wait_since + s->options.costs.ring && b->graph &&
+           b->result_at == w->output.wait_since + s->options.costs.ring &&
            w->gpu_end >= e->phase_at + p->turn + launching(p) + GPU_SUBMIT_LATENCY;
 }
 
@@ -132,18 +139,16 @@ static void book_gpu(const struct simulation *s, struct engine_thread *e, const 
 static void set_flight(struct engine_thread *e, uint64_t step, const struct tally_plan *plan,
                        const struct pace *p, time_ps taken_before, time_ps done)
 {
-    struct flight *f = flight_of(e, step);
-    *f = (struct flight){
-        .step = step,
-        .submitted = taken_before + p->turn,
-        .seqs_count = plan->seqs_count,
-        .sampled_count = plan->seqs_count,
-        .clients_count = plan->clients_count,
-        .launches = true,
-        .graph = true,
-        .done = done,
-        .result_at = done + p->answer - p->poll,
-    };
+    struct flight *f = flight_of(e, step); /* what only its launches need is left as it is */
+    f->step = step;
+    f->submitted = taken_before + p->turn;
+    f->seqs_count = plan->seqs_count;
+    f->sampled_count = plan->seqs_count;
+    f->clients_count = plan->clients_count;
+    f->launches = true;
+    f->graph = true;
+    f->done = done;
+    f->result_at = done + p->answer - p->poll;
 }
 
 /* What goes through the main thread and, at its look at its input, through its output thread. */
@@ -172,66 +177,110 @@ static void book_steps(struct engine_thread *e, const struct tally_plan *plan, u
     }
 }
 
+const struct cost_decodes *engine_decodes(struct engine_thread *e, uint32_t seqs_count)
+{
+    const struct simulation *s = simulation_of(&e->station);
+    const struct simulation_options *o = &s->options;
+    if (e->decodes_seqs != seqs_count) {
+        e->decodes_seqs = seqs_count;
+        e->decodes_fit = cost_decodes_of(o->gpu, &s->cost_model, o->tp, seqs_count, &e->decodes);
+    }
+    return e->decodes_fit ? &e->decodes : NULL;
+}
+
+/* The course of a row of steps, as far as it has come. */
+struct course {
+    uint64_t steps_max;
+    time_ps until; /* of the looks at the input */
+    uint64_t steps;
+    time_ps done[2];  /* the steps in flight */
+    time_ps taken[2]; /* the last two results; one: the second */
+    time_ps next;     /* the result after them */
+};
+
+/* Goes through steps in which the GPU is the last to be ready. */
+static void go_through(const struct simulation *s, const uint32_t *step_blocks,
+                       const struct cost_decodes *decodes, const struct pace *p,
+                       struct tally_plan *plan, struct course *course)
+{
+    const struct simulation_options *o = &s->options;
+    struct course c = *course;
+    uint32_t n = plan->seqs_count;
+    uint32_t period = o->engine.block_tokens;
+    uint32_t phase = (uint32_t)(plan->step % period);
+    uint32_t slower_ppm = o->gpu_slower_ppm;
+    uint64_t contexts = plan->kv_read_tokens;
+    double pcie_bytes_per_s = o->gpu->pcie_bytes_per_s;
+    time_ps least = p->answer + p->turn + launching(p) + GPU_SUBMIT_LATENCY;
+    while (c.steps < c.steps_max && c.next + p->commit <= c.until) {
+        uint64_t bytes = 28ULL * n + 4ULL * step_blocks[phase];
+        time_ps time = cost_decodes_time(decodes, contexts);
+        time += slower_ppm > 0 ? time / 1000000 * slower_ppm : 0;
+        time += (time_ps)((double)bytes / pcie_bytes_per_s * (double)PS_PER_S);
+        if (time < least) {
+            break;
+        }
+        contexts += n;
+        phase = phase + 1 < period ? phase + 1 : 0;
+        c.taken[0] = c.taken[1];
+        c.taken[1] = c.next;
+        c.next = c.done[1] + p->answer;
+        c.done[0] = c.done[1];
+        c.done[1] += time;
+        c.steps++;
+    }
+    plan->kv_read_tokens = contexts;
+    plan->step += c.steps;
+    if (c.steps > 0) {
+        plan->blocks_count = step_blocks[(phase > 0 ? phase : period) - 1];
+    }
+    *course = c;
+}
+
+/* The sum of the steps' times from submission to result. */
+static time_ps step_sum(struct engine_thread *e, const struct pace *p, const struct course *c)
+{
+    time_ps sum = c->taken[1] - flight_of(e, e->taken + 1)->submitted;
+    if (c->steps > 1) { /* the third one was submitted a turn after the first result, ... */
+        sum += c->taken[0] - flight_of(e, e->taken + 2)->submitted;
+        sum -= (time_ps)(c->steps - 2) * p->turn;
+    }
+    return sum;
+}
+
 uint64_t engine_steady_pass(struct engine_thread *e, const struct tally_quiet *quiet,
                             struct tally_plan *plan, uint64_t steps_max, time_ps until)
 {
     const struct simulation *s = simulation_of(&e->station);
-    const struct simulation_options *o = &s->options;
-    uint32_t n = plan->seqs_count;
-    struct pace p = pace_of(s, n);
-    struct cost_decodes decodes;
-    if (!is_steady(s, e, &p, plan) ||
-        !cost_decodes_of(o->gpu, &s->cost_model, o->tp, n, &decodes)) {
+    if (!are_alike(s, e, plan)) {
         return 0;
     }
-    struct simulation_thread *books = e->station.books;
-    time_ps least = p.answer + p.turn + launching(&p) + GPU_SUBMIT_LATENCY;
+    const struct cost_decodes *decodes = engine_decodes(e, plan->seqs_count);
+    struct pace p = pace_of(s, plan->seqs_count);
+    if (decodes == NULL || !is_steady(s, e, &p)) {
+        return 0;
+    }
     time_ps began = e->workers[0].gpu_end;
-    time_ps done[2] = {flight_of(e, e->taken + 1)->done, began};
-    time_ps submitted[2] = {flight_of(e, e->taken + 1)->submitted,
-                            flight_of(e, e->taken + 2)->submitted};
-    time_ps taken[2] = {0, 0};
-    time_ps next = e->phase_at;
-    time_ps step_sum = 0;
-    uint64_t steps = 0;
-    uint32_t phase = (uint32_t)(plan->step % o->engine.block_tokens);
-    while (steps < steps_max && next + p.commit <= until) {
-        uint64_t bytes = 28ULL * n + 4ULL * quiet->step_blocks[phase];
-        time_ps gpu_time = cost_decodes_time(&decodes, plan->kv_read_tokens);
-        time_ps time = gpu_time + gpu_time / 1000000 * o->gpu_slower_ppm +
-                       (time_ps)((double)bytes / o->gpu->pcie_bytes_per_s * (double)PS_PER_S);
-        if (time < least) {
-            break;
-        }
-        plan->blocks_count = quiet->step_blocks[phase];
-        plan->kv_read_tokens += n;
-        phase = phase + 1 < o->engine.block_tokens ? phase + 1 : 0;
-        step_sum += next - submitted[0];
-        submitted[0] = submitted[1];
-        submitted[1] = next + p.turn;
-        taken[0] = taken[1];
-        taken[1] = next;
-        next = done[1] + p.answer;
-        done[0] = done[1];
-        done[1] += time;
-        steps++;
-    }
-    if (steps == 0) {
+    struct course c = {.steps_max = steps_max,
+                       .until = until,
+                       .done = {flight_of(e, e->taken + 1)->done, began},
+                       .next = e->phase_at};
+    go_through(s, quiet->step_blocks, decodes, &p, plan, &c);
+    if (c.steps == 0) {
         return 0;
     }
-    e->workers[0].gpu_end = done[1];
-    books->step += step_sum;
-    book_steps(e, plan, steps, taken[1] + p.commit);
-    book_threads(s, e, &p, steps, taken[1]);
-    e->looked_at = taken[1] + p.commit;
-    book_gpu(s, e, &p, steps, began);
-    e->taken += steps;
-    e->submitted += steps;
-    plan->step += steps;
-    e->phase_at = next;
-    if (steps > 1) {
-        set_flight(e, e->submitted - 1, plan, &p, taken[0], done[0]);
+    e->workers[0].gpu_end = c.done[1];
+    e->station.books->step += step_sum(e, &p, &c);
+    book_steps(e, plan, c.steps, c.taken[1] + p.commit);
+    book_threads(s, e, &p, c.steps, c.taken[1]);
+    e->looked_at = c.taken[1] + p.commit;
+    book_gpu(s, e, &p, c.steps, began);
+    e->taken += c.steps;
+    e->submitted += c.steps;
+    e->phase_at = c.next;
+    if (c.steps > 1) {
+        set_flight(e, e->submitted - 1, plan, &p, c.taken[0], c.done[0]);
     }
-    set_flight(e, e->submitted, plan, &p, taken[1], done[1]);
-    return steps;
+    set_flight(e, e->submitted, plan, &p, c.taken[1], c.done[1]);
+    return c.steps;
 }

@@ -196,6 +196,30 @@ static enum status allocate(struct simulation *s, struct error *error)
     return STATUS_OK;
 }
 
+/* Where counts stand for the engine cores, threads that take no time need no letters and events:
+ * they do at once what they are told. Nobody is overtaken, as at one time the coordinator and the
+ * API servers come before who tells them, and input threads in the order of those. */
+static void mark_free_threads(struct simulation *s)
+{
+    const struct simulation_options *o = &s->options;
+    const struct simulation_costs *c = &o->costs;
+    if (s->level == SIMULATION_L0 || !simulation_options_countable(o)) {
+        return;
+    }
+    for (uint32_t i = 0; i < o->api_servers_count; i++) {
+        s->apis[i].station.takes_no_time = true;
+    }
+    for (uint32_t i = 0; i < o->engines_count; i++) {
+        s->engines[i].input.takes_no_time =
+            simulation_cost_is_none(&c->engine_input) && o->extra.engine_input_request == 0;
+    }
+    if (s->coordinator != NULL) {
+        s->coordinator->station.takes_no_time = simulation_cost_is_none(&c->coordinator_message) &&
+                                                simulation_cost_is_none(&c->coordinator_publish) &&
+                                                o->host.coordinator_message == 0;
+    }
+}
+
 static enum status open_all(struct simulation *s, struct error *error)
 {
     struct opening o = {.s = s, .entity = SCENE_CORES_ENTITY + 1};
@@ -211,6 +235,7 @@ static enum status open_all(struct simulation *s, struct error *error)
     TRY(open_workers(&o, error));
     s->client.station.run = client_run;
     open_station(&o, &s->client.station, SIMULATION_THREAD_CLIENT, 0, 0);
+    mark_free_threads(s);
     return client_open(s, error);
 }
 

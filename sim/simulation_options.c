@@ -89,7 +89,7 @@ struct simulation_options simulation_options_default(void)
     };
 }
 
-static bool free_of_charge(const struct simulation_cost *c)
+bool simulation_cost_is_none(const struct simulation_cost *c)
 {
     return c->call == 0 && c->item == 0 && c->token == 0;
 }
@@ -99,11 +99,12 @@ static bool outputs_are_free(const struct simulation_options *o)
 {
     const struct simulation_costs *c = &o->costs;
     const struct host_profile *h = &o->host;
-    return free_of_charge(&c->client_request) && free_of_charge(&c->client_read) &&
-           free_of_charge(&c->api_request) && free_of_charge(&c->api_message) &&
-           free_of_charge(&c->api_output) && free_of_charge(&c->api_write) &&
-           free_of_charge(&c->api_state) && free_of_charge(&c->engine_output) && c->wake == 0 &&
-           c->wake_cpu == 0 && c->sleep_late == 0 && c->sleep_cpu == 0 && h->api_request == 0 &&
+    return simulation_cost_is_none(&c->client_request) &&
+           simulation_cost_is_none(&c->client_read) && simulation_cost_is_none(&c->api_request) &&
+           simulation_cost_is_none(&c->api_message) && simulation_cost_is_none(&c->api_output) &&
+           simulation_cost_is_none(&c->api_write) && simulation_cost_is_none(&c->api_state) &&
+           simulation_cost_is_none(&c->engine_output) && c->wake == 0 && c->wake_cpu == 0 &&
+           c->sleep_late == 0 && c->sleep_cpu == 0 && h->api_request == 0 &&
            h->api_prompt_token == 0 && h->api_message == 0 && h->api_output_token == 0 &&
            o->extra.engine_output_message == 0 && o->extra.engine_output_token == 0;
 }

@@ -14,6 +14,8 @@ MUST_CHECK enum status simulation_options_resolve(struct simulation_options *o,
 enum simulation_level simulation_options_level(const struct simulation_options *o,
                                                const struct simulation_source *source,
                                                const struct simulation_observer *observer);
+/* Does it take no time, whatever the number of items and tokens? */
+bool simulation_cost_is_none(const struct simulation_cost *c);
 /* Are engine cores, workers and GPUs simple enough for engine_flow.c? */
 bool simulation_options_countable(const struct simulation_options *o);
 

@@ -107,16 +107,19 @@ struct state_parcel {
     struct engine_counts counts[];
 };
 
+/* What an API server writes to one connection. */
+struct api_write {
+    struct ticket *ticket;
+    time_ps at;
+    uint32_t tokens;
+    bool first;
+    bool last;
+};
+
 struct writes_parcel {
     struct parcel parcel;
     uint32_t count;
-    struct api_write {
-        struct ticket *ticket;
-        time_ps at;
-        uint32_t tokens;
-        bool first;
-        bool last;
-    } writes[];
+    struct api_write writes[];
 };
 
 struct client_thread {
@@ -243,7 +246,12 @@ struct engine_thread {
     time_ps phase_at;    /* when its next phase begins */
     time_ps flow_cursor; /* the main thread's, while others run */
     time_ps submitted_at;
-    time_ps looked_at; /* at its input, before the last quiet step that was submitted */
+    time_ps looked_at;        /* at its input, before the last quiet step that was submitted */
+    struct tally_quiet ahead; /* quiet steps from here on, if they are known */
+    bool ahead_known;
+    struct cost_decodes decodes; /* of steps of so many sequences; 0: none yet */
+    uint32_t decodes_seqs;
+    bool decodes_fit;
     struct wave_ballot ballot;
     uint32_t wave_before;
     bool in_wave; /* its first forward was agreed on */
@@ -335,14 +343,24 @@ MUST_CHECK enum status client_open(struct simulation *s, struct error *error);
 void client_run(struct station *station);
 void client_destroy(struct client_thread *c);
 
+/* Above L0, where reading takes no time: what nobody hears of is read as it is written; false: it
+ * has to be sent. */
+bool client_reads_unseen(struct simulation *s, const struct api_write *w);
+
 /* api_thread.c */
 MUST_CHECK enum status api_open(struct simulation *s, struct api_thread *a, struct error *error);
 void api_run(struct station *station);
+/* Outputs and requests where that takes no time; false: they have to be sent. */
+bool api_hears(struct simulation *s, struct api_thread *a, struct outputs_parcel *p, time_ps at);
+bool api_hears_request(struct simulation *s, struct api_thread *a, struct ticket *t, time_ps at);
 void api_destroy(struct api_thread *a);
 
 /* coordinator_thread.c */
 MUST_CHECK enum status coordinator_open(struct simulation *s, struct error *error);
 void coordinator_run(struct station *station);
+/* An engine core's counts, where that takes no time; false: they have to be sent. */
+bool coordinator_hears(struct simulation *s, uint32_t engine, const struct scheduler_stats *stats,
+                       time_ps at);
 void coordinator_destroy(struct coordinator_thread *c);
 
 /* engine_thread.c */
@@ -358,7 +376,10 @@ MUST_CHECK enum status engine_flow_open(struct simulation *s, struct engine_thre
 void engine_flow_run(struct station *station);
 /* It has got a request: its next look comes with its next phase. */
 void engine_flow_arrival(struct engine_thread *e);
-/* engine_steady.c: takes some of up to `steps_max` quiet steps, those whose look at the input comes
+/* engine_steady.c: what steps cost in which so many sequences compute a token each and sample;
+ * NULL: that is not all there is to them. */
+const struct cost_decodes *engine_decodes(struct engine_thread *e, uint32_t seqs_count);
+/* Takes some of up to `steps_max` quiet steps, those whose look at the input comes
  * by `until`, of which *plan is the next one, and books them; 0: they have to be gone through. */
 uint64_t engine_steady_pass(struct engine_thread *e, const struct tally_quiet *quiet,
                             struct tally_plan *plan, uint64_t steps_max, time_ps until);
@@ -368,6 +389,8 @@ void engine_flow_pass(struct engine_thread *e, time_ps until);
 /* engine_io_thread.c */
 void engine_input_run(struct station *station);
 void engine_output_run(struct station *station);
+/* A request, where the input thread takes no time; false: it has to be sent. */
+bool engine_hears(struct engine_thread *e, struct ticket *t, time_ps at);
 /* From the main thread, at its cursor. */
 void engine_send(struct engine_thread *e, int32_t client, const struct engine_outputs *outputs);
 

@@ -68,6 +68,7 @@ struct station {
     uint32_t entity;
     uint32_t phase; /* of its loop; the owner's */
     bool in_line;
+    bool takes_no_time;  /* in all that it ever does */
     bool waits_spinning; /* in waits for results; its other waits block */
     bool books_waits;    /* its owner does what the end of a wait does */
 
@@ -215,6 +216,18 @@ static inline void station_pass_on(struct station *s, bool spinning)
 
 /* A letter from the station `from`. Of one sender they must be sent in order of `at`. */
 void station_send(struct station *to, uint32_t inbox, const struct letter *letter);
+
+/* May a thread that takes no time, and waits, be told now what is readable at `at` by a call in
+ * place of a letter? If so its wait is over; at the end of the call it waits again. */
+static inline bool station_hears(struct station *s, time_ps at)
+{
+    if (!s->takes_no_time || at != s->scene->now || !s->waiting || s->letters_count > 0) {
+        return false;
+    }
+    *s->wait_books += at - s->wait_since;
+    s->now = s->cursor = s->busy_until = s->wait_since = at;
+    return true;
+}
 
 /* The oldest letter if it is readable by `by`; NULL: none is. */
 static inline const struct letter *station_letter(const struct station *s, uint32_t inbox,
