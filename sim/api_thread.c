@@ -170,8 +170,6 @@ static void deliver(struct simulation *s, struct api_thread *a, const struct fro
     struct station *me = &a->station;
     struct ticket *t = ticket_at(s, d->serial);
     station_charge(me, s->options.host.api_output_token * (time_ps)d->new_tokens_count);
-    station_work(me, station_cost(&s->options.costs.api_output, 1, d->new_tokens_count));
-    me->books->output_tokens += d->new_tokens_count;
     if (d->first) {
         t->hops[SIMULATION_HOP_API_FIRST_OUTPUT] = a->message_at;
         tell_wait(me, t->hops[SIMULATION_HOP_ENGINE_FIRST_TOKEN], a->message_at);
@@ -192,11 +190,6 @@ static void deliver(struct simulation *s, struct api_thread *a, const struct fro
     mark(a, t);
 }
 
-static bool slice_is_owed(const struct api_thread *a)
-{
-    return a->station.busy_until - a->station.cursor > SLICE_US * PS_PER_US;
-}
-
 /* True: `phase` goes on at once. False: something is owed, and the segment ends with sleeping it
  * off. */
 static bool settle(struct api_thread *a, enum api_phase phase)
@@ -214,15 +207,24 @@ static bool settle(struct api_thread *a, enum api_phase phase)
 /* Deltas until a slice is owed (false) or there are no more. */
 static bool deliver_deltas(struct simulation *s, struct api_thread *a)
 {
+    struct station *me = &a->station;
+    struct simulation_cost cost = s->options.costs.api_output;
     const struct frontend_delta *delta;
-    while ((delta = frontend_pull(a->frontend)) != NULL) {
+    time_ps cpu = 0;
+    uint64_t tokens = 0;
+    bool slice = false;
+    while (!slice && (delta = frontend_pull(a->frontend)) != NULL) {
         deliver(s, a, delta);
-        if (slice_is_owed(a)) {
-            (void)settle(a, API_FLUSH);
-            return false;
-        }
+        cpu += station_cost(&cost, 1, delta->new_tokens_count);
+        tokens += delta->new_tokens_count;
+        slice = me->busy_until - (me->cursor + cpu) > SLICE_US * PS_PER_US;
     }
-    return true;
+    station_work(me, cpu);
+    me->books->output_tokens += tokens;
+    if (slice) {
+        (void)settle(a, API_FLUSH);
+    }
+    return !slice;
 }
 
 static void begin_message(struct simulation *s, struct api_thread *a, struct parcel *p)

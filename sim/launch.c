@@ -95,8 +95,12 @@ void launch_plan(const struct engine_thread *e, struct flight *f, const struct w
                                .ep = ep,
                                .all_tokens =
                                    all_tokens > 0 ? all_tokens : (uint64_t)ep * load.tokens_count};
-    struct step_cost cost;
-    cost_step_model(o->gpu, &s->cost_model, &ranks, &load, &cost);
+    struct step_cost cost = {.time = 0};
+    if (o->gpu_sharing == SIMULATION_GPU_OWN) { /* nobody shares what it leaves of the GPU */
+        cost.time = cost_step_time(o->gpu, &s->cost_model, &ranks, &load);
+    } else {
+        cost_step_model(o->gpu, &s->cost_model, &ranks, &load, &cost);
+    }
     time_ps stage_time = cost.time / o->pp; /* stages are equal */
     f->gpu_time = stage_time + stage_time / PPM * o->gpu_slower_ppm;
     f->handover = o->pp > 1 ? cost_handover(o->gpu, o->model, o->tp, load.tokens_count) : 0;

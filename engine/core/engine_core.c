@@ -347,10 +347,9 @@ static void put_first_output(const struct engine_core *e, uint32_t slot,
 }
 
 /* Of a request that goes on. */
-static inline struct engine_output *put_plain_output(struct engine_core *e, uint32_t slot,
-                                                     const uint32_t *token)
+static inline struct engine_output *put_plain_output(struct engine_core *e, struct request *r,
+                                                     uint32_t slot, const uint32_t *token)
 {
-    struct request *r = &e->table.requests[slot];
     struct client_box *box = box_of(e, r->client_index);
     struct engine_output *output = &box->outputs[box->outputs_count++];
     output->id = e->table.details[slot].id;
@@ -373,7 +372,7 @@ static inline struct engine_output *put_plain_output(struct engine_core *e, uint
 static void put_output(struct engine_core *e, uint32_t slot, const uint32_t *token,
                        const struct commit_outcome *outcome)
 {
-    struct engine_output *output = put_plain_output(e, slot, token);
+    struct engine_output *output = put_plain_output(e, &e->table.requests[slot], slot, token);
     output->finish = outcome->finish;
     output->stop_token_id = outcome->stop_token_id;
     if (outcome->finish != FINISH_NONE) {
@@ -463,20 +462,25 @@ static void place_outputs(struct engine_core *e, const struct step_plan *plan)
 static void commit_plan(struct engine_core *e, const struct step_plan *plan,
                         const struct step_result *result)
 {
+    const struct step_seq *seqs = plan->seqs;
+    uint32_t seqs_count = plan->seqs_count;
+    struct request *requests = e->table.requests;
+    const uint32_t *tokens = result->tokens;
+    uint32_t *new_token = e->new_tokens;
     uint32_t samples = 0;
-    uint32_t outputs = 0;
-    for (uint32_t i = 0; i < plan->seqs_count; i++) {
-        const struct step_seq *seq = &plan->seqs[i];
+    for (uint32_t i = 0; i < seqs_count; i++) {
+        const struct step_seq *seq = &seqs[i];
+        struct request *r = &requests[seq->slot];
         bool sampled = (seq->flags & STEP_SEQ_SAMPLES) != 0;
         ASSERT(!sampled || samples < result->tokens_count);
-        uint32_t token = sampled ? result->tokens[samples] : 0;
+        uint32_t token = sampled ? tokens[samples] : 0;
         samples += sampled;
         struct commit_outcome outcome;
-        e->new_tokens[outputs] = token;
-        if (scheduler_commit_plain(&e->table.requests[seq->slot], seq)) {
-            (void)put_plain_output(e, seq->slot, &e->new_tokens[outputs++]);
+        *new_token = token;
+        if (scheduler_commit_plain(r, seq)) {
+            (void)put_plain_output(e, r, seq->slot, new_token++);
         } else if (scheduler_commit(&e->scheduler, seq, token, &outcome)) {
-            put_output(e, seq->slot, &e->new_tokens[outputs++], &outcome);
+            put_output(e, seq->slot, new_token++, &outcome);
         }
     }
     ASSERT(samples == result->tokens_count);

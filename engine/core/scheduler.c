@@ -296,43 +296,53 @@ static bool make_room(struct scheduler *s, struct pass *pass, uint32_t *index, u
 
 /*
  * What most steps do for most requests, as running_tokens() and plan_seq() would: one more token,
- * which samples, in a block that is there, with no block to enter into the prefix cache. False:
- * nothing was done. Not for a pipeline.
+ * which samples, in a block that is there, with no block to enter into the prefix cache. For all
+ * from running[index] on until one wants something else: its index. Not for a pipeline.
  */
-static bool plan_decode(struct scheduler *s, struct pass *pass, uint32_t slot)
+static uint32_t plan_decodes(struct scheduler *s, struct pass *pass, uint32_t index)
 {
-    struct request *r = &s->table->requests[slot];
-    uint32_t computed = r->computed_tokens + 1;
-    if (computed != r->tokens_count + r->placeholders || computed > r->capacity_tokens ||
-        computed >= s->options.max_model_len || r->tokens_count >= r->register_at_tokens ||
-        (r->placeholders > 0 && r->tokens_count + 1 >= r->limit_tokens)) {
-        return false;
+    struct request *requests = s->table->requests;
+    const uint32_t *running = s->running;
+    uint32_t max_model_len = s->options.max_model_len;
+    uint32_t blocks_first = pass->block_ids_count;
+    uint32_t end = index + min_u32(s->running_count - index, pass->budget_tokens);
+    struct step_seq *seq = pass->buffer->seqs + pass->seqs_count;
+    uint32_t i = index;
+    for (; i < end; i++) {
+        struct request *r = &requests[running[i]];
+        uint32_t computed = r->computed_tokens + 1;
+        if (computed != r->tokens_count + r->placeholders || computed > r->capacity_tokens ||
+            computed >= max_model_len || r->tokens_count >= r->register_at_tokens ||
+            (r->placeholders > 0 && r->tokens_count + 1 >= r->limit_tokens)) {
+            break;
+        }
+        *seq++ = (struct step_seq){
+            .slot = running[i],
+            .computed_tokens = computed - 1,
+            .scheduled_tokens = 1,
+            .flags = STEP_SEQ_SAMPLES | (r->ignore_eos ? STEP_SEQ_IGNORE_EOS : 0),
+            .sample_key = r->sample_key,
+            .position = computed - r->prompt_tokens,
+            .blocks_first = blocks_first,
+        };
+        r->in_flight++;
+        r->computed_tokens = computed;
+        r->placeholders++;
     }
-    pass->buffer->seqs[pass->seqs_count] = (struct step_seq){
-        .slot = slot,
-        .computed_tokens = r->computed_tokens,
-        .scheduled_tokens = 1,
-        .flags = STEP_SEQ_SAMPLES | (r->ignore_eos ? STEP_SEQ_IGNORE_EOS : 0),
-        .sample_key = r->sample_key,
-        .position = computed - r->prompt_tokens,
-        .blocks_first = pass->block_ids_count,
-    };
-    pass->seqs_count++;
-    pass->budget_tokens--;
-    r->in_flight++;
-    r->computed_tokens = computed;
-    r->placeholders++;
-    return true;
+    pass->seqs_count += i - index;
+    pass->budget_tokens -= i - index;
+    return i;
 }
 
 static void serve_running(struct scheduler *s, struct pass *pass)
 {
     bool pipeline = s->options.pipeline_stages > 1;
-    for (uint32_t i = 0; i < s->running_count && pass->budget_tokens > 0; i++) {
-        uint32_t slot = s->running[i];
-        if (!pipeline && plan_decode(s, pass, slot)) {
-            continue;
+    for (uint32_t i = 0;; i++) {
+        i = pipeline ? i : plan_decodes(s, pass, i);
+        if (i >= s->running_count || pass->budget_tokens == 0) {
+            return;
         }
+        uint32_t slot = s->running[i];
         const struct request *r = &s->table->requests[slot];
         uint32_t n = running_tokens(s, pass, slot);
         if (n == 0) {
