@@ -140,8 +140,9 @@ static void print_costs(const struct calibrate_result *r)
             (void)snprintf(text, sizeof text, "%.3f to %.3f", (double)interval->lo / 1e6,
                            (double)interval->hi / 1e6);
         }
-        (void)printf("%-26s %10.3f   %-22s%s\n", calibration_term_name(term), us(r, term), text,
-                     source_text(r->source[i]));
+        const char *note = source_text(r->source[i]);
+        (void)printf("%-26s %10.3f   %-*s%s\n", calibration_term_name(term), us(r, term),
+                     note[0] != '\0' ? 22 : 0, text, note);
     }
 }
 

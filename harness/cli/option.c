@@ -5,10 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/device/cost.h"
-#include "engine/model/shapes.h"
 #include "harness/cli/cli.h"
 #include "harness/scenario/nearest.h"
+#include "sim/simulation.h"
 
 static void tell(int got, const char *command, const char *word, const struct option *options)
 {

@@ -108,7 +108,8 @@ int cli_report(int argc, char **argv)
     if (record_about_read(argv[optind], place_revision(), &about, &error) != STATUS_OK) {
         (void)fprintf(stderr, "harness %s: %s\n", argv[0], error.text);
         if (!is_result_folder(argv[optind])) {
-            (void)fprintf(stderr, "try: a folder with the results of harness run, sim or validate\n");
+            (void)fprintf(stderr,
+                          "try: a folder with the results of harness run, sim or validate\n");
         }
         return EXIT_USAGE;
     }

@@ -104,7 +104,8 @@ struct calibrate_options {
 };
 
 /* Everything but date, revision and machine of out->calibration. DIED: a system did not start or
- * failed. FULL: interrupted. */
+ * failed. INVALID: a device with room for too few steps. IO: the kernel says nothing of threads.
+ * FULL: interrupted. */
 MUST_CHECK enum status calibrate_run(const struct calibrate_options *options,
                                      struct calibrate_result *out, struct error *error);
 

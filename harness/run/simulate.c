@@ -176,6 +176,7 @@ static void look(struct session *m, struct observation *out, time_ps *cpu,
     for (uint32_t i = 0; i < count; i++) {
         *cpu += threads[i].cpu;
         if (threads[i].kind == SIMULATION_THREAD_CLIENT) {
+            ASSERT(i + 1 == count); /* the others keep their places, by which they are looked up */
             atomic_store(client_cpu_ns, ns_from_ps(threads[i].cpu));
         } else {
             fill_slot(&s->threads[s->threads_count++], &threads[i]);

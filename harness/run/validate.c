@@ -29,7 +29,7 @@ enum {
  * as: keeps those of which a run tells nothing where they are plausible.
  */
 #define PRIOR         0.03
-#define JACOBIAN_STEP 0.03 /* for the intervals: long enough to average over the jumps of a latency */
+#define JACOBIAN_STEP 0.03 /* for the intervals: averages over a latency's jumps */
 #define FIRST_DELAY   PS_PER_MS
 
 void validate_measured(const struct measured_run *run, struct validate_times *out)

@@ -135,12 +135,9 @@ static const struct calibration *calibration_of(struct scenario *s, const char *
                      SCENARIO_CALIBRATIONS_MAX);
         return NULL;
     }
-    struct calibration *c = &s->calibrations[s->calibrations_count];
-    if (calibration_read(path, environment, c, problems) != STATUS_OK) {
-        return NULL;
-    }
-    s->calibrations_count++;
-    return c;
+    /* One with mistakes is kept, too: they are told once, not for each cell. */
+    struct calibration *c = &s->calibrations[s->calibrations_count++];
+    return calibration_read(path, environment, c, problems) == STATUS_OK ? c : NULL;
 }
 
 static void read_calibrations(struct scenario *s, const struct scenario_environment *environment,

@@ -184,6 +184,11 @@ static void units_are_exact(void **state)
     free(text);
 }
 
+static const char two_cells[] =
+    "[scenario]\nname = c\nmode = simulate\n[server s]\n[workload w]\nprompt = 8tok\n"
+    "output = 8tok\n[load l]\nmode = closed\nusers = %{u}\n[simulation]\ncosts = missing.ini\n"
+    "[sweep]\naxis.u = 2,3\n";
+
 /* The file stands beside the scenario, in another folder than this one. */
 static void a_scenario_simulates_with_it(void **state)
 {
@@ -193,6 +198,7 @@ static void a_scenario_simulates_with_it(void **state)
     const struct memory_file files[] = {{"d/t.ini", SCENARIO("c.ini")},
                                         {"d/bad.ini", SCENARIO("missing.ini")},
                                         {"d/word.ini", SCENARIO("defautl")},
+                                        {"d/cells.ini", two_cells},
                                         {"d/c.ini", text},
                                         {NULL, NULL}};
     struct memory memory = {.files = files};
@@ -216,6 +222,10 @@ static void a_scenario_simulates_with_it(void **state)
                      STATUS_INVALID);
     problems_join(&problems, said, sizeof said);
     assert_non_null(strstr(said, "cannot read 'd/missing.ini'"));
+    /* Once, whatever number of cells, and nothing of what a file that is not there lacks. */
+    assert_int_equal(scenario_open("d/cells.ini", &environment, NULL, &scenario, &problems),
+                     STATUS_INVALID);
+    assert_int_equal(problems.count, 1);
     assert_int_equal(scenario_open("d/word.ini", &environment, NULL, &scenario, &problems),
                      STATUS_INVALID);
     problems_join(&problems, said, sizeof said);
