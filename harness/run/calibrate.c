@@ -24,8 +24,8 @@ static time_ps link_of(double stamps_ns, time_ps receiver)
     return left > 0 ? left : 0;
 }
 
-/* Between the two stamps of an idle system lie the link, a wake-up and the input thread's work. */
-static void take_ipc(const struct calibrate_windows *w, struct calibrate_result *out)
+/* Between the two stamps lie the link, a wake-up and the input thread's work. */
+void calibrate_ipc(const struct calibrate_windows *w, struct calibrate_result *out)
 {
     struct simulation_costs *c = &out->calibration.costs;
     struct calibration_interval *interval = &out->calibration.intervals[CALIBRATION_IPC];
@@ -83,7 +83,7 @@ enum status calibrate_run(const struct calibrate_options *options, struct calibr
     if (status == STATUS_OK) {
         calibrate_waits(windows.rows, windows.count, options->seed, out);
         calibrate_fit(windows.rows, windows.count, options->seed, out);
-        take_ipc(&windows, out);
+        calibrate_ipc(&windows, out);
         out->others_cores = windows.others_cores;
     }
     free(windows.rows);

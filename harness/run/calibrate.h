@@ -120,6 +120,9 @@ struct calibrate_windows {
     double ipc_prompt_tokens;
     double others_cores; /* greatest of all set-ups */
 };
+/* The link of ZeroMQ from the stamps of the idle system, after all other costs. Without stamps it
+ * stays; it is at least 0. Pure. */
+void calibrate_ipc(const struct calibrate_windows *windows, struct calibrate_result *out);
 uint32_t calibrate_setups_count(void);
 const char *calibrate_setup_name(uint32_t index);
 MUST_CHECK enum status calibrate_setup_run(const struct calibrate_options *options, uint32_t index,

@@ -2,7 +2,8 @@
  * validation_test.c - `harness validate` of a scenario: two corners of the validation grid, one of
  * which the engine core limits and the other the API server, simulated and then measured. Asserts
  * what holds on a machine that other programs disturb; the limits proper are for a quiet one. The
- * folder is judged again to the same words.
+ * folder is judged again to the same words; one with runs of one kind has nothing to compare. And
+ * requests that others measured are scored.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -188,6 +189,54 @@ static void a_folder_without_pairs_is_told(void **state)
     assert_int_equal(access(words, F_OK), -1);
 }
 
+/* A row of the table of a file of requests: "NAME MEASURED SIMULATED MEAN% P50% P90% P99%
+ * DISTANCE%"; all requests are alike, so that each error is the same. */
+static void assert_row(const char *printed, const char *name, double measured_ms)
+{
+    char head[16];
+    double value[7];
+    (void)snprintf(head, sizeof head, "\n  %s ", name);
+    const char *row = strstr(printed, head);
+    assert_non_null(row);
+    row += strlen(head);
+    assert_int_equal(sscanf(row, "%lf %lf %lf%% %lf%% %lf%% %lf%% %lf%%", &value[0], &value[1],
+                            &value[2], &value[3], &value[4], &value[5], &value[6]),
+                     7);
+    assert_true(fabs(value[0] - measured_ms) < 0.06);
+    assert_true(value[1] > 1 && value[1] < measured_ms / 100);
+    double error = (value[1] - measured_ms) / measured_ms * 100;
+    for (int i = 2; i < 6; i++) {
+        assert_true(fabs(value[i] - error) < 0.11);
+    }
+    assert_true(fabs(value[6] + error) < 0.11); /* the one distribution moved as a whole */
+}
+
+/* Requests far apart that took 10 s to their first token and 2 s for each of ten more: a system
+ * that is some hundred times slower than the simulated one. */
+static void requests_of_others_are_scored(void **state)
+{
+    (void)state;
+    static char printed[TEXT_BYTES];
+    char path[PATH_BYTES];
+    (void)snprintf(path, sizeof path, "%s/requests.jsonl", root);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    for (int i = 0; i < 20; i++) {
+        int at = 1000 * i;
+        (void)fprintf(file,
+                      "{\"input_toks\": 100, \"output_toks\": 11, \"arrival_time\": %d, "
+                      "\"queued_ts\": %d, \"scheduled_ts\": %d, \"first_token_ts\": %d, "
+                      "\"last_token_ts\": %d}\n",
+                      at, at, at + 1, at + 10, at + 30);
+    }
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(validate(path, printed), 0);
+    assert_int_equal(strncmp(printed, "20 requests of ", 15), 0);
+    assert_row(printed, "ttft", 10000);
+    assert_row(printed, "tpot", 2000);
+    assert_row(printed, "e2el", 30000);
+}
+
 static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
 {
     (void)info;
@@ -202,6 +251,7 @@ int main(void)
         cmocka_unit_test(two_corners_are_as_simulated),
         cmocka_unit_test(the_folder_is_judged_again),
         cmocka_unit_test(a_folder_without_pairs_is_told),
+        cmocka_unit_test(requests_of_others_are_scored),
     };
     e2e_begin();
     (void)snprintf(root, sizeof root, "/tmp/harness-validation-XXXXXX");

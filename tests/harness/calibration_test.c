@@ -531,6 +531,35 @@ static void columns_are_those_of_a_step(void **state)
     }
 }
 
+/* 150 us between the stamps, less 20 until the receiver runs, 4 of its CPU time, 28 of work and
+ * 0.02 for each of 32 tokens. */
+static void a_link_is_what_is_left_of_an_idle_request(void **state)
+{
+    (void)state;
+    struct calibrate_result r = {.others_cores = 0};
+    struct calibrate_windows w = {.ipc_ns = {150000, 140000, 170000}, .ipc_prompt_tokens = 32};
+    struct simulation_costs *c = &r.calibration.costs;
+    const struct calibration_interval *interval = &r.calibration.intervals[CALIBRATION_IPC];
+    c->wake = 20 * PS_PER_US;
+    c->wake_cpu = 4 * PS_PER_US;
+    c->engine_input.call = 28 * PS_PER_US;
+    c->engine_input.token = 20 * PS_PER_NS;
+    calibrate_ipc(&w, &r);
+    assert_int_equal(c->ipc, 97360 * PS_PER_NS);
+    assert_true(interval->known);
+    assert_int_equal(interval->lo, 87360 * PS_PER_NS);
+    assert_int_equal(interval->hi, 117360 * PS_PER_NS);
+    assert_int_equal(r.source[CALIBRATION_IPC], CALIBRATE_MEASURED);
+    w.ipc_ns = (struct stats_percentile){50000, STATS_UNKNOWN, STATS_UNKNOWN};
+    calibrate_ipc(&w, &r); /* less than the work alone: a link takes no negative time */
+    assert_int_equal(c->ipc, 0);
+    assert_false(interval->known);
+    c->ipc = 60 * PS_PER_US;
+    w.ipc_ns.value = STATS_UNKNOWN;
+    calibrate_ipc(&w, &r);
+    assert_int_equal(c->ipc, 60 * PS_PER_US);
+}
+
 /* Each trial's is the cost with its name. */
 static void trials_have_their_costs(void **state)
 {
@@ -596,6 +625,7 @@ int main(void)
         cmocka_unit_test(nothing_seen_keeps_the_costs),
         cmocka_unit_test(a_device_is_fitted),
         cmocka_unit_test(columns_are_those_of_a_step),
+        cmocka_unit_test(a_link_is_what_is_left_of_an_idle_request),
         cmocka_unit_test(trials_have_their_costs),
         cmocka_unit_test(trials_give_medians),
     };
