@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 #include <ftw.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,41 @@ static double explained_percent(const char *said, const char *thread)
     return explained;
 }
 
+static double us_of(const struct calibration *c, enum calibration_term term)
+{
+    return (double)calibration_cost_of(&c->costs, term) / 1e6;
+}
+
+/* The sentence's costs are the file's, and what a core carries follows from them: requests of 128 +
+ * 256 tokens in steps of 40. */
+static void assert_sentence(const char *said, const struct calibration *c)
+{
+    double request;
+    double prompt_token;
+    double token;
+    double message;
+    double tokens_per_s;
+    const char *at = strstr(said, "An API server of this machine needs ");
+    assert_non_null(at);
+    assert_int_equal(sscanf(at,
+                            "An API server of this machine needs %lf us of CPU a request + %lf us "
+                            "a prompt token + %lf us a streamed token + %lf us an engine core's "
+                            "message: of requests of 128 + 256 tokens, in steps of 40 sequences, "
+                            "one core carries %lf tokens/s.",
+                            &request, &prompt_token, &token, &message, &tokens_per_s),
+                     5);
+    assert_true(fabs(request - us_of(c, CALIBRATION_API_REQUEST)) < 0.51);
+    assert_true(fabs(prompt_token - us_of(c, CALIBRATION_API_REQUEST_TOKEN)) < 0.006);
+    assert_true(fabs(message - us_of(c, CALIBRATION_API_MESSAGE)) < 0.06);
+    double each = us_of(c, CALIBRATION_API_MESSAGE_ITEM) + us_of(c, CALIBRATION_API_OUTPUT) +
+                  us_of(c, CALIBRATION_API_WRITE);
+    assert_true(fabs(token - each) < 0.06);
+    each +=
+        us_of(c, CALIBRATION_API_MESSAGE) / 40 +
+        (us_of(c, CALIBRATION_API_REQUEST) + 128 * us_of(c, CALIBRATION_API_REQUEST_TOKEN)) / 256;
+    assert_true(fabs(tokens_per_s * each / 1e6 - 1) < 1e-3);
+}
+
 static void it_measures_and_writes(void **state)
 {
     (void)state;
@@ -151,7 +187,6 @@ static void it_measures_and_writes(void **state)
     if (status != 0) {
         fail_msg("exit status %d: %s", status, said);
     }
-    assert_non_null(strstr(said, "An API server of this machine needs "));
     for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
         double percent = explained_percent(said, threads[i]);
         if (!(percent > 50 && percent < 200)) {
@@ -166,6 +201,7 @@ static void it_measures_and_writes(void **state)
         time_ps cost = calibration_cost_of(&c.costs, (enum calibration_term)i);
         assert_true(cost >= 0 && cost < PS_PER_S);
     }
+    assert_sentence(said, &c);
     assert_true(c.costs.api_request.call > 0);
     assert_true(c.costs.api_output.call + c.costs.api_write.call > 0);
     assert_true(c.costs.engine_input.call > 0);
