@@ -194,26 +194,6 @@ static void end_wait(struct station *s, time_ps now)
     }
 }
 
-void station_pass_wait(struct station *s, time_ps at, bool timed, time_ps *books)
-{
-    const struct simulation_costs *costs = s->scene->costs;
-    time_ps since = s->wait_since;
-    s->now = since;
-    s->cursor = since;
-    if (at <= since) {
-        return;
-    }
-    s->now = at + (s->spinning ? costs->poll : timed ? costs->sleep_late : costs->wake);
-    s->cursor = s->now;
-    *books += s->now - since;
-    if (s->spinning) {
-        s->books->cpu += s->now - since;
-    } else {
-        station_work(s, timed ? costs->sleep_cpu : costs->wake_cpu);
-    }
-    wake(s, s->now);
-}
-
 /* ---- segments ---- */
 
 static uint64_t mix(uint64_t hash, uint64_t value)

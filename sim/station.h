@@ -204,9 +204,28 @@ void station_wait_until(struct station *s, time_ps until);
 /* Ends a wait from outside: what it waits for is there at `at`. */
 void station_release(struct station *s, time_ps at);
 
-/* For a thread with a core and no others beside it whose segments somebody works out at once: it
- * waits since wait_since, for something that is there at `at` or for that time, and runs on. */
-void station_pass_wait(struct station *s, time_ps at, bool timed, time_ps *books);
+/* Of a thread with a core of its own and no interpreter lock, whose segments somebody works out at
+ * once: it waits since wait_since, for something that is there at `at` or for that time, and runs
+ * on. */
+static inline void station_pass_wait(struct station *s, time_ps at, bool timed, time_ps *books)
+{
+    const struct simulation_costs *costs = s->scene->costs;
+    time_ps since = s->wait_since;
+    s->now = since;
+    s->cursor = since;
+    if (at <= since) {
+        return;
+    }
+    s->now = at + (s->spinning ? costs->poll : timed ? costs->sleep_late : costs->wake);
+    s->cursor = s->now;
+    s->busy_until = s->busy_until > s->now ? s->busy_until : s->now;
+    *books += s->now - since;
+    if (s->spinning) {
+        s->books->cpu += s->now - since;
+    } else {
+        station_work(s, timed ? costs->sleep_cpu : costs->wake_cpu);
+    }
+}
 /* It waits again from its cursor on. */
 static inline void station_pass_on(struct station *s, bool spinning)
 {
