@@ -145,12 +145,12 @@ static void flush(struct simulation *s, struct api_thread *a)
                                     .tokens = t->unwritten_tokens,
                                     .first = t->unwritten_first,
                                     .last = t->unwritten_last};
-        if (s->level == SIMULATION_L0 || !client_reads_unseen(s, &w)) {
-            p->writes[p->count++] = w;
-        }
         t->unwritten = false;
         t->unwritten_tokens = 0;
         t->unwritten_first = false;
+        if (s->level == SIMULATION_L0 || !client_reads(s, &w)) {
+            p->writes[p->count++] = w;
+        }
     }
     station_work(me, at - me->cursor);
     me->books->messages_out_count += a->dirty_count;

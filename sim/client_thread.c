@@ -186,11 +186,16 @@ static void read_write(struct simulation *s, const struct api_write *w, time_ps 
     }
 }
 
-bool client_reads_unseen(struct simulation *s, const struct api_write *w)
+bool client_reads(struct simulation *s, const struct api_write *w)
 {
     struct station *me = &s->client.station;
+    const struct client_thread *c = &s->client;
     time_ps at = w->at + s->options.costs.tcp;
-    if (w->last) {
+    /* The end of a request is heard of in its turn: behind all that is sent at that time and what
+     * other API servers write, and the last one behind what everybody does. */
+    bool in_turn = at == s->scene.now && s->options.api_servers_count == 1 &&
+                   s->source.next != NULL && c->pending_count > 0 && c->pending[0].at > at;
+    if (w->last && !in_turn) {
         return false;
     }
     read_write(s, w, at);

@@ -243,8 +243,10 @@ bool coordinator_hears(struct simulation *s, uint32_t engine, const struct sched
     me->waiting = false;
     me->books->messages_in_count++;
     coordinator_stats(c->coordinator, engine, stats);
-    publish(s);
-    coordinator_run(me);
+    wait_for_messages(s);
+    if (!me->waiting) {
+        coordinator_run(me); /* it publishes */
+    }
     event_queue_set(&s->scene.queue, me->entity, me->wait_until);
     return true;
 }

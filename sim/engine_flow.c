@@ -80,25 +80,30 @@ static void book_stats(struct engine_thread *e)
     books->kv_used_blocks = tally_used_blocks(e->tally);
 }
 
-static void publish_counts(struct simulation *s, struct engine_thread *e)
+static void send_counts(struct simulation *s, struct engine_thread *e,
+                        const struct scheduler_stats *stats)
 {
-    struct scheduler_stats stats;
-    if (!tally_counts_changed(e->tally, &stats)) {
-        return;
-    }
-    book_stats(e);
     if (s->coordinator == NULL || s->options.publish_off) {
         return;
     }
     book_output(e, 1, 0);
-    if (coordinator_hears(s, e->index, &stats, e->station.cursor + s->options.costs.ipc)) {
+    if (coordinator_hears(s, e->index, stats, e->station.cursor + s->options.costs.ipc)) {
         return;
     }
     struct outputs_parcel *p = new_parcel(s, e, 0, 0);
     p->client = COORDINATOR_CLIENT;
-    p->stats = stats;
+    p->stats = *stats;
     p->outputs.stats = &p->stats;
     send_parcel(s, e, p, &s->coordinator->station, COUNTS_INBOX);
+}
+
+static void publish_counts(struct simulation *s, struct engine_thread *e)
+{
+    struct scheduler_stats stats;
+    if (tally_counts_changed(e->tally, &stats)) {
+        book_stats(e);
+        send_counts(s, e, &stats);
+    }
 }
 
 /* What the client hears of a request: the rows of its API server. */
@@ -358,6 +363,7 @@ static void complete(struct simulation *s, struct engine_thread *e)
 {
     struct station *me = &e->station;
     struct tally_result result;
+    struct scheduler_stats stats;
     const struct flight *f = take_result(s, e);
     time_ps now = me->cursor;
     tally_complete(e->tally, &result);
@@ -368,7 +374,9 @@ static void complete(struct simulation *s, struct engine_thread *e)
     ASSERT(result.rows_count == 0 || me->cursor >= s->scene.now);
     send_result(s, e, &result, now);
     s->progress_at = me->cursor;
-    publish_counts(s, e);
+    if (tally_counts_changed(e->tally, &stats)) {
+        send_counts(s, e, &stats);
+    }
     enter(e, FLOW_INPUT, me->cursor);
 }
 
@@ -441,24 +449,24 @@ static const struct tally_quiet *look_ahead(struct engine_thread *e)
 static void pass_quiet_steps(struct simulation *s, struct engine_thread *e, time_ps until)
 {
     struct station *me = &e->station;
-    const struct tally_quiet quiet = *look_ahead(e);
-    uint32_t n = quiet.seqs_count;
-    if (quiet.steps_count == 0) {
+    const struct tally_quiet *quiet = look_ahead(e);
+    uint32_t n = quiet->seqs_count;
+    if (quiet->steps_count == 0) {
         return;
     }
     const struct letter *letter = station_letter(me, REQUESTS_INBOX, TIME_NEVER);
     time_ps most = letter != NULL && letter->at - 1 < until ? letter->at - 1 : until;
-    struct tally_plan plan = {.step = quiet.next_step,
+    struct tally_plan plan = {.step = quiet->next_step,
                               .seqs_count = n,
                               .tokens_count = n,
                               .sampled_count = n,
-                              .clients_count = quiet.clients_count,
-                              .kv_read_tokens = quiet.kv_read_tokens};
+                              .clients_count = quiet->clients_count,
+                              .kv_read_tokens = quiet->kv_read_tokens};
     uint64_t steps = 0;
     time_ps segment = 0;
     bool ready = false;
-    while (!ready && steps < quiet.steps_count && e->phase_at + commit_time(s, e) <= most) {
-        uint64_t steady = engine_steady_pass(e, &quiet, &plan, quiet.steps_count - steps, most);
+    while (!ready && steps < quiet->steps_count && e->phase_at + commit_time(s, e) <= most) {
+        uint64_t steady = engine_steady_pass(e, quiet, &plan, quiet->steps_count - steps, most);
         if (steady > 0) {
             steps += steady;
             continue;
@@ -466,7 +474,7 @@ static void pass_quiet_steps(struct simulation *s, struct engine_thread *e, time
         work_on_result(s, e, take_result(s, e));
         e->looked_at = me->cursor;
         plan.attention_pairs = plan.kv_read_tokens;
-        plan.blocks_count = quiet.step_blocks[plan.step % s->options.engine.block_tokens];
+        plan.blocks_count = quiet->step_blocks[plan.step % s->options.engine.block_tokens];
         segment = submit(s, e, &plan) ? e->submitted_at : e->looked_at;
         ready = await_result(s, e);
         plan.step++;

@@ -210,10 +210,11 @@ static void go_through(const struct simulation *s, const uint32_t *step_blocks,
     uint32_t phase = (uint32_t)(plan->step % period);
     uint32_t slower_ppm = o->gpu_slower_ppm;
     uint64_t contexts = plan->kv_read_tokens;
+    uint64_t steps = 0;
     double pcie_bytes_per_s = o->gpu->pcie_bytes_per_s;
     time_ps least = p->answer + p->turn + launching(p) + GPU_SUBMIT_LATENCY;
-    while (c.steps < c.steps_max && c.next + p->commit <= c.until) {
-        uint64_t bytes = 28ULL * n + 4ULL * step_blocks[phase];
+    while (steps < c.steps_max && c.next + p->commit <= c.until) {
+        time_ps bytes = 28 * (time_ps)n + 4 * (time_ps)step_blocks[phase];
         time_ps time = cost_decodes_time(decodes, contexts);
         time += slower_ppm > 0 ? time / 1000000 * slower_ppm : 0;
         time += (time_ps)((double)bytes / pcie_bytes_per_s * (double)PS_PER_S);
@@ -221,17 +222,18 @@ static void go_through(const struct simulation *s, const uint32_t *step_blocks,
             break;
         }
         contexts += n;
-        phase = phase + 1 < period ? phase + 1 : 0;
+        phase = phase + 1 == period ? 0 : phase + 1;
         c.taken[0] = c.taken[1];
         c.taken[1] = c.next;
         c.next = c.done[1] + p->answer;
         c.done[0] = c.done[1];
         c.done[1] += time;
-        c.steps++;
+        steps++;
     }
+    c.steps = steps;
     plan->kv_read_tokens = contexts;
-    plan->step += c.steps;
-    if (c.steps > 0) {
+    plan->step += steps;
+    if (steps > 0) {
         plan->blocks_count = step_blocks[(phase > 0 ? phase : period) - 1];
     }
     *course = c;

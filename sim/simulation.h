@@ -285,7 +285,8 @@ struct simulation_end {
     bool failed; /* refused */
 };
 
-/* What the client sees, in order of time. Every function may be NULL. */
+/* What the client sees, in order of time. Every function may be NULL. None may look at the
+ * simulation: it is called in the middle of what happens at its time. */
 struct simulation_observer {
     void *ctx;
     void (*sent)(void *ctx, const struct simulation_request *request, time_ps now);

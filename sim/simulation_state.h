@@ -343,9 +343,8 @@ MUST_CHECK enum status client_open(struct simulation *s, struct error *error);
 void client_run(struct station *station);
 void client_destroy(struct client_thread *c);
 
-/* Above L0, where reading takes no time: what nobody hears of is read as it is written; false: it
- * has to be sent. */
-bool client_reads_unseen(struct simulation *s, const struct api_write *w);
+/* Above L0, where reading takes no time, as it is written; false: it has to be sent. */
+bool client_reads(struct simulation *s, const struct api_write *w);
 
 /* api_thread.c */
 MUST_CHECK enum status api_open(struct simulation *s, struct api_thread *a, struct error *error);

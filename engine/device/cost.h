@@ -150,7 +150,7 @@ static inline time_ps cost_round(double ps)
  * the same order, so that the result is the same to the picosecond. */
 static inline time_ps cost_decodes_time(const struct cost_decodes *d, uint64_t kv_read_tokens)
 {
-    double contexts = (double)kv_read_tokens;
+    double contexts = (double)(int64_t)kv_read_tokens; /* one instruction, without the cast more */
     double bytes =
         d->weight_bytes + contexts * d->kv_token_bytes + d->activation_bytes + d->logits_bytes;
     double flops = d->dense_flops + d->pair_flops * contexts / 0.6;
