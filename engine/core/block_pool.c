@@ -13,18 +13,24 @@
 
 #include "engine/base/hash.h"
 
-#define HASHED (1U << 31) /* in states[] */
+/* In states[]. */
+#define HASHED  (1U << 31)
+#define GROUPED (1U << 30) /* in a group, not as its head */
 
 struct block {
     uint64_t hash;      /* valid while it has one */
     uint32_t free_prev; /* in the back half */
     uint32_t free_next;
-    uint32_t bucket_prev; /* group heads only: neighbouring groups of the bucket, 0: none */
-    uint32_t bucket_next;
-    uint32_t group_prev; /* blocks under the same hash; 0: this is the head */
-    uint32_t group_next; /* 0: this is the tail */
-    uint32_t group_tail; /* group heads only */
+    union {
+        uint32_t bucket_prev; /* of a head: neighbouring groups of the bucket, 0: none */
+        uint32_t group_prev;  /* of the others: blocks under the same hash */
+    };
+    uint32_t bucket_next; /* group heads only */
+    uint32_t group_next;  /* 0: this is the tail */
+    uint32_t group_tail;  /* group heads only */
 };
+
+_Static_assert(sizeof(struct block) == 32, "never in two cache lines");
 
 static uint32_t buckets_for(uint32_t blocks_count)
 {
@@ -67,7 +73,7 @@ uint64_t block_hash(uint64_t parent, const uint32_t *tokens, uint32_t tokens_cou
 
 static uint32_t refs_of(const struct block_pool *pool, uint32_t id)
 {
-    return pool->states[id] & ~HASHED;
+    return pool->states[id] & ~(HASHED | GROUPED);
 }
 
 static bool has_hash(const struct block_pool *pool, uint32_t id)
@@ -148,13 +154,13 @@ static void hash_insert(struct block_pool *pool, uint32_t id, uint64_t hash)
     pool->cached_count++;
     uint32_t head = block_pool_lookup(pool, hash);
     if (head != BLOCK_NULL) {
+        pool->states[id] |= GROUPED;
         block->group_prev = blocks[head].group_tail;
         blocks[block->group_prev].group_next = id;
         blocks[head].group_tail = id;
         return;
     }
     uint32_t *bucket = bucket_of(pool, hash);
-    block->group_prev = 0;
     block->group_tail = id;
     block->bucket_prev = 0;
     block->bucket_next = *bucket;
@@ -188,11 +194,11 @@ static void hash_remove(struct block_pool *pool, uint32_t id)
 {
     struct block *blocks = pool->blocks;
     struct block *block = &blocks[id];
-    if (block->group_prev == 0) {
+    if ((pool->states[id] & GROUPED) == 0) {
         uint32_t successor = block->group_next;
         bucket_replace(pool, id, successor);
         if (successor != 0) {
-            blocks[successor].group_prev = 0;
+            pool->states[successor] &= ~GROUPED;
             blocks[successor].group_tail = block->group_tail;
         }
     } else {
@@ -203,7 +209,7 @@ static void hash_remove(struct block_pool *pool, uint32_t id)
             blocks[block_pool_lookup(pool, block->hash)].group_tail = block->group_prev;
         }
     }
-    pool->states[id] &= ~HASHED;
+    pool->states[id] &= ~(HASHED | GROUPED);
     pool->cached_count--;
 }
 
@@ -299,7 +305,7 @@ void block_pool_release(struct block_pool *pool, const uint32_t *ids, uint32_t c
     for (uint32_t i = count; i-- > 0;) {
         ASSERT(refs_of(pool, ids[i]) > 0);
         pool->states[ids[i]]--;
-        if (pool->states[ids[i]] == HASHED) {
+        if ((pool->states[ids[i]] & ~GROUPED) == HASHED) {
             back_append(pool, ids[i]);
         } else {
             unhashed_count += pool->states[ids[i]] == 0;
@@ -388,8 +394,10 @@ static uint32_t check_group(const struct block_pool *pool, uint32_t head)
     uint32_t n = 0;
     uint32_t prev = 0;
     for (uint32_t id = head; id != 0; id = blocks[id].group_next) {
+        bool grouped = (pool->states[id] & GROUPED) != 0;
         if (!has_hash(pool, id) || blocks[id].hash != blocks[head].hash ||
-            blocks[id].group_prev != prev || n >= pool->count) {
+            grouped != (id != head) || (grouped && blocks[id].group_prev != prev) ||
+            n >= pool->count) {
             return UINT32_MAX;
         }
         prev = id;

@@ -30,8 +30,9 @@ enum {
 struct block;
 
 struct block_pool {
-    uint32_t *states; /* [count], holders of each block; the top bit: it holds a hash */
-    uint32_t *front;  /* [count], front half of the free list, its head last: never with a hash */
+    uint32_t
+        *states;     /* [count], holders of each block; top bits: it holds a hash, behind another */
+    uint32_t *front; /* [count], front half of the free list, its head last: never with a hash */
     struct block *blocks; /* [count], of those that hold a hash, and of the back half */
     uint32_t *buckets;    /* hash -> first block of the first group in this bucket, 0: none */
     uint32_t bucket_mask; /* buckets - 1 */
