@@ -726,11 +726,14 @@ void tally_quiet(const struct tally *t, struct tally_quiet *quiet)
 void tally_advance(struct tally *t, uint64_t steps)
 {
     uint32_t period = t->options.block_tokens;
-    uint64_t rest = steps % period;
-    t->free_blocks -= (uint32_t)(steps / period * t->decoding_count);
-    for (uint64_t i = 1; i <= rest; i++) {
-        t->free_blocks -= t->step_blocks[(t->submitted + i) % period];
+    uint64_t rounds = steps / period;
+    uint32_t phase = (uint32_t)(t->submitted % period);
+    uint32_t blocks = (uint32_t)rounds * t->decoding_count;
+    for (uint64_t rest = steps - rounds * period; rest > 0; rest--) {
+        phase = phase + 1 == period ? 0 : phase + 1;
+        blocks += t->step_blocks[phase];
     }
+    t->free_blocks -= blocks;
     t->submitted += steps;
     t->completed += steps;
     for (uint64_t i = 0; i < min_u64(steps, in_flight(t)); i++) {

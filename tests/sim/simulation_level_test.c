@@ -353,6 +353,101 @@ static void workers_at_once_give_requests_the_same_times(void **state)
     assert_true(events[SIMULATION_L0] < events[ALL_SEGMENTS]);
 }
 
+/* ---- things that happen at one time ---- */
+
+enum {
+    MEETING_REQUESTS = 12
+};
+
+/* Requests at times of their own, and when the first of them got its first and last token. */
+struct meeting {
+    time_ps at[MEETING_REQUESTS];
+    uint32_t next;
+    uint64_t hash;
+    time_ps first;
+    time_ps ended;
+};
+
+static bool next_at_meeting(void *ctx, struct simulation_request *request)
+{
+    struct meeting *m = ctx;
+    if (m->next == MEETING_REQUESTS) {
+        return false;
+    }
+    *request = (struct simulation_request){.number = m->next,
+                                           .at = m->at[m->next],
+                                           .user = m->next,
+                                           .prompt_tokens = 100,
+                                           .output_tokens = 20 + m->next % 2};
+    m->next++;
+    return true;
+}
+
+static void sent_at_meeting(void *ctx, const struct simulation_request *request, time_ps now)
+{
+    struct meeting *m = ctx;
+    m->hash = random_at(m->hash ^ request->number ^ (uint64_t)now, 2);
+}
+
+static void ended_at_meeting(void *ctx, const struct simulation_end *end)
+{
+    struct meeting *m = ctx;
+    m->hash = random_at(m->hash ^ end->request->number ^ (uint64_t)end->ended, 3);
+    m->hash = random_at(m->hash ^ (uint64_t)end->first ^ (uint64_t)end->engine << 56, 4);
+    if (end->request->number == 0) {
+        m->first = end->first;
+        m->ended = end->ended;
+    }
+}
+
+static struct meeting meet(struct simulation_options o, struct meeting m,
+                           enum simulation_level level)
+{
+    const struct simulation_source source = {.ctx = &m, .next = next_at_meeting};
+    const struct simulation_observer observer = {
+        .ctx = &m, .sent = sent_at_meeting, .ended = ended_at_meeting};
+    struct simulation *s;
+    struct error error = {.text = ""};
+    o.level_max = level;
+    m.next = 0;
+    m.hash = 0;
+    if (simulation_create(&o, &source, &observer, &s, &error) != STATUS_OK ||
+        simulation_run(s, TIME_NEVER, &error) != STATUS_OK) {
+        fail_msg("%s", error.text);
+    }
+    assert_int_equal(simulation_level(s), level);
+    assert_null(simulation_check(s));
+    m.hash = random_at(m.hash ^ simulation_totals(s).inflight_max, 5);
+    simulation_destroy(s);
+    return m;
+}
+
+/* Requests come at the very time at which others got a token, or ended. */
+static void what_meets_at_one_time_keeps_its_order(void **state)
+{
+    (void)state;
+    for (uint32_t servers = 1; servers <= 2; servers++) {
+        for (uint32_t engines = 1; engines <= 3; engines++) {
+            struct simulation_options o = test_options(servers, engines);
+            o.engine.prefix_caching = false;
+            struct meeting m = {.at = {0}};
+            for (uint32_t i = 1; i < MEETING_REQUESTS; i++) {
+                m.at[i] = PS_PER_S; /* all but the first, to learn its times */
+            }
+            struct meeting alone = meet(o, m, SIMULATION_L0);
+            for (uint32_t i = 1; i < MEETING_REQUESTS; i++) {
+                m.at[i] = i < 4 ? 0 : i < 7 ? alone.first : alone.ended;
+            }
+            struct meeting l0 = meet(o, m, SIMULATION_L0);
+            assert_true(l0.first > 0);
+            m.at[MEETING_REQUESTS - 2] = m.at[MEETING_REQUESTS - 1] = l0.ended;
+            l0 = meet(o, m, SIMULATION_L0);
+            assert_int_equal(meet(o, m, SIMULATION_L1).hash, l0.hash);
+            assert_int_equal(meet(o, m, SIMULATION_L2).hash, l0.hash);
+        }
+    }
+}
+
 /* The level that a system gets. */
 static enum simulation_level level_of(const struct simulation_options *o, bool reads)
 {
@@ -413,6 +508,7 @@ int main(void)
         cmocka_unit_test(levels_give_requests_the_same_times),
         cmocka_unit_test(counts_give_requests_the_same_times),
         cmocka_unit_test(workers_at_once_give_requests_the_same_times),
+        cmocka_unit_test(what_meets_at_one_time_keeps_its_order),
         cmocka_unit_test(a_level_that_is_not_exact_is_not_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
