@@ -219,7 +219,7 @@ static void go_on(struct simulation *s, struct station *station)
 }
 
 /* Where segments are no events of their own, all that follow without time in between: at one time
- * nobody comes before the coordinator. */
+ * nobody comes before the coordinator. Not if it is ahead of the clock: letters may come yet. */
 void coordinator_run(struct station *station)
 {
     struct simulation *s = simulation_of(station);
@@ -228,7 +228,8 @@ void coordinator_run(struct station *station)
         station->private_next = false;
         go_on(s, station);
         more = s->level > SIMULATION_L0 && s->scene.cores_count == 0 && !station->waiting &&
-               station->cursor == station->now && station->next_at == station->now;
+               station->now == s->scene.now && station->cursor == station->now &&
+               station->next_at == station->now;
     }
 }
 
