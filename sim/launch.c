@@ -160,16 +160,8 @@ static void own_retire(struct worker *w, uint32_t depth, time_ps now)
 
 static void own_enqueue(struct worker *w, uint32_t depth, time_ps now, time_ps work)
 {
-    struct simulation_thread *books = w->books;
-    time_ps begin = now + GPU_SUBMIT_LATENCY;
-    begin = begin > w->gpu_end ? begin : w->gpu_end;
-    time_ps late_since = w->gpu_end > w->gpu_ready ? w->gpu_end : w->gpu_ready;
-    late_since = late_since < begin ? late_since : begin;
-    books->gpu_idle_late += begin - late_since;
-    books->gpu_idle_absent += late_since - w->gpu_end;
-    books->gpu_busy += work;
-    w->gpu_gap += begin - w->gpu_end;
-    w->gpu_end = begin + work;
+    time_ps before = w->gpu_end;
+    w->gpu_gap += gpu_take(w, now, work) - before;
     uint32_t last = w->queue_first + w->queue_count;
     w->queue_ends[last < depth ? last : last - depth] = w->gpu_end;
     w->queue_count++;

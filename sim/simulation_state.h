@@ -435,6 +435,21 @@ static inline struct simulation *simulation_of(const struct station *s)
     return s->scene->simulation;
 }
 
+/* A worker's own GPU gets work at `now`, and begins it when it is free: when that is. */
+static inline time_ps gpu_take(struct worker *w, time_ps now, time_ps work)
+{
+    struct simulation_thread *books = w->books;
+    time_ps begin = now + GPU_SUBMIT_LATENCY;
+    begin = begin > w->gpu_end ? begin : w->gpu_end;
+    time_ps late_since = w->gpu_end > w->gpu_ready ? w->gpu_end : w->gpu_ready;
+    late_since = late_since < begin ? late_since : begin;
+    books->gpu_idle_late += begin - late_since;
+    books->gpu_idle_absent += late_since - w->gpu_end;
+    books->gpu_busy += work;
+    w->gpu_end = begin + work;
+    return begin;
+}
+
 /* For the witness, if there is one. */
 static inline void tell_spans(const struct simulation *s, const struct simulation_thread *books,
                               enum simulation_span what, time_ps time, uint32_t count)

@@ -19,19 +19,6 @@ bool worker_flow_fits(const struct simulation *s)
 
 /* ---- launches ---- */
 
-static void enqueue(struct worker *w, time_ps now, time_ps work)
-{
-    struct simulation_thread *books = w->books;
-    time_ps begin = now + GPU_SUBMIT_LATENCY;
-    begin = begin > w->gpu_end ? begin : w->gpu_end;
-    time_ps late_since = w->gpu_end > w->gpu_ready ? w->gpu_end : w->gpu_ready;
-    late_since = late_since < begin ? late_since : begin;
-    books->gpu_idle_late += begin - late_since;
-    books->gpu_idle_absent += late_since - w->gpu_end;
-    books->gpu_busy += work;
-    w->gpu_end = begin + work;
-}
-
 /* Kernels of equal length, launched every `cpu` from `now` on: the last one ends when the GPU has
  * done all of them after what was there before, or after the first or the last of them came. */
 static void enqueue_kernels(struct worker *w, time_ps now, time_ps cpu, uint32_t count,
@@ -64,17 +51,17 @@ void worker_flow_launch(struct worker *w, struct station *on, struct flight *f)
     if (f->launches) {
         w->gpu_ready = on->cursor;
         book_launches(on, SIMULATION_LAUNCH_COPY, cpu, 1);
-        enqueue(w, on->cursor, f->copy_time);
+        (void)gpu_take(w, on->cursor, f->copy_time);
         if (f->graph) {
             time_ps graph =
                 o->gpu->graph_launch + o->gpu->graph_node * f->kernels_count + o->launch_extra;
             book_launches(on, SIMULATION_LAUNCH_GRAPH, graph, 1);
-            enqueue(w, on->cursor, f->gpu_time);
+            (void)gpu_take(w, on->cursor, f->gpu_time);
         } else {
             uint32_t most = f->kernels_count - 1;
             enqueue_kernels(w, on->cursor, cpu, most, f->kernel_time);
             book_launches(on, SIMULATION_LAUNCH_KERNEL, cpu, f->kernels_count);
-            enqueue(w, on->cursor, f->gpu_time - f->kernel_time * (time_ps)most);
+            (void)gpu_take(w, on->cursor, f->gpu_time - f->kernel_time * (time_ps)most);
         }
     }
     f->done = w->gpu_end > f->done ? w->gpu_end : f->done;
