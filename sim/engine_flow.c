@@ -281,15 +281,6 @@ static bool submit(const struct simulation *s, struct engine_thread *e,
     return slept;
 }
 
-static void count_waiting(struct engine_thread *e, time_ps now)
-{
-    struct simulation_thread *books = e->station.books;
-    books->queue_length += (time_ps)e->waiting_count * (now - e->waiting_since);
-    e->waiting_count = tally_waiting(e->tally);
-    e->waiting_since = now;
-    books->queue_max = e->waiting_count > books->queue_max ? e->waiting_count : books->queue_max;
-}
-
 static void add(struct simulation *s, struct engine_thread *e, struct ticket *t)
 {
     struct station *me = &e->station;
@@ -390,7 +381,7 @@ static bool work_turn(struct simulation *s, struct engine_thread *e)
     for (;;) {
         switch (tally_turn(e->tally, me->cursor, &plan)) {
         case ENGINE_TURN_SUBMIT:
-            count_waiting(e, me->cursor);
+            engine_count_waiting(e, tally_waiting(e->tally), me->cursor);
             segment = submit(s, e, plan) ? e->submitted_at : segment;
             break;
         case ENGINE_TURN_AWAIT:
@@ -413,7 +404,7 @@ static void look(struct simulation *s, struct engine_thread *e, bool idle)
     e->ahead_known = false;
     while (again) {
         if (take_letters(s, e, e->phase_at, idle)) {
-            count_waiting(e, e->phase_at);
+            engine_count_waiting(e, tally_waiting(e->tally), e->phase_at);
         } else if (!tally_has_work(e->tally)) {
             enter(e, FLOW_IDLE, TIME_NEVER);
             return;
@@ -489,7 +480,7 @@ static void pass_quiet_steps(struct simulation *s, struct engine_thread *e, time
     e->ahead.next_step += steps;
     e->ahead.kv_read_tokens += steps * n;
     me->books->kv_used_blocks = tally_used_blocks(e->tally) - plan.blocks_count;
-    count_waiting(e, e->looked_at);
+    engine_count_waiting(e, tally_waiting(e->tally), e->looked_at);
     s->progress_at = me->cursor;
     if (ready) {
         complete(s, e);

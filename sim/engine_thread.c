@@ -58,16 +58,6 @@ static void publish_counts(struct simulation *s, struct engine_thread *e)
     engine_send(e, COORDINATOR_CLIENT, &outputs);
 }
 
-/* Requests wait in the scheduler's own list: to be called whenever its length may have changed. */
-static void count_waiting(struct engine_thread *e, time_ps now)
-{
-    struct simulation_thread *books = e->station.books;
-    books->queue_length += (time_ps)e->waiting_count * (now - e->waiting_since);
-    e->waiting_count = engine_core_waiting(e->core);
-    e->waiting_since = now;
-    books->queue_max = e->waiting_count > books->queue_max ? e->waiting_count : books->queue_max;
-}
-
 static void send_notices(struct engine_thread *e)
 {
     struct engine_outputs notice;
@@ -202,7 +192,7 @@ static bool take_input(struct simulation *s, struct engine_thread *e)
         letter = station_letter(me, REQUESTS_INBOX, me->now);
     }
     if (took) {
-        count_waiting(e, me->now);
+        engine_count_waiting(e, engine_core_waiting(e->core), me->now);
     }
     send_notices(e);
     publish_counts(s, e);
@@ -543,7 +533,7 @@ static bool turn(struct simulation *s, struct engine_thread *e)
     case ENGINE_TURN_SUBMIT:
         e->plan = plan;
         e->worked = true;
-        count_waiting(e, me->cursor);
+        engine_count_waiting(e, engine_core_waiting(e->core), me->cursor);
         station_work(
             me, station_cost(&s->options.costs.engine_step, plan->seqs_count, plan->tokens_count));
         station_charge(me, s->options.host.engine_step +

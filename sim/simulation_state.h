@@ -435,6 +435,18 @@ static inline struct simulation *simulation_of(const struct station *s)
     return s->scene->simulation;
 }
 
+/* Requests without a place wait in the scheduler's own list: to be called whenever its length may
+ * have changed, with what it is now. */
+static inline void engine_count_waiting(struct engine_thread *e, uint32_t waiting_count,
+                                        time_ps now)
+{
+    struct simulation_thread *books = e->station.books;
+    books->queue_length += (time_ps)e->waiting_count * (now - e->waiting_since);
+    e->waiting_count = waiting_count;
+    e->waiting_since = now;
+    books->queue_max = waiting_count > books->queue_max ? waiting_count : books->queue_max;
+}
+
 /* A worker's own GPU gets work at `now`, and begins it when it is free: when that is. */
 static inline time_ps gpu_take(struct worker *w, time_ps now, time_ps work)
 {

@@ -106,7 +106,7 @@ static void one_touched_byte_is_no_huge_page(void **state)
     (void)state;
     struct arena arena;
     if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0) {
-        skip();
+        skip(); /* this kernel is built without huge pages, so that there is nothing to keep out */
     }
     assert_int_equal(arena_create((size_t)1 << 30, &arena, NULL), STATUS_OK);
     assert_true(takes_no_huge_pages(arena.base));
