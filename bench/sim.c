@@ -7,8 +7,8 @@
  * and with it; then the whole system at its default costs, every step through the shared engine
  * core, every token through the shared front end (level L0). The ceiling beside it is the event
  * queue alone: as many events as that run had, each of which takes the first entry and puts it back
- * at a random later time. Last Mooncake's conversation trace, if HARNESS_TRACES names a folder that
- * has it.
+ * at a random later time. Then Mooncake's conversation trace, if HARNESS_TRACES names a folder
+ * that has it, and with 8 engine cores the sweep.
  *
  *     ./dev bench sim [ENGINES [API_SERVERS [REQUESTS]]]
  *     ./dev bench sim sweep

@@ -1,8 +1,9 @@
 /*
  * api_thread.c - owns an API server's thread: the turns of engine/node/api_server.c, in which up to
  * 32 engine messages are handled until emulated host time was slept off, then the coordinator's
- * state and all connections that are readable, one after the other. Driven by the scene. Decides
- * nothing: requests, deltas and routes are engine/core/frontend's.
+ * state and all connections that are readable, one after the other. Driven by the scene; where that
+ * takes no time, by who sends it something. Decides nothing: requests, deltas and routes are
+ * engine/core/frontend's.
  *
  * What costs emulated time leaves after it: an ADD, and what is written to connections, which
  * happens whenever more than a slice is owed.

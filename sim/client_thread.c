@@ -1,7 +1,7 @@
 /*
  * client_thread.c - owns the load client: it asks the source for requests, sends them at their
- * times, and reads what the API servers write. Driven by the scene. Must not know what a request
- * goes through in between.
+ * times, and reads what the API servers write. Driven by the scene; where that takes no time, by
+ * who sends it something. Must not know what a request goes through in between.
  */
 #include <stdlib.h>
 

@@ -1,7 +1,8 @@
 /*
  * coordinator_thread.c - owns the coordinator's thread: the turns of
  * engine/node/coordinator_process.c, one message of each socket a turn, then what is to be
- * published. Driven by the scene. Decides nothing: engine/core/coordinator does.
+ * published. Driven by the scene; where that takes no time, by who sends it something. Decides
+ * nothing: engine/core/coordinator does.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -128,8 +128,6 @@ static void send_rows(struct simulation *s, struct engine_thread *e,
         }
         const struct ticket *t = ticket_at(s, (uint32_t)row->number);
         *output++ = (struct engine_output){
-            .id = t->id,
-            .new_token_ids = s->zero_tokens,
             .new_tokens_count = row->new_tokens_count,
             .finish = row->last ? FINISH_LENGTH : FINISH_NONE,
             .stop_token_id = TOKEN_NONE,
@@ -137,7 +135,7 @@ static void send_rows(struct simulation *s, struct engine_thread *e,
             .queued_at = row->queued_at,
             .scheduled_at = row->scheduled_at,
             .preemptions_count = row->preemptions_count,
-            .tag = t->add.tag,
+            .tag = t->add.tag, /* names it: no id, and nobody asks which tokens */
         };
         if (row->last) {
             *finished++ = t->id;
@@ -212,7 +210,6 @@ static void fill_flight(const struct simulation *s, struct engine_thread *e, str
                         const struct tally_plan *plan)
 {
     const struct simulation_options *o = &s->options;
-    f->step = plan->step;
     f->seqs_count = plan->seqs_count;
     f->sampled_count = plan->sampled_count;
     f->clients_count = plan->clients_count;
@@ -233,11 +230,6 @@ static void fill_flight(const struct simulation *s, struct engine_thread *e, str
 }
 
 /* ---- the main thread ---- */
-
-static struct flight *flight_of(struct engine_thread *e, uint64_t step)
-{
-    return &e->flights[step % FLIGHTS_MAX];
-}
 
 static void enter(struct engine_thread *e, enum flow_phase phase, time_ps at)
 {
@@ -267,7 +259,6 @@ static bool submit(const struct simulation *s, struct engine_thread *e,
     station_charge(me, o->host.engine_step + o->host.engine_seq * (time_ps)plan->seqs_count);
     bool slept = station_owes(me);
     me->cursor = slept ? me->busy_until : me->cursor;
-    e->submitted_at = me->cursor;
     struct flight *f = flight_of(e, ++e->submitted);
     fill_flight(s, e, f, plan);
     f->submitted = me->cursor;
@@ -382,7 +373,7 @@ static bool work_turn(struct simulation *s, struct engine_thread *e)
         switch (tally_turn(e->tally, me->cursor, &plan)) {
         case ENGINE_TURN_SUBMIT:
             engine_count_waiting(e, tally_waiting(e->tally), me->cursor);
-            segment = submit(s, e, plan) ? e->submitted_at : segment;
+            segment = submit(s, e, plan) ? flight_of(e, e->submitted)->submitted : segment;
             break;
         case ENGINE_TURN_AWAIT:
             if (!await_result(s, e)) {
@@ -466,7 +457,7 @@ static void pass_quiet_steps(struct simulation *s, struct engine_thread *e, time
         e->looked_at = me->cursor;
         plan.attention_pairs = plan.kv_read_tokens;
         plan.blocks_count = quiet->step_blocks[plan.step % s->options.engine.block_tokens];
-        segment = submit(s, e, &plan) ? e->submitted_at : e->looked_at;
+        segment = submit(s, e, &plan) ? flight_of(e, e->submitted)->submitted : e->looked_at;
         ready = await_result(s, e);
         plan.step++;
         plan.kv_read_tokens += n;
@@ -509,7 +500,6 @@ void engine_flow_pass(struct engine_thread *e, time_ps until)
         }
     }
     /* As it would stand in the scene. */
-    e->flow_cursor = me->cursor;
     me->wait_since = me->cursor;
     me->spinning = me->phase == FLOW_RESULT && me->waits_spinning;
     me->wait_books = me->phase == FLOW_RESULT ? &me->books->sync_wait
@@ -556,7 +546,7 @@ void engine_flow_run(struct station *station)
     struct simulation *s = simulation_of(station);
     struct engine_thread *e = station->owner;
     time_ps now = station->now;
-    station->cursor = e->flow_cursor;
+    station->cursor = station->wait_since; /* as the last pass left it */
     if (station->phase == FLOW_IDLE) {
         if (now > station->cursor) {
             station->books->idle += now - station->cursor;

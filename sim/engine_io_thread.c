@@ -1,7 +1,8 @@
 /*
  * engine_io_thread.c - owns an engine core's input and output threads: the loops of
  * engine/node/engine_io.c. Driven by the scene, one message a segment; an output thread that nobody
- * can see inside, by the main thread. Must not decide anything.
+ * can see inside, by the main thread; an input thread that takes no time, by the API server. Must
+ * not decide anything.
  */
 #include "sim/simulation_state.h"
 

@@ -39,8 +39,7 @@ static struct pace pace_of(const struct simulation *s, uint32_t n)
         .reach = c->ring + poll,
         .prepare = station_cost(&c->worker_plan, n, 0),
         .copy = o->gpu->launch + o->launch_extra,
-        .graph = o->gpu->graph_launch + o->gpu->graph_node * s->cost_model.kernels_count +
-                 o->launch_extra,
+        .graph = graph_launch_time(o, s->cost_model.kernels_count),
         .poll = poll,
         .result = station_cost(&c->worker_result, 1, n),
     };
@@ -54,11 +53,6 @@ static struct pace pace_of(const struct simulation *s, uint32_t n)
 static time_ps launching(const struct pace *p)
 {
     return p->reach + p->prepare + p->copy + p->graph;
-}
-
-static struct flight *flight_of(struct engine_thread *e, uint64_t step)
-{
-    return &e->flights[step % FLIGHTS_MAX];
 }
 
 /* Are both steps in flight of this kind? */
@@ -102,7 +96,6 @@ static void book_threads(const struct simulation *s, struct engine_thread *e, co
     me->books->occupancy += count * p->charge;
     me->busy_until = p->charge > 0 ? last + p->charge : last;
     me->cursor = last + p->turn;
-    e->submitted_at = me->cursor;
     time_ps reached = me->cursor + p->reach;
     time_ps own = p->prepare + p->copy + p->graph;
     time_ps idle = reached - on->wait_since - (count - 1) * own;
@@ -140,12 +133,9 @@ static void set_flight(struct engine_thread *e, uint64_t step, const struct tall
                        const struct pace *p, time_ps taken_before, time_ps done)
 {
     struct flight *f = flight_of(e, step); /* what only its launches need is left as it is */
-    f->step = step;
     f->submitted = taken_before + p->turn;
-    f->seqs_count = plan->seqs_count;
     f->sampled_count = plan->seqs_count;
     f->clients_count = plan->clients_count;
-    f->launches = true;
     f->graph = true;
     f->done = done;
     f->result_at = done + p->answer - p->poll;

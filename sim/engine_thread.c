@@ -206,11 +206,6 @@ static bool take_input(struct simulation *s, struct engine_thread *e)
 
 /* ---- steps ---- */
 
-static struct flight *flight_of(struct engine_thread *e, uint64_t number)
-{
-    return &e->flights[number % FLIGHTS_MAX];
-}
-
 /* A dummy takes none of the host's booked time: nothing is scheduled for it. */
 static bool settle(struct engine_thread *e)
 {

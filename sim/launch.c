@@ -137,7 +137,7 @@ static struct one_launch launch_at(const struct simulation_options *o, const str
         l.work = f->copy_time;
     } else if (f->graph) {
         l.kind = SIMULATION_LAUNCH_GRAPH;
-        l.cpu = o->gpu->graph_launch + o->gpu->graph_node * f->kernels_count + o->launch_extra;
+        l.cpu = graph_launch_time(o, f->kernels_count);
         l.work = f->gpu_time;
     } else {
         l.kind = SIMULATION_LAUNCH_KERNEL;

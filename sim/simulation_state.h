@@ -180,7 +180,7 @@ struct flight {
     time_ps done;              /* on the last of them; a GPU of its own only */
     uint64_t needs;    /* a pipeline: the flight that samples what this one begins with; 0: none */
     time_ps handover;  /* from one stage's end to the next one's begin */
-    time_ps result_at; /* worker_flow.c: the main thread can read it */
+    time_ps result_at; /* worker_flow.c, engine_steady.c: the main thread can read it */
     uint32_t clients_count;
 };
 
@@ -242,10 +242,8 @@ struct engine_thread {
     struct step_plan quiet_plan;    /* says no more than counts */
     uint64_t withheld_steps;        /* quiet ones so far: a token of every request that runs */
     /* engine_flow.c, in place of the engine core */
-    struct tally *tally; /* NULL: it has one */
-    time_ps phase_at;    /* when its next phase begins */
-    time_ps flow_cursor; /* the main thread's, while others run */
-    time_ps submitted_at;
+    struct tally *tally;      /* NULL: it has one */
+    time_ps phase_at;         /* when its next phase begins */
     time_ps looked_at;        /* at its input, before the last quiet step that was submitted */
     struct tally_quiet ahead; /* quiet steps from here on, if they are known */
     bool ahead_known;
@@ -341,10 +339,9 @@ static inline void letter_send(struct station *from, struct station *to, uint32_
 /* client_thread.c */
 MUST_CHECK enum status client_open(struct simulation *s, struct error *error);
 void client_run(struct station *station);
-void client_destroy(struct client_thread *c);
-
 /* Above L0, where reading takes no time, as it is written; false: it has to be sent. */
 bool client_reads(struct simulation *s, const struct api_write *w);
+void client_destroy(struct client_thread *c);
 
 /* api_thread.c */
 MUST_CHECK enum status api_open(struct simulation *s, struct api_thread *a, struct error *error);
@@ -375,15 +372,17 @@ MUST_CHECK enum status engine_flow_open(struct simulation *s, struct engine_thre
 void engine_flow_run(struct station *station);
 /* It has got a request: its next look comes with its next phase. */
 void engine_flow_arrival(struct engine_thread *e);
-/* engine_steady.c: what steps cost in which so many sequences compute a token each and sample;
+/* What it does by this time, which no event comes before. */
+void engine_flow_pass(struct engine_thread *e, time_ps until);
+
+/* engine_steady.c */
+/* What steps cost in which so many sequences compute a token each and sample;
  * NULL: that is not all there is to them. */
 const struct cost_decodes *engine_decodes(struct engine_thread *e, uint32_t seqs_count);
 /* Takes some of up to `steps_max` quiet steps, those whose look at the input comes
  * by `until`, of which *plan is the next one, and books them; 0: they have to be gone through. */
 uint64_t engine_steady_pass(struct engine_thread *e, const struct tally_quiet *quiet,
                             struct tally_plan *plan, uint64_t steps_max, time_ps until);
-/* What it does by this time, which no event comes before. */
-void engine_flow_pass(struct engine_thread *e, time_ps until);
 
 /* engine_io_thread.c */
 void engine_input_run(struct station *station);
@@ -407,6 +406,10 @@ void worker_output_run(struct station *station);
 static inline uint32_t workers_per_engine(const struct simulation *s)
 {
     return s->options.tp * s->options.pp;
+}
+static inline struct flight *flight_of(struct engine_thread *e, uint64_t number)
+{
+    return &e->flights[number % FLIGHTS_MAX];
 }
 static inline struct stage *stage_of(const struct simulation *s, const struct engine_thread *e,
                                      uint64_t flight, uint32_t stage)
@@ -445,6 +448,12 @@ static inline void engine_count_waiting(struct engine_thread *e, uint32_t waitin
     e->waiting_count = waiting_count;
     e->waiting_since = now;
     books->queue_max = waiting_count > books->queue_max ? waiting_count : books->queue_max;
+}
+
+/* CPU time of launching a graph. */
+static inline time_ps graph_launch_time(const struct simulation_options *o, uint32_t kernels_count)
+{
+    return o->gpu->graph_launch + o->gpu->graph_node * kernels_count + o->launch_extra;
 }
 
 /* A worker's own GPU gets work at `now`, and begins it when it is free: when that is. */

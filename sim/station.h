@@ -19,7 +19,8 @@
  * Order: entities run in order of (time, entity). With as many cores as threads a segment that only
  * continues the one before it runs on at once, and a thread that is fed by one other thread alone
  * (in_line) runs when its letter is sent, ahead of the clock: nobody else can see the difference.
- * Its owner may also work out what its segments do, without them (station_pass_wait()).
+ * Its owner may also work out what its segments do, without them (station_pass_wait()). A
+ * thread that takes no time may be told by a call in place of a letter (station_hears()).
  */
 #ifndef SIM_STATION_H
 #define SIM_STATION_H

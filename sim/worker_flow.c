@@ -53,8 +53,7 @@ void worker_flow_launch(struct worker *w, struct station *on, struct flight *f)
         book_launches(on, SIMULATION_LAUNCH_COPY, cpu, 1);
         (void)gpu_take(w, on->cursor, f->copy_time);
         if (f->graph) {
-            time_ps graph =
-                o->gpu->graph_launch + o->gpu->graph_node * f->kernels_count + o->launch_extra;
+            time_ps graph = graph_launch_time(o, f->kernels_count);
             book_launches(on, SIMULATION_LAUNCH_GRAPH, graph, 1);
             (void)gpu_take(w, on->cursor, f->gpu_time);
         } else {

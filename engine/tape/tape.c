@@ -26,6 +26,8 @@ enum {
 };
 
 static const char magic[8] = {'H', 'A', 'R', 'N', 'T', 'A', 'P', 'E'};
+static const char *const kind_names[TAPE_KINDS_COUNT] = {"api", "engine", "coordinator",
+                                                         "launcher"};
 
 struct tape {
     struct tape_owner owner;
@@ -43,14 +45,12 @@ struct tape {
 
 const char *tape_kind_name(enum tape_kind kind)
 {
-    static const char *const names[] = {"api", "engine", "coordinator", "launcher"};
-    return names[kind];
+    return kind_names[kind];
 }
 
 void tape_owner_walk(struct tape_code *c, struct tape_owner *owner)
 {
-    static const char *const words[] = {"api", "engine", "coordinator", "launcher"};
-    tape_word(c, "process", &owner->kind, words, TAPE_KINDS_COUNT);
+    tape_word(c, "process", &owner->kind, kind_names, TAPE_KINDS_COUNT);
     tape_u32(c, "index", &owner->index);
     tape_text(c, "revision", &owner->revision);
 }

@@ -12,7 +12,6 @@
 #include "engine/tape/tape_startup.h"
 
 enum {
-    TAPE_CALLS_MAX = 24,
     TAPE_PLANS_MAX = 32,
     /* Of objects that are made again: what the processes of this program make, and room. */
     TAPE_REQUESTS_MAX = 1 << 16,

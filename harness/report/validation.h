@@ -94,7 +94,7 @@ struct validation {
     const char *plural; /* what the curves' axis counts */
 };
 
-/* `s` with simulated_add(). Cells without a simulated run have no row. Owns nothing of `s`. */
+/* `s` with simulated_add(). A cell without a pair has a row that says why. Owns nothing of `s`. */
 struct validation *validation_of(const struct summary *s, const struct simulated_split *split);
 void validation_free(struct validation *v);
 /* Cells and knees that exceed a limit. */

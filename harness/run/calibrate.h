@@ -4,8 +4,8 @@
  * time that it took, and a regression of one on the other. Driven by `harness calibrate`.
  *
  * CPU time of a thread in a window = sum of (cost x count) + blocking waits x wake_cpu + launches.
- * Costs of waits and latencies come from trials of their own (harness/probe/mechanics.h), that of
- * ZeroMQ from the stamps of requests in an idle system.
+ * The CPU time of a wait is what makes all threads agree best; latencies come from trials of their
+ * own (harness/probe/mechanics.h), that of ZeroMQ from the stamps of requests in an idle system.
  */
 #ifndef HARNESS_RUN_CALIBRATE_H
 #define HARNESS_RUN_CALIBRATE_H
@@ -39,7 +39,6 @@ enum calibrate_field {
 
 /* The growth of these counts over a part of a run. */
 struct calibrate_window {
-    uint32_t setup;
     uint32_t api_servers_count;
     double of[CALIBRATE_KINDS][CALIBRATE_FIELDS_COUNT];
 };
@@ -111,8 +110,7 @@ MUST_CHECK enum status calibrate_run(const struct calibrate_options *options,
 
 /* ---- parts of calibrate_run() ---- */
 
-/* Runs one of the set-ups. Windows are added; *ipc_ns gets the median time between a request's
- * stamps on both sides of ZeroMQ where the set-up is an idle system. */
+/* What the set-ups brought. */
 struct calibrate_windows {
     struct calibrate_window *rows; /* [CALIBRATE_WINDOWS_MAX] */
     uint32_t count;
@@ -125,6 +123,8 @@ struct calibrate_windows {
 void calibrate_ipc(const struct calibrate_windows *windows, struct calibrate_result *out);
 uint32_t calibrate_setups_count(void);
 const char *calibrate_setup_name(uint32_t index);
+/* Runs one of the set-ups. Windows are added; ipc_ns becomes the median time between a request's
+ * stamps on both sides of ZeroMQ where the set-up is an idle system. */
 MUST_CHECK enum status calibrate_setup_run(const struct calibrate_options *options, uint32_t index,
                                            struct calibrate_windows *out, struct error *error);
 double calibrate_setup_s(const struct calibrate_options *options);

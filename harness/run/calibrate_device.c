@@ -12,7 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/base/clock.h"
 #include "harness/run/calibrate.h"
 #include "harness/run/child.h"
 

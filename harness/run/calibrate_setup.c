@@ -140,7 +140,6 @@ static enum status open_scenario(char *text, struct scenario **out, struct error
 /* ---- counts ---- */
 
 struct looks {
-    const struct calibrate_options *options;
     struct calibrate_windows *out;
     uint32_t setup;
     int64_t at_ns;
@@ -240,8 +239,7 @@ static void add_window(struct looks *l, const struct calibrate_window *now)
         return;
     }
     struct calibrate_window *w = &out->rows[out->count++];
-    *w = (struct calibrate_window){.setup = l->setup,
-                                   .api_servers_count = setups[l->setup].api_servers};
+    *w = (struct calibrate_window){.api_servers_count = setups[l->setup].api_servers};
     for (int kind = 0; kind < CALIBRATE_KINDS; kind++) {
         for (int field = 0; field < CALIBRATE_FIELDS_COUNT; field++) {
             double growth = now->of[kind][field] - l->last.of[kind][field];
@@ -254,7 +252,7 @@ static void look(void *ctx, const struct measure_look *seen)
 {
     struct looks *l = ctx;
     int64_t now_ns = clock_now_ns();
-    struct calibrate_window now = {.setup = l->setup};
+    struct calibrate_window now = {.api_servers_count = 0};
     if ((l->any && now_ns - l->at_ns < LOOK_NS) || !count_all(seen, &now)) {
         return;
     }
@@ -293,7 +291,7 @@ static enum status measure_setup(const struct calibrate_options *options, uint32
 {
     const struct run_host host = {.client_ceiling_rps = STATS_UNKNOWN,
                                   .client_ceiling_tok_per_s = STATS_UNKNOWN};
-    struct looks looks = {.options = options, .out = out, .setup = index};
+    struct looks looks = {.out = out, .setup = index};
     const struct measure_options measure = {.scenario = scenario,
                                             .run = &scenario->runs[0],
                                             .log_fd = options->log_fd,
